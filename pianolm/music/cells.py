@@ -1,0 +1,248 @@
+"""Notes on a beat grid ↔ cells: one (beat, pitch) of the piano roll as two 48-bit masks and its velocities.
+
+Shapes: N notes, C cells, S segments, F = 48 frames, B beats.
+
+Rules where a piano roll cannot hold what the file says (each is counted in `Collisions` and tested):
+two notes of one pitch that start in one frame become one, with the louder velocity and the later end; a note ends
+where its key is struck again; a note lasts at least one frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pianolm.music.beats import FRAMES
+from pianolm.music.notes import NOTE_DTYPE, Notes
+
+FRAME_MASK = np.uint64((1 << FRAMES) - 1)
+_ONE = np.uint64(1)
+_ZERO = np.uint64(0)
+
+FRAME_NOTE_DTYPE = np.dtype([("onset", "<i8"), ("end", "<i8"), ("pitch", "u1"), ("velocity", "u1")])
+"""A note on the grid: first frame and the frame after its last, both counted from beat 0."""
+
+FrameNotes = NDArray[np.void]
+
+
+@dataclass(frozen=True)
+class Collisions:
+    """How many notes the roll had to change: merged into another, cut at a re-strike."""
+
+    merged: int = 0
+    cut: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """Active cells of one piece, sorted by (beat, pitch).
+
+    Attributes:
+        beat: [C] int32, 0 … n_beats − 1.
+        pitch: [C] uint8, MIDI pitch.
+        sustain: [C] uint64, bit f set while the key sounds in frame f.
+        onset: [C] uint64, bit f set where the key is struck in frame f; a subset of `sustain`. Inside a cell every
+            run of sustain starts with a strike (see `strike_after_silence`); only frame 0 may be held over.
+        segment_velocity: [S] uint8, 1–127; the segments of a cell lie together, in time order.
+        n_beats: Number of beats of the grid, silent ones included.
+    """
+
+    beat: NDArray[np.int32]
+    pitch: NDArray[np.uint8]
+    sustain: NDArray[np.uint64]
+    onset: NDArray[np.uint64]
+    segment_velocity: NDArray[np.uint8]
+    n_beats: int
+
+    def __len__(self) -> int:
+        return self.beat.size
+
+    @cached_property
+    def segment_count(self) -> NDArray[np.int64]:
+        """[C] segments of each cell, at least 1."""
+        return np.bitwise_count(segment_starts(self.sustain, self.onset)).astype(np.int64)
+
+    @cached_property
+    def segment_offset(self) -> NDArray[np.int64]:
+        """[C + 1] where the segments of each cell begin in `segment_velocity`."""
+        return np.concatenate([[0], np.cumsum(self.segment_count)])
+
+    @property
+    def struck_notes(self) -> int:
+        return int(np.bitwise_count(self.onset).sum())
+
+
+def segment_starts(sustain: NDArray[np.uint64], onset: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """[C] masks of the frames where a segment starts: each onset, and frame 0 of a note held over."""
+    return onset | (sustain & _ONE)
+
+
+def strike_after_silence(sustain: NDArray[np.uint64], onset: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """[C] onset masks in which a sustain that follows silence inside the cell is a strike."""
+    return onset | (sustain & ~(sustain << _ONE) & ~_ONE & FRAME_MASK)
+
+
+def segment_of_frame(sustain: NDArray[np.uint64], onset: NDArray[np.uint64]) -> NDArray[np.int8]:
+    """[C, F] index within its cell of the segment that sounds in each frame; −1 where silent."""
+    starts = _bits(segment_starts(sustain, onset))
+    index = np.cumsum(starts, axis=1, dtype=np.int8) - np.int8(1)
+    return np.where(_bits(sustain), index, np.int8(-1))
+
+
+def frame_velocity(cells: Cells) -> NDArray[np.uint8]:
+    """[C, F] velocity sounding in each frame of each cell; 0 where silent."""
+    segment = segment_of_frame(cells.sustain, cells.onset)
+    flat = cells.segment_offset[:-1, None] + np.maximum(segment, 0)
+    return np.where(segment >= 0, cells.segment_velocity[flat], np.uint8(0))
+
+
+def notes_to_frames(notes: Notes, beats_sec: NDArray[np.float64]) -> tuple[FrameNotes, Collisions]:
+    """Puts notes on a grid that covers them.
+
+    Args:
+        notes: [N] note array.
+        beats_sec: [B + 1] strictly increasing; no note starts at or after the last.
+
+    Returns:
+        [N'] frame notes sorted by (pitch, onset), at most one a pitch sounding at a time; and what collided.
+    """
+    onset = seconds_to_frames(notes["onset_sec"], beats_sec)
+    end = np.maximum(seconds_to_frames(notes["offset_sec"], beats_sec), onset + 1)
+    return resolve_collisions(onset, end, notes["pitch"], notes["velocity"], (beats_sec.size - 1) * FRAMES)
+
+
+def seconds_to_frames(time_sec: NDArray[np.float64], beats_sec: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Seconds [N] to the nearest of 48 frames in their beat, counted from beat 0."""
+    beat = np.clip(np.searchsorted(beats_sec, time_sec, side="right") - 1, 0, beats_sec.size - 2)
+    fraction = (time_sec - beats_sec[beat]) / (beats_sec[beat + 1] - beats_sec[beat])
+    return beat * FRAMES + np.rint(FRAMES * fraction).astype(np.int64)
+
+
+def frames_to_seconds(frames: NDArray[np.integer], beats_sec: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Frames [N] counted from beat 0 to seconds [N]."""
+    return np.interp(frames, np.arange(beats_sec.size) * FRAMES, beats_sec)
+
+
+def resolve_collisions(
+    onset: NDArray[np.int64],
+    end: NDArray[np.int64],
+    pitch: NDArray[np.uint8],
+    velocity: NDArray[np.uint8],
+    n_frames: int,
+) -> tuple[FrameNotes, Collisions]:
+    """At most one note a pitch at a time: merges equal starts, cuts at re-strikes, keeps all in [0, n_frames)."""
+    onset = np.clip(onset, 0, max(n_frames - 1, 0))
+    key = pitch.astype(np.int64) * (n_frames + 1) + onset
+    order = np.argsort(key, kind="stable")
+    first = np.flatnonzero(np.diff(key[order], prepend=-1))
+    merged = np.zeros(first.size, FRAME_NOTE_DTYPE)
+    if first.size:
+        merged["onset"], merged["pitch"] = onset[order][first], pitch[order][first]
+        merged["end"] = np.minimum(np.maximum.reduceat(end[order], first), n_frames)
+        merged["velocity"] = np.maximum.reduceat(velocity[order], first)
+    struck_again = np.flatnonzero(
+        (merged["pitch"][1:] == merged["pitch"][:-1]) & (merged["end"][:-1] > merged["onset"][1:])
+    )
+    merged["end"][struck_again] = merged["onset"][struck_again + 1]
+    return merged, Collisions(merged=onset.size - merged.size, cut=struck_again.size)
+
+
+def frames_to_cells(frame_notes: FrameNotes, n_beats: int) -> Cells:
+    """Cuts frame notes (at most one a pitch at a time) at the beats and gathers them into cells."""
+    onset, end = frame_notes["onset"], frame_notes["end"]
+    first_beat = onset // FRAMES
+    parts = (end - 1) // FRAMES - first_beat + 1
+    note = np.repeat(np.arange(onset.size), parts)
+    nth = np.arange(note.size) - np.repeat(np.cumsum(parts) - parts, parts)
+    beat = first_beat[note] + nth
+    low = np.where(nth == 0, onset[note] - beat * FRAMES, 0)
+    high = np.minimum(end[note] - beat * FRAMES, FRAMES)
+    sustain = ((_ONE << (high - low).astype(np.uint64)) - _ONE) << low.astype(np.uint64)
+    struck = np.where(nth == 0, _ONE << low.astype(np.uint64), _ZERO)
+    key = beat * 128 + frame_notes["pitch"][note]
+    order = np.argsort(key, kind="stable")  # parts of a pitch are in time order already
+    key = key[order]
+    first = np.flatnonzero(np.diff(key, prepend=-1))
+    empty = np.zeros(0, np.uint64)
+    return Cells(
+        beat=(key[first] // 128).astype(np.int32),
+        pitch=(key[first] % 128).astype(np.uint8),
+        sustain=np.bitwise_or.reduceat(sustain[order], first) if first.size else empty,
+        onset=np.bitwise_or.reduceat(struck[order], first) if first.size else empty,
+        segment_velocity=frame_notes["velocity"][note][order],
+        n_beats=n_beats,
+    )
+
+
+def cells_to_frames(cells: Cells) -> FrameNotes:
+    """Joins the segments of cells back into notes, sorted by (pitch, onset).
+
+    A segment at frame 0 that is not struck goes on with the note of that pitch that sounds in the last frame of the
+    beat before; where none sounds it is a strike.
+    """
+    start_mask = segment_starts(cells.sustain, cells.onset)
+    cell = np.repeat(np.arange(len(cells)), cells.segment_count)
+    start = _positions(start_mask)
+    length = _run_lengths(cells.sustain[cell], start_mask[cell], start)
+    onset = cells.beat[cell].astype(np.int64) * FRAMES + start
+    order = np.lexsort((onset, cells.pitch[cell]))
+    cell, onset, length = cell[order], onset[order], length[order]
+    struck = (cells.onset[cell] >> (onset % FRAMES).astype(np.uint64)) & _ONE == _ONE
+    pitch, end = cells.pitch[cell], onset + length
+    follows = np.zeros(cell.size, bool)
+    follows[1:] = (pitch[1:] == pitch[:-1]) & (end[:-1] == onset[1:])
+    first = np.flatnonzero(struck | ~follows | (onset % FRAMES != 0))
+    notes = np.zeros(first.size, FRAME_NOTE_DTYPE)
+    if first.size:
+        notes["onset"], notes["pitch"] = onset[first], pitch[first]
+        notes["end"] = np.maximum.reduceat(end, first)
+        notes["velocity"] = cells.segment_velocity[order][first]
+    return notes
+
+
+def frames_to_notes(frame_notes: FrameNotes, beats_sec: NDArray[np.float64]) -> Notes:
+    """Frame notes back to seconds, sorted by (onset, pitch)."""
+    notes = np.zeros(frame_notes.size, NOTE_DTYPE)
+    notes["onset_sec"] = frames_to_seconds(frame_notes["onset"], beats_sec)
+    notes["offset_sec"] = frames_to_seconds(frame_notes["end"], beats_sec)
+    notes["pitch"], notes["velocity"] = frame_notes["pitch"], frame_notes["velocity"]
+    return notes[np.lexsort((notes["pitch"], notes["onset_sec"]))]
+
+
+def _bits(mask: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """[C] masks to [C, F] booleans."""
+    return (mask[:, None] >> np.arange(FRAMES, dtype=np.uint64)) & _ONE == _ONE
+
+
+def _positions(mask: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Positions of all set bits, mask by mask, ascending within each."""
+    left = mask.copy()
+    rounds: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+    rows = np.flatnonzero(left)
+    while rows.size:
+        rest = left[rows]
+        rounds.append((rows, _lowest_bit(rest)))
+        left[rows] = rest & (rest - _ONE)
+        rows = rows[left[rows] != 0]
+    if not rounds:
+        return np.zeros(0, np.int64)
+    row = np.concatenate([r for r, _ in rounds])
+    position = np.concatenate([p for _, p in rounds])
+    return position[np.argsort(row, kind="stable")]
+
+
+def _lowest_bit(mask: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Index of the lowest set bit of each non-zero mask."""
+    return np.bitwise_count((mask & (~mask + _ONE)) - _ONE).astype(np.int64)
+
+
+def _run_lengths(
+    sustain: NDArray[np.uint64], starts: NDArray[np.uint64], start: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Frames from each segment's start to the next silence or the next segment's start."""
+    shift = start.astype(np.uint64)
+    stop = (~sustain | starts) >> shift & ~_ONE  # bit 48 and above of ~sustain are set: a run stops at the beat
+    return _lowest_bit(stop)
