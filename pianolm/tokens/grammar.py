@@ -1,0 +1,166 @@
+"""The grammar of token sequences: one table that the validator, the decoder, the sampler and the tests read.
+
+    [BOS]  tempo  (pitch codes velocity)*  tempo  (pitch codes velocity)*  …  [EOS]
+    codes  :=  L1  |  half half        half  :=  L2  |  quarter quarter        quarter  :=  L3  |  L4 L4
+
+A state is a phase (a row of the table), the pitch floor (the last pitch of the beat) and whether the cell sounds yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pianolm.tokens.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Kind, Vocabulary
+
+ILLEGAL = -1
+
+
+class Phase(IntEnum):
+    """Rows of the table: what has been read so far. `CODES + n`: a pitch, then codes for n eighths of the beat."""
+
+    START = 0
+    OPENED = 1  # after BOS
+    BEAT = 2  # after a tempo or a whole cell
+    CODES = 3  # 3 … 10: zero to seven eighths filled
+    VELOCITY = 11  # all eight filled, velocity wanted
+    ENDED = 12  # after EOS
+
+
+N_PHASES = 13
+
+
+def transition_table(velocity: bool) -> NDArray[np.int8]:
+    """[phase, kind] → next phase, or ILLEGAL.
+
+    A code that fills n eighths may stand only where a multiple of n is filled: halves and quarters are never split
+    by a coarser code.
+    """
+    table = np.full((N_PHASES, len(Kind)), ILLEGAL, np.int8)
+    table[Phase.START, Kind.BOS] = Phase.OPENED
+    table[[Phase.START, Phase.OPENED, Phase.BEAT], Kind.TEMPO] = Phase.BEAT
+    table[Phase.BEAT, Kind.PITCH] = Phase.CODES
+    table[Phase.BEAT, Kind.EOS] = Phase.ENDED
+    table[Phase.ENDED, Kind.PAD] = Phase.ENDED
+    done = Phase.VELOCITY if velocity else Phase.BEAT
+    for kind in CODE_KINDS:
+        for filled in range(0, 8, EIGHTHS_OF_KIND[kind]):
+            after = filled + EIGHTHS_OF_KIND[kind]
+            table[Phase.CODES + filled, kind] = done if after == 8 else Phase.CODES + after
+    if velocity:
+        table[Phase.VELOCITY, Kind.VELOCITY] = Phase.BEAT
+    return table
+
+
+class State(NamedTuple):
+    """Where a sequence stands: phase, highest pitch of the beat so far (−1 for none), whether the cell sounds."""
+
+    phase: int = Phase.START
+    floor: int = -1
+    sounding: bool = False
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The first thing wrong with a sequence: its position, and a sentence."""
+
+    position: int
+    message: str
+
+
+class Grammar:
+    """The table for one vocabulary and one mode.
+
+    Args:
+        vocabulary: The ids.
+        velocity: Whether every cell carries a velocity token.
+        silent: [V] bool, the codes whose pattern is all silent.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, velocity: bool, silent: NDArray[np.bool_]) -> None:
+        assert silent.shape == (vocabulary.size,), "one flag an id"
+        self.vocabulary = vocabulary
+        self.velocity = velocity
+        self.silent = silent
+        self.table = transition_table(velocity)
+        self.kind_of = vocabulary.kind_of
+        self.pitch_of = np.arange(vocabulary.size) - vocabulary.offset(Kind.PITCH)
+        is_code = np.isin(self.kind_of, [int(kind) for kind in CODE_KINDS])
+        self._completes = {  # codes that would complete a cell from this phase; silent ones may not if all was silent
+            phase: self._allowed_kinds(phase) & is_code & self._fills_up(phase)
+            for phase in range(Phase.CODES, Phase.CODES + 8)
+        }
+        self._by_phase = [self._allowed_kinds(phase) for phase in range(N_PHASES)]
+
+    def _allowed_kinds(self, phase: int) -> NDArray[np.bool_]:
+        return (self.table[phase] != ILLEGAL)[self.kind_of]
+
+    def _fills_up(self, phase: int) -> NDArray[np.bool_]:
+        after = self.table[phase][self.kind_of]
+        return (after == Phase.VELOCITY) | (after == Phase.BEAT)
+
+    def start(self) -> State:
+        """The state before any token."""
+        return State()
+
+    def allowed(self, state: State) -> NDArray[np.bool_]:
+        """[V] the ids that may come next."""
+        ids = self._by_phase[state.phase]
+        if state.phase == Phase.BEAT and state.floor >= 0:
+            return ids & ((self.kind_of != Kind.PITCH) | (self.pitch_of > state.floor))
+        if Phase.CODES <= state.phase < Phase.VELOCITY and not state.sounding:
+            return ids & ~(self._completes[state.phase] & self.silent)
+        return ids
+
+    def advance(self, state: State, token: int) -> State:
+        """The state after one more token, which must be allowed.
+
+        Raises:
+            ValueError: The token may not stand there.
+        """
+        problem = self._problem(state, token)
+        if problem:
+            raise ValueError(problem)
+        kind = Kind(self.kind_of[token])
+        phase = int(self.table[state.phase, kind])
+        if kind is Kind.PITCH:
+            return State(phase, int(self.pitch_of[token]), False)
+        if kind in CODE_KINDS:
+            return State(phase, state.floor, state.sounding or not bool(self.silent[token]))
+        return State(phase, -1 if kind is Kind.TEMPO else state.floor, False)
+
+    def _problem(self, state: State, token: int) -> str | None:
+        if not 0 <= token < self.vocabulary.size:
+            return f"{token} is not an id of this vocabulary (0–{self.vocabulary.size - 1})"
+        if self.allowed(state)[token]:
+            return None
+        name = self.vocabulary.describe(token)
+        kinds = [kind.name for kind in Kind if self.table[state.phase, kind] != ILLEGAL]
+        if self.kind_of[token] == Kind.PITCH and state.phase == Phase.BEAT:
+            return f"{name} does not ascend: the beat already has pitch {state.floor}"
+        if self.table[state.phase, self.kind_of[token]] != ILLEGAL:
+            return f"{name} leaves the cell of pitch {state.floor} all silent"
+        return f"{name} found, expected one of {', '.join(kinds)}"
+
+    def first_problem(self, ids: ArrayLike) -> Problem | None:
+        """The first ill-formed token of a sequence [T], None when it is a well-formed beginning of a piece."""
+        state = self.start()
+        for position, token in enumerate(np.asarray(ids).tolist()):
+            problem = self._problem(state, token)
+            if problem:
+                return Problem(position, problem)
+            state = self.advance(state, token)
+        return None
+
+    def is_complete(self, ids: ArrayLike) -> bool:
+        """Whether a sequence [T] is a whole piece: well-formed from start to EOS."""
+        state = self.start()
+        for token in np.asarray(ids).tolist():
+            if self._problem(state, token):
+                return False
+            state = self.advance(state, token)
+        return state.phase == Phase.ENDED

@@ -1,0 +1,295 @@
+"""`PianoTokenizer`: pieces to ids and back, saved to and loaded from one directory.
+
+Shapes: T tokens, C cells, S segments, B beats, V ids.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pianolm.errors import UserError
+from pianolm.music.cells import Cells, segment_starts
+from pianolm.music.piece import Piece
+from pianolm.tokens.codebook import Codebook
+from pianolm.tokens.grammar import ILLEGAL, Grammar, Phase
+from pianolm.tokens.tempo import TempoBins
+from pianolm.tokens.velocity import VelocityCodec
+from pianolm.tokens.vocabulary import EIGHTHS_OF_KIND, Kind, Vocabulary
+
+FORMAT_VERSION = 1
+DEFAULT_VELOCITY = 64
+"""Velocity of decoded notes when the tokens carry none (base mode)."""
+
+_SETTINGS, _CODEBOOK, _CODEC = "tokenizer.json", "codebook.npz", "velocity"
+_EIGHTHS = np.array([EIGHTHS_OF_KIND.get(kind, 0) for kind in Kind])
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What `encode` gives.
+
+    Attributes:
+        ids: int64 [T], BOS first, EOS last.
+        loss_mask: bool [T], False at velocity tokens whose value says nothing (flat pieces).
+    """
+
+    ids: NDArray[np.int64]
+    loss_mask: NDArray[np.bool_]
+
+
+class PianoTokenizer:
+    """Vocabulary, codebook, tempo bins and, in velocity mode, the velocity codec.
+
+    Args:
+        codebook: The pattern codebook; it brings the vocabulary.
+        tempo: Tempo bins, as many as the vocabulary has tempo ids.
+        codec: The velocity codec; None makes a tokenizer without velocities (base mode).
+        exact: Whether parts that L3 lacks use the exhaustive L4; else the nearest L3 code.
+        tolerance: Frames of a part that a code may miss; 0 is exact.
+
+    Raises:
+        UserError: The parts do not fit together.
+    """
+
+    def __init__(
+        self,
+        codebook: Codebook,
+        tempo: TempoBins,
+        codec: VelocityCodec | None = None,
+        exact: bool = True,
+        tolerance: int = 0,
+    ) -> None:
+        self.vocabulary = codebook.vocabulary
+        self.codebook, self.tempo, self.codec = codebook, tempo, codec
+        self.exact, self.tolerance = exact, tolerance
+        if tempo.bins != self.vocabulary.tempo:
+            raise UserError(f"tokenizer: {tempo.bins} tempo bins, but the vocabulary has {self.vocabulary.tempo} tempo ids")
+        if codec is not None and codec.codebook_size > self.vocabulary.velocity:
+            raise UserError(
+                f"tokenizer: the velocity codec has {codec.codebook_size} codes, the vocabulary "
+                f"{self.vocabulary.velocity} velocity ids; set tokenizer.vocabulary.velocity={codec.codebook_size} "
+                "or train the codec with fewer (velvq.codebook_size)"
+            )
+        self.grammar = Grammar(self.vocabulary, codec is not None, codebook.silent_ids)
+
+    @property
+    def mode(self) -> str:
+        """`velocity` or `base`."""
+        return "base" if self.codec is None else "velocity"
+
+    @cached_property
+    def strikes_per_id(self) -> NDArray[np.int64]:
+        """[V] notes that each token strikes."""
+        return np.bitwise_count(self.codebook.id_patterns.onset).astype(np.int64)
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """Content hash of each part; a part that is absent has an empty one."""
+        return {
+            "vocabulary": self.vocabulary.fingerprint,
+            "codebook": self.codebook.fingerprint,
+            "tempo": self.tempo.fingerprint,
+            "velocity": "" if self.codec is None else self.codec.fingerprint,
+        }
+
+    def encode(self, piece: Piece) -> Encoding:
+        """Piece to ids, with BOS and EOS."""
+        ids = self.encode_cells(piece.cells, piece.beats_sec)
+        meaningless = (self.vocabulary.kind_of[ids] == Kind.VELOCITY) & piece.flat
+        return Encoding(ids, ~meaningless)
+
+    def encode_cells(self, cells: Cells, beats_sec: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Cells on their beats [B + 1] to ids [T], with BOS and EOS."""
+        vocabulary = self.vocabulary
+        columns = [
+            cells.pitch[:, None].astype(np.int32) + vocabulary.offset(Kind.PITCH),
+            self.codebook.encode(cells.sustain, cells.onset, self.exact, self.tolerance),
+        ]
+        if self.codec is not None:
+            codes = self.codec.encode(cells) + vocabulary.offset(Kind.VELOCITY)
+            columns.append(codes[:, None].astype(np.int32))
+        table = np.concatenate(columns, axis=1)
+        there = table >= 0
+        before = np.concatenate([[0], np.cumsum(there.sum(axis=1))])  # tokens of the cells before each cell
+        cells_before_beat = np.searchsorted(cells.beat, np.arange(cells.n_beats))
+        ids = np.empty(before[-1] + cells.n_beats + 2, np.int64)
+        tempo_at = 1 + np.arange(cells.n_beats) + before[cells_before_beat]
+        is_cell = np.ones(ids.size, bool)
+        is_cell[[0, -1]] = is_cell[tempo_at] = False
+        ids[0], ids[-1] = vocabulary.bos, vocabulary.eos
+        ids[tempo_at] = self.tempo.encode(beats_sec) + vocabulary.offset(Kind.TEMPO)
+        ids[is_cell] = table[there]
+        return ids
+
+    def decode(self, ids: ArrayLike) -> Piece:
+        """Ids [T] to the piece they say, starting at 0 seconds; never raises on whole numbers.
+
+        What is ill-formed is left out and counted in `skipped`: what stands before the first tempo (but BOS), what
+        follows the first EOS (but PAD), a cell that breaks off, is all silent or does not ascend, and tokens that
+        stand where the grammar has no place for them. Without velocity tokens every note gets velocity 64.
+        """
+        tokens = np.asarray(ids, np.int64).ravel()
+        kinds, used = self._kinds(tokens)
+        tempo_at = np.flatnonzero(kinds == Kind.TEMPO)
+        pitch_at = np.flatnonzero(kinds == Kind.PITCH)
+        length = self._cell_lengths(kinds, pitch_at)
+        whole = (length > 0) & (np.searchsorted(tempo_at, pitch_at) > 0)
+        pitch_at, length = pitch_at[whole], length[whole]
+        code_ids = self._codes(tokens, kinds, pitch_at)
+        sounds = (code_ids >= 0) & ~self.codebook.silent_ids[np.maximum(code_ids, 0)]
+        beat = np.searchsorted(tempo_at, pitch_at) - 1
+        pitch = tokens[pitch_at] - self.vocabulary.offset(Kind.PITCH)
+        kept = np.flatnonzero(sounds.any(axis=1))
+        key = beat[kept] * 128 + pitch[kept]
+        highest = np.maximum.accumulate(np.concatenate([[-1], key]))[:-1]
+        kept = kept[key > highest]
+        last = pitch_at[kept] + length[kept]
+        cells = self._cells(tokens, code_ids[kept], beat[kept], pitch[kept], last, tempo_at.size)
+        used += tempo_at.size + int((length[kept] + 1).sum())
+        beats_sec = self.tempo.decode(tokens[tempo_at] - self.vocabulary.offset(Kind.TEMPO))
+        return Piece.from_cells(cells, beats_sec, flat=self.codec is None, skipped=tokens.size - used)
+
+    def _kinds(self, tokens: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+        """Kinds [T + 10], −1 for what is no id or follows EOS; and how many of BOS, EOS and PAD are in place."""
+        inside = (tokens >= 0) & (tokens < self.vocabulary.size)
+        kinds = np.full(tokens.size + 10, -1, np.int64)
+        kinds[: tokens.size] = np.where(inside, self.vocabulary.kind_of[np.where(inside, tokens, 0)], -1)
+        used = int(tokens.size > 0 and tokens[0] == self.vocabulary.bos)
+        ends = np.flatnonzero(kinds == Kind.EOS)
+        if ends.size:
+            end = int(ends[0])
+            in_beat = (kinds[:end] == Kind.TEMPO).any()
+            used += int(in_beat) + int((kinds[end + 1 :] == Kind.PAD).sum())
+            kinds[end:] = -1
+        return kinds, used
+
+    def _cell_lengths(self, kinds: NDArray[np.int64], pitch_at: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Tokens after each pitch that complete its cell by the grammar's table; 0 where it breaks off."""
+        length = np.zeros(pitch_at.size, np.int64)
+        phase = np.full(pitch_at.size, int(Phase.CODES), np.int64)
+        open_cells = np.arange(pitch_at.size)
+        for step in range(1, 10):
+            kind = kinds[pitch_at[open_cells] + step]
+            phase[open_cells] = np.where(kind < 0, ILLEGAL, self.grammar.table[phase[open_cells], kind])
+            length[open_cells[phase[open_cells] == Phase.BEAT]] = step
+            open_cells = open_cells[phase[open_cells] >= Phase.CODES]
+            if not open_cells.size:
+                break
+        return length
+
+    def _codes(
+        self, tokens: NDArray[np.int64], kinds: NDArray[np.int64], pitch_at: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """[C, 8] code ids of whole cells, each at the eighth where its part begins, −1 elsewhere."""
+        code_ids = np.full((pitch_at.size, 8), -1, np.int64)
+        eighth = np.zeros(pitch_at.size, np.int64)
+        rows = np.arange(pitch_at.size)
+        for step in range(1, 9):
+            kind = kinds[pitch_at[rows] + step]
+            code_ids[rows, eighth[rows]] = tokens[pitch_at[rows] + step]
+            eighth[rows] += _EIGHTHS[kind]
+            rows = rows[eighth[rows] < 8]
+            if not rows.size:
+                break
+        return code_ids
+
+    def _cells(
+        self,
+        tokens: NDArray[np.int64],
+        code_ids: NDArray[np.int64],
+        beat: NDArray[np.int64],
+        pitch: NDArray[np.int64],
+        last: NDArray[np.int64],
+        n_beats: int,
+    ) -> Cells:
+        """Cells from their codes and the position of their last token, the velocity in velocity mode."""
+        sustain, onset = self.codebook.decode(code_ids)
+        if self.codec is None:
+            segments = int(np.bitwise_count(segment_starts(sustain, onset)).sum())
+            velocity = np.full(segments, DEFAULT_VELOCITY, np.uint8)
+        else:
+            codes = tokens[last] - self.vocabulary.offset(Kind.VELOCITY)
+            # ids beyond the codec's own codes exist when the vocabulary has room for more
+            velocity = self.codec.decode(np.minimum(codes, self.codec.codebook_size - 1), sustain, onset)
+        return Cells(beat.astype(np.int32), pitch.astype(np.uint8), sustain, onset, velocity, n_beats)
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Writes the tokenizer: `tokenizer.json`, `codebook.npz` and, in velocity mode, `velocity/`."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.codebook.save(directory / _CODEBOOK)
+        if self.codec is not None:
+            self.codec.save(directory / _CODEC)
+        settings = {
+            "format_version": FORMAT_VERSION,
+            "mode": self.mode,
+            "exact": self.exact,
+            "tolerance": self.tolerance,
+            "tempo": self.tempo.scheme,
+            "vocabulary": self.vocabulary.to_dict(),
+            "hashes": self.hashes,
+        }
+        (directory / _SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> PianoTokenizer:
+        """Reads a tokenizer directory, or a directory with one called `tokenizer` inside.
+
+        Raises:
+            UserError: A file is missing, of a newer format, or not the one that was saved.
+        """
+        directory = tokenizer_directory(directory)
+        settings = read_settings(directory)
+        vocabulary = Vocabulary.from_dict(settings["vocabulary"])
+        tokenizer = cls(
+            codebook=Codebook.load(directory / _CODEBOOK, vocabulary),
+            tempo=TempoBins(settings["tempo"], vocabulary.tempo),
+            codec=VelocityCodec.from_directory(directory / _CODEC) if settings["mode"] == "velocity" else None,
+            exact=settings["exact"],
+            tolerance=settings["tolerance"],
+        )
+        changed = [name for name, value in tokenizer.hashes.items() if value != settings["hashes"].get(name)]
+        if changed:
+            raise UserError(
+                f"{directory}: {', '.join(changed)} found with other contents than {_SETTINGS} recorded when the "
+                "tokenizer was saved; take the directory as it was published"
+            )
+        return tokenizer
+
+
+def tokenizer_directory(directory: str | Path) -> Path:
+    """The directory itself, or the one called `tokenizer` in it."""
+    directory = Path(directory)
+    for candidate in (directory, directory / "tokenizer"):
+        if (candidate / _SETTINGS).is_file():
+            return candidate
+    raise UserError(f"{directory}: no {_SETTINGS} found there or in its folder `tokenizer`; expected a saved tokenizer")
+
+
+def read_settings(directory: Path) -> dict[str, Any]:
+    """`tokenizer.json` of a tokenizer directory.
+
+    Raises:
+        UserError: It is not readable, lacks a key, or is of a newer format.
+    """
+    path = directory / _SETTINGS
+    try:
+        settings: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); expected a saved tokenizer's settings") from error
+    needed = {"format_version", "mode", "exact", "tolerance", "tempo", "vocabulary", "hashes"}
+    missing = sorted(needed - set(settings))
+    if missing:
+        raise UserError(f"{path}: lacks {', '.join(missing)}; save the tokenizer again with save_pretrained")
+    if settings["format_version"] > FORMAT_VERSION:
+        raise UserError(
+            f"{path}: format {settings['format_version']}, this pianolm reads up to {FORMAT_VERSION}; update pianolm"
+        )
+    return settings

@@ -1,0 +1,150 @@
+"""The vocabulary: which id means what. Everything that needs an id asks one `Vocabulary` value."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass
+from enum import IntEnum
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pianolm.errors import UserError
+
+EIGHTH_PATTERNS = 377
+"""Possible patterns of six frames (silence included): sustain may begin a cell, or follow sustain or an onset."""
+
+
+class Kind(IntEnum):
+    """Kinds of token, in no particular order of ids."""
+
+    L1 = 0
+    L2 = 1
+    L3 = 2
+    PITCH = 3
+    VELOCITY = 4
+    L4 = 5
+    RESERVED = 6
+    TEMPO = 7
+    BOS = 8
+    EOS = 9
+    PAD = 10
+
+
+CODE_KINDS = (Kind.L1, Kind.L2, Kind.L3, Kind.L4)
+EIGHTHS_OF_KIND = {Kind.L1: 8, Kind.L2: 4, Kind.L3: 2, Kind.L4: 1}
+"""How many eighths of a beat one code of each level fills."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Sizes of the blocks of ids, in the order they lie. The defaults make 4789 ids.
+
+    The L4 codes take the first 377 of the reserved ids.
+    """
+
+    l1: int = 2048
+    l2: int = 1024
+    l3: int = 512
+    pitch: int = 128
+    velocity: int = 512
+    reserved: int = 512
+    tempo: int = 50
+
+    def __post_init__(self) -> None:
+        problems = [f"{name}={value!r}" for name, value in asdict(self).items() if not _is_positive_int(value)]
+        if problems:
+            raise UserError(f"tokenizer.vocabulary: {', '.join(problems)} found, expected whole numbers of at least 1")
+        if self.pitch != 128:
+            raise UserError(f"tokenizer.vocabulary.pitch={self.pitch} found, expected 128, the pitches of MIDI")
+        if self.reserved < EIGHTH_PATTERNS:
+            raise UserError(
+                f"tokenizer.vocabulary.reserved={self.reserved} found, expected at least {EIGHTH_PATTERNS}, "
+                "which the eighth-beat patterns (L4) take"
+            )
+
+    @cached_property
+    def _blocks(self) -> dict[Kind, tuple[int, int]]:
+        sizes = [self.l1, self.l2, self.l3, self.pitch, self.velocity, self.reserved, self.tempo, 1, 1, 1]
+        kinds = [Kind.L1, Kind.L2, Kind.L3, Kind.PITCH, Kind.VELOCITY, Kind.L4, Kind.TEMPO, Kind.BOS, Kind.EOS, Kind.PAD]
+        starts = np.concatenate([[0], np.cumsum(sizes)]).tolist()
+        blocks = {kind: (start, size) for kind, start, size in zip(kinds, starts, sizes, strict=False)}
+        start = blocks[Kind.L4][0]
+        blocks[Kind.L4] = (start, EIGHTH_PATTERNS)
+        blocks[Kind.RESERVED] = (start + EIGHTH_PATTERNS, self.reserved - EIGHTH_PATTERNS)
+        return blocks
+
+    def offset(self, kind: Kind) -> int:
+        """First id of a kind."""
+        return self._blocks[kind][0]
+
+    def count(self, kind: Kind) -> int:
+        """Number of ids of a kind."""
+        return self._blocks[kind][1]
+
+    def ids(self, kind: Kind) -> slice:
+        """The ids of a kind as a slice."""
+        start, size = self._blocks[kind]
+        return slice(start, start + size)
+
+    @cached_property
+    def size(self) -> int:
+        """Number of ids."""
+        return sum(self.count(kind) for kind in Kind)
+
+    @cached_property
+    def kind_of(self) -> NDArray[np.uint8]:
+        """[V] the `Kind` of every id."""
+        kinds = np.empty(self.size, np.uint8)
+        for kind in Kind:
+            kinds[self.ids(kind)] = kind
+        return kinds
+
+    @property
+    def bos(self) -> int:
+        return self.offset(Kind.BOS)
+
+    @property
+    def eos(self) -> int:
+        return self.offset(Kind.EOS)
+
+    @property
+    def pad(self) -> int:
+        return self.offset(Kind.PAD)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the layout."""
+        return hashlib.sha256(repr(sorted(self.to_dict().items())).encode()).hexdigest()[:16]
+
+    def to_dict(self) -> dict[str, int]:
+        """Block sizes by name."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, sizes: dict[str, Any]) -> Vocabulary:
+        """The vocabulary with these block sizes.
+
+        Raises:
+            UserError: An unknown block, or a size that is no positive whole number.
+        """
+        unknown = sorted(set(sizes) - set(cls.__dataclass_fields__))
+        if unknown:
+            known = ", ".join(cls.__dataclass_fields__)
+            raise UserError(f"tokenizer.vocabulary: unknown {', '.join(unknown)}; known are {known}")
+        return cls(**sizes)
+
+    def describe(self, token: int) -> str:
+        """A readable name of one id, such as `pitch 60` or `L2 17`."""
+        if not 0 <= token < self.size:
+            return f"<{token}: not an id>"
+        kind = Kind(self.kind_of[token])
+        if kind in (Kind.BOS, Kind.EOS, Kind.PAD):
+            return kind.name
+        return f"{kind.name if kind in CODE_KINDS else kind.name.lower()} {token - self.offset(kind)}"
+
+
+def _is_positive_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
