@@ -194,7 +194,7 @@ def cells_to_frames(cells: Cells) -> FrameNotes:
     pitch, end = cells.pitch[cell], onset + length
     follows = np.zeros(cell.size, bool)
     follows[1:] = (pitch[1:] == pitch[:-1]) & (end[:-1] == onset[1:])
-    first = np.flatnonzero(struck | ~follows | (onset % FRAMES != 0))
+    first = np.flatnonzero(struck | ~follows)
     notes = np.zeros(first.size, FRAME_NOTE_DTYPE)
     if first.size:
         notes["onset"], notes["pitch"] = onset[first], pitch[first]

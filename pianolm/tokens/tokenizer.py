@@ -24,6 +24,7 @@ from pianolm.tokens.velocity import VelocityCodec
 from pianolm.tokens.vocabulary import EIGHTHS_OF_KIND, Kind, Vocabulary
 
 FORMAT_VERSION = 1
+MODES = ("velocity", "base")
 DEFAULT_VELOCITY = 64
 """Velocity of decoded notes when the tokens carry none (base mode)."""
 

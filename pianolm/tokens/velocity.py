@@ -1,9 +1,10 @@
 """The velocity codec: one code for the velocities of a cell, read beside the cell's pattern. NumPy only.
 
-`pianolm.nn.velvq` trains the networks and exports them; this module applies them, so that tokenizing needs no torch.
+`pianolm.nn.velvq` trains the networks and exports them; this module applies them, so that tokenizing needs no
+torch.
 
-Shapes: C cells, S segments, F = 48 frames of a beat, n frames that the codec sees (48, 24, 12, …), K codes, D latent
-width.
+Shapes: C cells, S segments, F = 48 frames of a beat, n frames that the codec sees (48, 24, 12, …), K codes,
+D latent width.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,7 @@ VELOCITY_CENTRE, VELOCITY_SCALE = 64.0, 24.0
 BLOCK = 512
 """Rows that go through the networks at a time, always; see `_in_blocks`."""
 
+T = TypeVar("T", bound=np.generic)
 Array32 = NDArray[np.float32]
 Layers = list[tuple[Array32, Array32]]
 
@@ -69,15 +72,21 @@ def frame_sources(n: int) -> NDArray[np.int64]:
 def resample(velocity_CF: NDArray[np.uint8], n: int) -> NDArray[np.uint8]:
     """Frame velocities [C, 48] at n frames a beat, by nearest neighbour; 0 is silent.
 
-    A cell too short to own any of the n frames would be lost altogether. It takes the frame it lies in instead, with
-    its loudest velocity there, so that every cell has at least one active frame.
+    A cell too short to own any of the n frames would be lost altogether. Each frame of n then takes the first
+    of its 48/n frames that sounds, so that every cell has at least one active frame.
     """
+    return _at_kept_frames(velocity_CF, velocity_CF > 0, n)
+
+
+def _at_kept_frames(values_CF: NDArray[T], sounding_CF: NDArray[np.bool_], n: int) -> NDArray[T]:
+    """Values [C, 48] at n frames a beat; see `resample`."""
     kept = nearest_frames(n)
-    velocity_Cn = velocity_CF[:, kept]
-    lost = np.flatnonzero(~velocity_Cn.any(axis=1))
+    values_Cn = values_CF[:, kept]
+    lost = np.flatnonzero(~sounding_CF[:, kept].any(axis=1))
     if lost.size:
-        velocity_Cn[lost] = velocity_CF[lost].reshape(lost.size, n, -1).max(axis=2)
-    return velocity_Cn
+        first = sounding_CF[lost].reshape(lost.size, n, -1).argmax(axis=2)
+        values_Cn[lost] = values_CF[lost[:, None], kept + first]
+    return values_Cn
 
 
 def segment_velocities(
@@ -85,8 +94,8 @@ def segment_velocities(
 ) -> NDArray[np.uint8]:
     """What decoded frames say about each segment.
 
-    A segment takes the mean over those of its 48 frames whose source, after resampling, is its own; rounded, within
-    1–127. When n < 48 a segment may own no frame: it takes the active frame nearest to its start.
+    A segment takes the mean over those of its 48 frames whose source, after resampling, is its own; rounded,
+    within 1–127. When n < 48 a segment may own no frame: it takes the active frame nearest to its start.
 
     Args:
         frames_Cn: [C, n] decoded velocities in MIDI units, before rounding.
@@ -98,7 +107,7 @@ def segment_velocities(
     """
     segment_CF = segment_of_frame(sustain, onset)
     source = frame_sources(frames_Cn.shape[1])
-    owner_Cn = _owners(segment_CF, frames_Cn.shape[1])
+    owner_Cn = _at_kept_frames(segment_CF, segment_CF >= 0, frames_Cn.shape[1])
     counts = np.bitwise_count(segment_starts(sustain, onset)).astype(np.int64)
     first = np.cumsum(counts) - counts
     cell, frame = np.nonzero((segment_CF >= 0) & (owner_Cn[:, source] == segment_CF))
@@ -117,19 +126,11 @@ def segment_velocities(
     return np.clip(np.rint(mean), 1, 127).astype(np.uint8)
 
 
-def _owners(segment_CF: NDArray[np.int8], n: int) -> NDArray[np.int8]:
-    """[C, n] index of the segment that each resampled frame comes from, −1 where silent; as `resample` chooses."""
-    owner_Cn = segment_CF[:, nearest_frames(n)]
-    lost = np.flatnonzero((owner_Cn < 0).all(axis=1))
-    if lost.size:
-        owner_Cn[lost] = segment_CF[lost].reshape(lost.size, n, -1).max(axis=2)
-    return owner_Cn
-
-
 def active_frames(sustain: NDArray[np.uint64], n: int) -> NDArray[np.bool_]:
     """[C, n] where `resample` leaves a sounding frame in cells with these sustain masks."""
     octets = np.ascontiguousarray(sustain, "<u8").view(np.uint8).reshape(-1, 8)
-    return resample(np.unpackbits(octets, axis=1, count=FRAMES, bitorder="little"), n) > 0
+    sounding_CF = np.unpackbits(octets, axis=1, count=FRAMES, bitorder="little").astype(bool)
+    return _at_kept_frames(sounding_CF, sounding_CF, n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,15 +169,19 @@ class VelocityCodec:
         """Writes `codec.safetensors` and `config.json`, as `from_directory` reads them."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        save_file({name: np.ascontiguousarray(t) for name, t in self.tensors.items()}, directory / WEIGHTS_FILE)
+        save_file(
+            {name: np.ascontiguousarray(t) for name, t in self.tensors.items()}, directory / WEIGHTS_FILE
+        )
         (directory / CONFIG_FILE).write_text(json.dumps(dict(self.config), indent=2) + "\n", "utf-8")
 
     @property
     def frames(self) -> int:
+        """n, the frames of a beat that the codec sees."""
         return int(self.config["frames"])
 
     @property
     def codebook_size(self) -> int:
+        """K."""
         return int(self.config["codebook_size"])
 
     @cached_property
@@ -193,7 +198,7 @@ class VelocityCodec:
         return self.encode_frames(resample(frame_velocity(cells), self.frames))
 
     def encode_frames(self, velocity_Cn: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """[C] codes of frame velocities [C, n] as `resample` gives them; each distinct row is encoded once."""
+        """[C] codes of frame velocities [C, n] as `resample` gives them; a distinct row is encoded once."""
         index, inverse = _distinct(velocity_Cn)
         return _in_blocks(self._encode_block, velocity_Cn[index])[inverse].astype(np.int64)
 
@@ -210,7 +215,9 @@ class VelocityCodec:
         Returns:
             [S] uint8, 1–127: the segments of a cell lie together, in time order.
         """
-        assert codes.size == 0 or 0 <= codes.min() <= codes.max() < self.codebook_size, "codes within the codebook"
+        assert codes.size == 0 or 0 <= codes.min() <= codes.max() < self.codebook_size, (
+            "codes within the codebook"
+        )
         keys = np.stack([codes.astype(np.uint64), sustain, onset], axis=1)
         index, inverse = _distinct(keys)
         code, sustain_D, onset_D = keys[index].T
@@ -243,7 +250,10 @@ class VelocityCodec:
     @cached_property
     def _networks(self) -> dict[str, Layers]:
         return {
-            name: [(self.tensors[f"{name}.{i}.weight"], self.tensors[f"{name}.{i}.bias"]) for i in range(len(w) - 1)]
+            name: [
+                (self.tensors[f"{name}.{i}.weight"], self.tensors[f"{name}.{i}.bias"])
+                for i in range(len(w) - 1)
+            ]
             for name, w in self.config["widths"].items()
         }
 
@@ -256,9 +266,9 @@ class VelocityCodec:
     def _check_shapes(self, path: Path) -> None:
         """Raises UserError where tensors and config.json disagree."""
         widths = self.config["widths"]
-        expected = {"codebook": (self.codebook_size, widths["encoder"][-1])}
+        expected: dict[str, tuple[int, ...]] = {"codebook": (self.codebook_size, widths["encoder"][-1])}
         for name, sizes in widths.items():
-            for i, (fan_in, fan_out) in enumerate(zip(sizes, sizes[1:], strict=False)):
+            for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
                 expected |= {f"{name}.{i}.weight": (fan_out, fan_in), f"{name}.{i}.bias": (fan_out,)}
         found = {name: tensor.shape for name, tensor in self.tensors.items()}
         for name in sorted(expected.keys() | found.keys()):
@@ -298,8 +308,8 @@ def _distinct(rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]
 def _in_blocks(function: Callable[[Any], NDArray[Any]], rows: NDArray[Any]) -> NDArray[Any]:
     """Applies a network to rows in blocks of one size, the last one padded.
 
-    Matrix products of other shapes add up in another order; with one shape, a row's result is the same to the last
-    bit whatever it is computed with.
+    Matrix products of other shapes add up in another order; with one shape, a row's result is the same to the
+    last bit whatever it is computed with.
     """
     padded = np.zeros((max(-(-len(rows) // BLOCK), 1) * BLOCK, rows.shape[1]), rows.dtype)
     padded[: len(rows)] = rows

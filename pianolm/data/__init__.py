@@ -1,0 +1,1 @@
+"""From files to arrays: data sources, and the stores that stages hand to each other."""

@@ -1,0 +1,197 @@
+"""What every data source has in common: records, composition ids, splits, and reading of tables."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from pianolm.data.store import SPLITS
+from pianolm.errors import UserError
+from pianolm.music.piece import BEAT_CHOICES
+
+KINDS = ("performance", "score")
+_SPLIT_NAMES = {split: split for split in SPLITS} | {"valid": "validation", "val": "validation"}
+
+
+@dataclass(frozen=True)
+class Record:
+    """One MIDI file of a data set and what is known about it.
+
+    Attributes:
+        source: Name of the data set.
+        path: Of the MIDI file, relative to the data set's root, with forward slashes.
+        midi_path: The file.
+        beats: A beat file, or "auto", "file", "tempo_map" or "track" as `Piece.from_midi` takes them.
+        composition: Same id for every performance, edition and copy of one composition, in all data sets.
+        split: train, validation or test.
+        kind: performance or score.
+        licence: What the data set says about use.
+    """
+
+    source: str
+    path: str
+    midi_path: Path
+    beats: Path | str
+    composition: str
+    split: str
+    kind: str = "performance"
+    licence: str = "unknown"
+
+    @property
+    def id(self) -> str:
+        """Unique over all data sets, such as `asap/Bach/Fugue/bwv_846/Shi05M.mid`."""
+        return f"{self.source}/{self.path}"
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A data set as found on disk.
+
+    Attributes:
+        root: Directory that paths are told relative to.
+        records: Files to read.
+        tables: Metadata files that decided what the records are.
+        rejects: (path relative to root, reason) of what the data set lists but cannot be a record.
+    """
+
+    root: Path
+    records: tuple[Record, ...]
+    tables: tuple[Path, ...] = ()
+    rejects: tuple[tuple[str, str], ...] = ()
+
+    def relative(self, path: Path) -> str:
+        """A path below the root, with forward slashes."""
+        return path.relative_to(self.root).as_posix()
+
+
+def data_root(data: Mapping[str, Any], expected: str) -> Path:
+    """The directory that `data.root` names.
+
+    Args:
+        data: The `data` group of the configuration.
+        expected: What belongs there, for the error message.
+
+    Raises:
+        UserError: The key is missing or names no directory.
+    """
+    root = data.get("root")
+    if not root:
+        raise UserError(
+            f"data.root is not set: data={data['source']} expects {expected}; give data.root=PATH"
+        )
+    path = Path(root).expanduser()
+    if not path.is_dir():
+        found = "a file" if path.exists() else "not there"
+        raise UserError(f"data.root={root}: {found}; expected {expected}")
+    return path
+
+
+def beat_choice(data: Mapping[str, Any]) -> str:
+    """The value of `data.beats`, checked."""
+    choice = str(data.get("beats", "auto"))
+    if choice not in BEAT_CHOICES:
+        raise UserError(f"data.beats={choice}: no such choice; there are {', '.join(BEAT_CHOICES)}")
+    return choice
+
+
+def annotated_beats(data: Mapping[str, Any], annotation: Path) -> Path | str:
+    """A data set's own annotation file, unless `data.beats` asks for the tempo map or the beat track."""
+    choice = beat_choice(data)
+    return annotation if choice in ("auto", "file") else choice
+
+
+def read_table(path: Path, columns: Sequence[str], expected: str) -> list[dict[str, str]]:
+    """Rows of a comma-separated file.
+
+    Args:
+        path: The file.
+        columns: Columns that must be there.
+        expected: What the folder should be, for the error message.
+
+    Raises:
+        UserError: The file is missing, not text, or lacks a column.
+    """
+    if not path.is_file():
+        raise UserError(f"data.root={path.parent}: no {path.name}; expected {expected}")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not a comma-separated text file ({error}); expected {expected}") from error
+    lacking = [column for column in columns if column not in (reader.fieldnames or ())]
+    if lacking:
+        raise UserError(f"{path}: no column {', '.join(lacking)}; expected {expected}")
+    return rows
+
+
+def split_name(text: str, path: Path) -> str:
+    """train, validation or test, as a published table spells it."""
+    try:
+        return _SPLIT_NAMES[text.strip().lower()]
+    except KeyError:
+        raise UserError(f"{path}: split {text!r} found, expected one of {', '.join(SPLITS)}") from None
+
+
+def composition_id(composer: str, title: str) -> str:
+    """`composer/title` in lower case, words joined by hyphens: equal in data sets with the same titles."""
+    return f"{slug(composer)}/{slug(title)}"
+
+
+def slug(text: str) -> str:
+    """Lower case ASCII, words joined by hyphens."""
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9#]+", "-", ascii_text.lower()).strip("-")
+
+
+def seeded_splits(compositions: Iterable[str], data: Mapping[str, Any]) -> dict[str, str]:
+    """Splits compositions at random, whatever their order: a pure function of `data.seed` and their ids.
+
+    A fraction above zero gets at least one composition where there are enough for each split to have one.
+
+    Raises:
+        UserError: The fractions leave nothing to train on.
+    """
+    seed, fractions = data.get("seed", 0), {}
+    for key in ("validation_fraction", "test_fraction"):
+        fractions[key] = float(data.get(key, 0.1))
+        if not 0 <= fractions[key] < 1:
+            raise UserError(f"data.{key}={fractions[key]}: expected a fraction of at least 0 and below 1")
+    if sum(fractions.values()) >= 1:
+        raise UserError(
+            "data.validation_fraction and data.test_fraction add up to 1 or more; expected less than 1"
+        )
+    shuffled = sorted(set(compositions), key=lambda name: shuffle_key(seed, name))
+    count = len(shuffled)
+    validation = min(_part(count, fractions["validation_fraction"], needed=2), max(count - 1, 0))
+    test = min(_part(count, fractions["test_fraction"], needed=3), max(count - 1 - validation, 0))
+    names = ["validation"] * validation + ["test"] * test
+    return dict(zip(shuffled, names + ["train"] * (count - len(names)), strict=True))
+
+
+def _part(count: int, fraction: float, needed: int) -> int:
+    return max(round(count * fraction), int(fraction > 0 and count >= needed))
+
+
+def shuffle_key(seed: object, name: str) -> bytes:
+    """Sorting by this key shuffles names, whatever order they were listed in."""
+    return hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
+
+
+def settle_splits(records: Iterable[Record]) -> list[Record]:
+    """Gives every composition one split: where records disagree, test wins over validation over train.
+
+    Works over the records of several data sets too: what one tests on, no other trains on.
+    """
+    records = list(records)
+    strongest: dict[str, str] = {}
+    for record in records:
+        known = strongest.get(record.composition, record.split)
+        strongest[record.composition] = max(known, record.split, key=SPLITS.index)
+    return [replace(record, split=strongest[record.composition]) for record in records]

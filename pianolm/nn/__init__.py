@@ -1,0 +1,1 @@
+"""Networks: the velocity codec, the language model, and sampling from it."""

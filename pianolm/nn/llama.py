@@ -1,0 +1,293 @@
+"""The language model: a Llama from a few numbers, and its training.
+
+Shapes: B rows, T inputs of a row, V ids, D width, n targets that count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from pianolm.errors import UserError
+from pianolm.metrics import Pace, TokenLosses
+
+IGNORE = -100
+_MODEL_KEYS = {"width", "layers", "heads", "kv_heads", "ffn", "rope_theta", "tie_embeddings", "dropout"}
+_COUNTERS = "tokens_seen", "slots_seen"
+
+
+def build_llama(
+    settings: Mapping[str, Any], vocab_size: int, pad_id: int, bos_id: int, eos_id: int, context: int
+) -> LlamaForCausalLM:
+    """A Llama with fresh weights.
+
+    Args:
+        settings: `width`, `layers`, `heads`, `kv_heads` (None: as many as heads), `ffn`, `rope_theta`,
+            `tie_embeddings`, `dropout` (of attention weights; Llama has no other).
+        vocab_size: V.
+        pad_id: Of PAD.
+        bos_id: Of BOS.
+        eos_id: Of EOS.
+        context: Longest sequence it is trained on.
+
+    Raises:
+        UserError: A setting is missing or unknown, or the numbers do not fit together.
+    """
+    _check_model(settings)
+    config = LlamaConfig(
+        vocab_size=vocab_size,
+        hidden_size=settings["width"],
+        intermediate_size=settings["ffn"],
+        num_hidden_layers=settings["layers"],
+        num_attention_heads=settings["heads"],
+        num_key_value_heads=settings["kv_heads"] or settings["heads"],
+        max_position_embeddings=context,
+        rope_parameters={"rope_type": "default", "rope_theta": float(settings["rope_theta"])},
+        tie_word_embeddings=bool(settings["tie_embeddings"]),
+        attention_dropout=float(settings["dropout"]),
+        pad_token_id=pad_id,
+        bos_token_id=bos_id,
+        eos_token_id=eos_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def _check_model(settings: Mapping[str, Any]) -> None:
+    problems = [f"no model.{key}" for key in sorted(_MODEL_KEYS - set(settings))]
+    problems += [f"unknown model.{key}" for key in sorted(set(settings) - _MODEL_KEYS)]
+    if not problems:
+        width, heads, kv_heads = (
+            settings["width"],
+            settings["heads"],
+            settings["kv_heads"] or settings["heads"],
+        )
+        sizes = {key: settings[key] for key in ("width", "layers", "heads", "ffn")} | {"kv_heads": kv_heads}
+        problems = [f"model.{key}={size!r} is no size" for key, size in sizes.items() if not _is_size(size)]
+        if not problems and width % (2 * heads):
+            problems.append(f"model.width={width} is no even multiple of model.heads={heads}")
+        if not problems and heads % kv_heads:
+            problems.append(f"model.heads={heads} is no multiple of model.kv_heads={kv_heads}")
+        if not 0 <= settings["dropout"] < 1:
+            problems.append(f"model.dropout={settings['dropout']} is not in 0 to 1")
+    if problems:
+        raise UserError(f"model: {', '.join(problems)}; see conf/model for settings that fit")
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Parameters, tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@dataclass(frozen=True)
+class OptimizerSettings:
+    """AdamW with a linear warm-up and half a cosine down to a floor.
+
+    Attributes:
+        learning_rate: At its peak.
+        min_lr_fraction: Of the peak, reached at the last step.
+        warmup_steps: To the peak; at most half of all steps, so that short runs reach it.
+        max_steps: Optimizer steps in all.
+        weight_decay: Of matrices; embeddings and norms have none.
+        betas: Of AdamW.
+    """
+
+    learning_rate: float
+    min_lr_fraction: float
+    warmup_steps: int
+    max_steps: int
+    weight_decay: float
+    betas: tuple[float, float]
+
+    @classmethod
+    def from_config(cls, settings: Mapping[str, Any]) -> OptimizerSettings:
+        """Takes its keys from `trainer`.
+
+        Raises:
+            UserError: A value is out of range.
+        """
+        betas = tuple(float(beta) for beta in settings["betas"])
+        checks = {
+            "learning_rate": settings["learning_rate"] > 0,
+            "min_lr_fraction": 0 <= settings["min_lr_fraction"] <= 1,
+            "warmup_steps": settings["warmup_steps"] >= 0,
+            "max_steps": settings["max_steps"] >= 1,
+            "weight_decay": settings["weight_decay"] >= 0,
+            "betas": len(betas) == 2 and all(0 <= beta < 1 for beta in betas),
+        }
+        wrong = [f"trainer.{name}={settings[name]}" for name, fits in checks.items() if not fits]
+        if wrong:
+            raise UserError(
+                f"{', '.join(wrong)} out of range; see conf/trainer/default.yaml for values that fit"
+            )
+        return cls(**{name: settings[name] for name in checks if name != "betas"}, betas=(betas[0], betas[1]))
+
+    def factor(self, step: int) -> float:
+        """What the peak learning rate is multiplied by in an optimizer step, counted from 0."""
+        warmup = min(self.warmup_steps, self.max_steps // 2)
+        if step < warmup:
+            return (step + 1) / warmup
+        progress = min((step - warmup) / max(self.max_steps - 1 - warmup, 1), 1.0)
+        return self.min_lr_fraction + (1 - self.min_lr_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups: matrices decay; embeddings (an output layer tied to one, too) and norms do not."""
+    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for parameter in model.parameters():
+        groups[parameter.ndim >= 2 and id(parameter) not in embeddings].append(parameter)
+    return [
+        {"params": groups[True], "weight_decay": weight_decay},
+        {"params": groups[False], "weight_decay": 0.0},
+    ]
+
+
+class LanguageModule(L.LightningModule):
+    """Trains a Llama on the batches of `pianolm.data.lm_data`.
+
+    Args:
+        model: The network.
+        settings: Of the optimizer.
+        kind_of: uint8 [V], the `Kind` of every id.
+        strikes: int64 [V], notes that each id strikes.
+        unigram_entropy: Logged beside the validation loss, as what to compare it with.
+
+    Attributes:
+        val_metrics: Of the last validation; they travel with the checkpoint that was made at it.
+        tokens_seen: Inputs that were not PAD, over all steps and processes.
+        slots_seen: Inputs with PAD.
+        pace: Speed of this process's run.
+    """
+
+    def __init__(
+        self,
+        model: LlamaForCausalLM,
+        settings: OptimizerSettings,
+        kind_of: NDArray[np.uint8],
+        strikes: NDArray[np.int64],
+        unigram_entropy: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.settings = settings
+        self.val_metrics: dict[str, float] = {}
+        self.tokens_seen = self.slots_seen = 0
+        self.pace = Pace()
+        self._unigram_entropy = unigram_entropy
+        self._kind_of, self._strikes = torch.from_numpy(kind_of), torch.from_numpy(strikes)
+        self._losses = TokenLosses(self._kind_of, self._strikes)
+        self._step_nats = torch.zeros(())
+
+    @property
+    def padding_fraction(self) -> float:
+        """PAD among the inputs seen."""
+        return 1 - self.tokens_seen / max(self.slots_seen, 1)
+
+    def target_nll(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """Nats [n] of the labels that count, row by row, and those labels [n]. Logits are made only there."""
+        hidden_BTD = self.model.model(input_ids=batch["input_ids"], use_cache=False).last_hidden_state
+        counts_BT = batch["labels"] != IGNORE
+        logits_nV = self.model.lm_head(hidden_BTD[counts_BT])
+        labels_n = batch["labels"][counts_BT]
+        return F.cross_entropy(logits_nV.float(), labels_n, reduction="none"), labels_n
+
+    def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
+        """The loss of a micro-batch, scaled so that its gradient is that of the mean over the *global* batch.
+
+        The sum of nats is divided by the targets of all processes and micro-batches. Lightning divides the
+        loss by the micro-batches and DDP averages gradients over processes; both are multiplied back.
+        """
+        nll_n, _ = self.target_nll(batch)
+        nats = nll_n.sum() / batch["n_targets"]
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self._step_nats = torch.zeros_like(nats)
+        self._step_nats = self._step_nats + nats.detach()
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
+            self._log_step(batch)
+        return nats * (self.trainer.world_size * self.trainer.accumulate_grad_batches)
+
+    def _log_step(self, batch: Mapping[str, Any]) -> None:
+        """Counts and logs an optimizer step at its last micro-batch."""
+        self.tokens_seen += batch["n_tokens"]
+        self.slots_seen += batch["n_slots"]
+        self.pace.step(batch["n_tokens"])
+        self.log(
+            "train/loss", self._step_nats * self.trainer.world_size, sync_dist=self.trainer.world_size > 1
+        )
+        self.log_dict(
+            {
+                "train/tokens_per_second": self.pace.per_second,
+                "train/padding_fraction": self.padding_fraction,
+                "train/learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
+                "tokens_seen": float(self.tokens_seen),
+            }
+        )
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips the norm of the gradient where the trainer asks for it, and logs the norm from before."""
+        limit = math.inf if gradient_clip_val is None else gradient_clip_val
+        self.log("train/grad_norm", nn.utils.clip_grad_norm_(self.parameters(), limit))
+
+    def on_validation_epoch_start(self) -> None:
+        """Empties the sums."""
+        self.pace.pause()
+        self._losses = TokenLosses(self._kind_of, self._strikes, self.device)
+
+    def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
+        """Adds a batch to the sums."""
+        nll_n, labels_n = self.target_nll(batch)
+        performance_BT = batch["performance"][:, None].expand_as(batch["labels"])
+        self._losses.add(nll_n, labels_n, performance_BT[batch["labels"] != IGNORE])
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the metrics of all batches of all processes."""
+        self._losses.sums = self.trainer.strategy.reduce(self._losses.sums, reduce_op="sum")
+        self.val_metrics = {f"val/{name}": value for name, value in self._losses.metrics().items()}
+        if self._unigram_entropy is not None:
+            self.val_metrics["val/unigram_entropy"] = self._unigram_entropy
+        self.log_dict(self.val_metrics, sync_dist=self.trainer.world_size > 1)
+
+    def on_validation_end(self) -> None:
+        """Goes on counting time."""
+        self.pace.resume()
+
+    def configure_optimizers(self) -> Any:
+        """AdamW and its schedule, one step of it an optimizer step."""
+        groups = decay_groups(self.model, self.settings.weight_decay)
+        optimizer = torch.optim.AdamW(groups, self.settings.learning_rate, self.settings.betas)
+        scheduler = LambdaLR(optimizer, self.settings.factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds the counters and the last validation, plain numbers only."""
+        checkpoint["language_model"] = {
+            **{name: getattr(self, name) for name in _COUNTERS},
+            "val_metrics": dict(self.val_metrics),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes them back."""
+        saved = checkpoint["language_model"]
+        for name in _COUNTERS:
+            setattr(self, name, saved[name])
+        self.val_metrics = dict(saved["val_metrics"])

@@ -1,0 +1,78 @@
+"""Stage `tokenize`: cells become ids; the tokenizer is put together and saved beside them.
+
+Reads `tokenizer.*`. Needs the cell store, and either a tokenizer (`upstream.tokenizer`) or a codebook and, in
+velocity mode, a velocity codec. Publishes a token store with `tokenizer/` in it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pianolm.data.store import CellStore
+from pianolm.data.token_store import TokenStoreWriter
+from pianolm.errors import UserError
+from pianolm.stages.context import Metrics, StageContext
+from pianolm.tokens.codebook import Codebook
+from pianolm.tokens.tempo import TempoBins
+from pianolm.tokens.tokenizer import MODES, PianoTokenizer
+from pianolm.tokens.velocity import VelocityCodec
+from pianolm.tokens.vocabulary import Vocabulary
+
+VERSION = 1
+
+
+def run(ctx: StageContext) -> Metrics:
+    """Tokenizes every piece of the cell store into `ctx.out`."""
+    tokenizer = build_tokenizer(ctx.cfg["tokenizer"], ctx.upstream)
+    tokenizer.save_pretrained(ctx.out / "tokenizer")
+    store = CellStore.open(ctx.upstream["cells"])
+    start = time.perf_counter()
+    tokens = notes = 0
+    with TokenStoreWriter(ctx.out, tokenizer) as writer:
+        for index, row in enumerate(store.pieces):
+            ids = tokenizer.encode_cells(store.cells(index), np.asarray(store.beats_sec(index)))
+            writer.add(row, ids)
+            tokens, notes = tokens + ids.size, notes + row.notes
+    return {
+        "tokens": tokens,
+        "tokens_per_note": tokens / max(notes, 1),
+        "notes_per_second": round(notes / max(time.perf_counter() - start, 1e-9)),
+    }
+
+
+def build_tokenizer(settings: Mapping[str, Any], upstream: Mapping[str, Path]) -> PianoTokenizer:
+    """The tokenizer that was given, or one from a codebook and a codec.
+
+    Raises:
+        UserError: A setting is unknown, a part does not fit, or the given tokenizer is of the other mode.
+    """
+    mode = settings["mode"]
+    if mode not in MODES:
+        raise UserError(f"tokenizer.mode={mode!r} found, expected one of {', '.join(MODES)}")
+    if "tokenizer" in upstream:
+        given = PianoTokenizer.from_pretrained(upstream["tokenizer"])
+        if given.mode == mode:
+            return given
+        if mode == "velocity":
+            raise UserError(
+                f"upstream.tokenizer={upstream['tokenizer']}: made without velocities, but tokenizer=velocity is "
+                "asked for; give a tokenizer with a velocity codec or use tokenizer=base"
+            )
+        return PianoTokenizer(given.codebook, given.tempo, None, given.exact, given.tolerance)
+    vocabulary = Vocabulary.from_dict(dict(settings["vocabulary"]))
+    path = upstream["codebook"]
+    codec = VelocityCodec.from_directory(upstream["velvq"]) if mode == "velocity" else None
+    return PianoTokenizer(
+        Codebook.load(path / "codebook.npz" if path.is_dir() else path, vocabulary),
+        TempoBins(settings["tempo"], vocabulary.tempo),
+        codec,
+        exact=bool(settings["exact"]),
+        tolerance=int(settings["tolerance"]),
+    )
+
+

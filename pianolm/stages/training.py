@@ -1,0 +1,248 @@
+"""Training, the same for every stage: the Trainer, its hardware, loggers, checkpoints and resuming."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_info
+
+from pianolm.callbacks import AtomicCheckpointIO, ConfigInCheckpoint, RandomStates, StepLines
+from pianolm.errors import UserError
+from pianolm.stages.context import StageContext
+
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What training runs on: Lightning's accelerator, processes on this machine, strategy and precision."""
+
+    accelerator: str
+    processes: int
+    strategy: str
+    precision: str
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What came of a training run.
+
+    Attributes:
+        best: Weights with the best monitored metric.
+        metrics: Last value of every logged metric, those of validation taken where `best` was.
+        resumed_from_step: Optimizer steps done by an earlier run, 0 for a fresh start.
+        seconds: Of training in this run, validation included.
+    """
+
+    best: Path
+    metrics: dict[str, float]
+    resumed_from_step: int
+    seconds: float
+
+
+def resolve_hardware(cfg: Mapping[str, Any]) -> Hardware:
+    """Settles `hardware.*` on this machine: auto takes a GPU with bf16 when there is one, else the CPU.
+
+    Raises:
+        UserError: A GPU is asked for and there is none, or a value is unknown.
+    """
+    wanted = cfg["hardware"]
+    accelerator = wanted["accelerator"]
+    gpus = torch.cuda.device_count()
+    if accelerator == "auto":
+        accelerator = "gpu" if gpus else "cpu"
+    if accelerator not in ("cpu", "gpu"):
+        raise UserError(f"hardware.accelerator={accelerator!r} found, expected auto, cpu or gpu")
+    if accelerator == "gpu" and not gpus:
+        raise UserError("hardware asks for a GPU and this machine shows none; use hardware=cpu or hardware=auto")
+    processes = max(gpus, 1) if wanted["processes"] == "auto" else int(wanted["processes"])
+    if processes < 1 or (accelerator == "gpu" and processes > gpus):
+        raise UserError(f"hardware.processes={processes} found, expected 1 to {gpus if gpus else 'the number of cores'}")
+    precision = wanted["precision"]
+    if precision not in PRECISIONS:
+        raise UserError(f"hardware.precision={precision!r} found, expected one of {', '.join(PRECISIONS)}")
+    if precision == "auto":
+        precision = "bf16-mixed" if accelerator == "gpu" else "32-true"
+    strategy = "ddp" if processes > 1 and wanted["strategy"] == "auto" else wanted["strategy"]
+    return Hardware(accelerator, processes, strategy, precision)
+
+
+def set_threads(cfg: Mapping[str, Any], processes: int) -> None:
+    """Threads of torch: processes that each take all cores spin against each other."""
+    threads = cfg["compute"]["threads"]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if threads is not None or processes > 1:
+        torch.set_num_threads(int(threads) if threads is not None else max(cores // processes, 1))
+
+
+def fit(
+    ctx: StageContext,
+    module: L.LightningModule,
+    datamodule: L.LightningDataModule,
+    *,
+    max_steps: int,
+    val_every: int,
+    monitor: str,
+    mode: str = "min",
+    grad_clip: float | None = None,
+    accumulate: int = 1,
+) -> FitResult:
+    """Trains a module, going on from unfinished training of the same artifact where there is some.
+
+    Args:
+        ctx: The stage's context; checkpoints lie in `ctx.work`, logs in `ctx.run_dir`.
+        module: Logs `monitor` in validation.
+        datamodule: Its training batch k is a pure function of k.
+        max_steps: Optimizer steps in all.
+        val_every: Optimizer steps between validations; one more is made at the end.
+        monitor: Metric that chooses the best weights.
+        mode: min or max.
+        grad_clip: Largest norm of the gradient, None for no limit.
+        accumulate: Micro-batches an optimizer step.
+    """
+    hardware = resolve_hardware(ctx.cfg)
+    set_threads(ctx.cfg, hardware.processes)
+    _quieten()
+    ctx.work.mkdir(parents=True, exist_ok=True)
+    last = ctx.work / "last.ckpt"
+    resumed_step = _checkpoint_step(last) if ctx.cfg["resume"] != "never" else 0
+    best = ModelCheckpoint(ctx.work / "best", "{step}", monitor=monitor, mode=mode, save_top_k=1, auto_insert_metric_name=False)
+    val_every = max(min(val_every, max_steps), 1)
+    loggers = _loggers(ctx)
+    trainer = L.Trainer(
+        accelerator=hardware.accelerator,
+        devices=hardware.processes,
+        strategy=hardware.strategy,
+        precision=hardware.precision,  # type: ignore[arg-type]  # checked against PRECISIONS
+        max_steps=max_steps,
+        max_epochs=-1,
+        val_check_interval=val_every * accumulate,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        accumulate_grad_batches=accumulate,
+        gradient_clip_val=grad_clip,
+        log_every_n_steps=int(ctx.cfg["callbacks"]["log_every"]),
+        logger=loggers,
+        callbacks=_callbacks(ctx, best, monitor),
+        plugins=[AtomicCheckpointIO()],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=ctx.run_dir,
+    )
+    if resumed_step:
+        rank_zero_info(f"{ctx.name}: goes on from step {resumed_step} ({last})")
+    start = time.perf_counter()
+    try:
+        trainer.fit(module, datamodule, ckpt_path=str(last) if resumed_step else None, weights_only=True)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        if trainer.global_step % val_every:
+            trainer.validate(module, datamodule, verbose=False)
+            best.on_validation_end(trainer, module)
+        return FitResult(
+            best=Path(best.best_model_path),
+            metrics=_final_metrics(trainer, best, monitor),
+            resumed_from_step=resumed_step,
+            seconds=time.perf_counter() - start,
+        )
+    finally:
+        _finish(loggers)
+
+
+def _final_metrics(trainer: L.Trainer, best: ModelCheckpoint, monitor: str) -> dict[str, float]:
+    metrics = {name: float(value) for name, value in trainer.logged_metrics.items()}
+    metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
+    if best.best_model_score is not None:
+        metrics[monitor] = float(best.best_model_score)
+    return metrics
+
+
+def _callbacks(ctx: StageContext, best: ModelCheckpoint, monitor: str) -> list[Callback]:
+    settings = ctx.cfg["callbacks"]
+    return [
+        ConfigInCheckpoint(ctx.cfg),
+        RandomStates(),
+        StepLines(int(settings["lines_every"]), monitor),
+        LearningRateMonitor("step"),
+        best,
+        ModelCheckpoint(  # a callback of its own: with save_last of `best` the last can be stale
+            ctx.work,
+            filename="last",
+            every_n_train_steps=int(settings["checkpoint_every"]),
+            save_top_k=1,
+            monitor=None,
+            enable_version_counter=False,
+            save_on_train_epoch_end=False,
+        ),
+    ]
+
+
+def _loggers(ctx: StageContext) -> list[Logger]:
+    settings = ctx.cfg["logger"]
+    loggers: list[Logger] = [CSVLogger(ctx.run_dir, name=ctx.name, version="csv", flush_logs_every_n_steps=1)]
+    if settings["wandb"]:
+        loggers.append(_wandb(ctx, settings))
+    return loggers
+
+
+def _wandb(ctx: StageContext, settings: Mapping[str, Any]) -> WandbLogger:
+    """W&B offline unless a key is configured; the run id lies in the work directory, so that a resumed run goes on."""
+    import wandb  # slow to import, and logger=csv does without
+    from wandb.util import generate_id
+
+    id_file = ctx.work / "wandb_id.txt"
+    if not id_file.is_file():
+        id_file.write_text(generate_id())
+    online = os.environ.get("WANDB_MODE", "online") != "offline" and bool(wandb.api.api_key)
+    return WandbLogger(
+        project=settings["project"],
+        name=f"{ctx.name}-{ctx.fingerprint[:8]}",
+        group=settings["group"] or ctx.extra.get("sweep"),
+        tags=list(settings["tags"]),
+        save_dir=ctx.run_dir,
+        id=id_file.read_text().strip(),
+        resume="allow",
+        offline=not online,
+        config=dict(ctx.cfg),
+    )
+
+
+def _finish(loggers: list[Logger]) -> None:
+    """Ends the W&B run, so that the next job of a sweep starts one of its own."""
+    if any(isinstance(logger, WandbLogger) for logger in loggers):
+        import wandb
+
+        wandb.finish(quiet=True)
+
+
+def _checkpoint_step(path: Path) -> int:
+    if not path.is_file():
+        return 0
+    return int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"])
+
+
+def _quieten() -> None:
+    """Lightning's hints that do not apply here."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.distributed"):
+        logging.getLogger(name).addFilter(_is_ours)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")  # batches are a slice of a mapped file
+    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")  # work of a resumed run
+    warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before the epoch ended.*")  # batch k is pure
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Keeps lines of progress and drops Lightning's tips and device tables."""
+    text = record.getMessage()
+    return not text.startswith(("GPU available", "TPU available", "HPU available", "💡 Tip", "`Trainer.fit` stopped"))

@@ -1,0 +1,57 @@
+"""Fixtures that several test folders share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from pianolm.music.midi import write_midi
+from pianolm.music.notes import make_notes
+
+# No deadline: on a machine that does other work an example may take any time.
+settings.register_profile("pianolm", deadline=None)
+settings.load_profile("pianolm")
+
+BEAT_SEC = 0.5
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data sets; tests that need it are skipped where it is not there."""
+    path = Path(__file__).parents[2] / "shared" / "data"
+    if not path.is_dir():
+        pytest.skip("no real data: ../shared/data is not there")
+    return path
+
+
+@pytest.fixture
+def midi_file() -> Callable[..., Path]:
+    """Writes a piece of 32 notes on 16 beats of half a second, of one velocity if it is given."""
+
+    def write(path: Path, seed: int = 0, velocity: int | None = None) -> Path:
+        rng = np.random.default_rng(seed)
+        onset = np.arange(32) * BEAT_SEC / 2
+        pitch = rng.integers(40, 80, 32)
+        velocities = rng.integers(30, 100, 32) if velocity is None else np.full(32, velocity)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_midi(path, make_notes(onset, onset + BEAT_SEC / 4, pitch, velocities), np.arange(17) * BEAT_SEC)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def beat_file() -> Callable[..., Path]:
+    """Writes 17 beats in ASAP's format, a downbeat every fourth; fits what `midi_file` writes."""
+
+    def write(path: Path, beat_sec: float = BEAT_SEC) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        rows = [f"{i * beat_sec}\t{i * beat_sec}\t{'b' if i % 4 else 'db'}\n" for i in range(17)]
+        path.write_text("".join(rows))
+        return path
+
+    return write

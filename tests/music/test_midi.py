@@ -1,0 +1,198 @@
+"""MIDI files, there and back, and against pretty_midi as the independent reader."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import mido
+import numpy as np
+import pretty_midi
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pianolm.errors import UserError
+from pianolm.music.cells import FRAMES, frames_to_notes, notes_to_frames, resolve_collisions
+from pianolm.music.midi import read_midi, write_midi
+from pianolm.music.notes import make_notes
+
+N_BEATS = 6
+TICK_SEC = 1e-6  # a written tempo is rounded to a microsecond a beat
+AGREE_SEC = 2e-6
+
+raw_notes = st.lists(
+    st.tuples(
+        st.integers(0, N_BEATS * FRAMES - 1), st.integers(1, 100), st.integers(0, 127), st.integers(1, 127)
+    ),
+    min_size=1,
+    max_size=40,
+)
+grids = st.lists(st.floats(0.125, 4.0), min_size=N_BEATS, max_size=N_BEATS).map(
+    lambda seconds: np.concatenate([[0], np.cumsum(seconds)])
+)
+
+
+@given(raw_notes, grids)
+def test_notes_on_frames_come_back_exactly(
+    tmp_path_factory: pytest.TempPathFactory, raw: list[tuple[int, int, int, int]], beats_sec: np.ndarray
+) -> None:
+    onset, length, pitch, velocity = np.array(raw).T
+    frames, _ = resolve_collisions(
+        onset, onset + length, pitch.astype("u1"), velocity.astype("u1"), N_BEATS * FRAMES
+    )
+    path = tmp_path_factory.mktemp("midi") / "piece.mid"
+    write_midi(path, frames_to_notes(frames, beats_sec), beats_sec)
+    content = read_midi(path)
+    assert content.ticks_per_quarter % FRAMES == 0
+    grid = content.seconds(np.arange(N_BEATS + 1) * content.ticks_per_quarter)
+    np.testing.assert_allclose(grid, beats_sec, atol=N_BEATS * TICK_SEC)
+    again, collisions = notes_to_frames(content.notes, grid)
+    np.testing.assert_array_equal(again, frames)
+    assert (collisions.merged, collisions.cut) == (0, 0)
+
+
+def test_a_written_file_plays_at_its_tempo_in_another_reader(tmp_path: Path) -> None:
+    beats_sec = np.array([0.0, 0.5, 1.3, 1.9, 5.9, 6.025])
+    onset = np.array([0.0, 0.9, 1.3, 3.9, 5.9])
+    path = tmp_path / "rubato.mid"
+    write_midi(path, make_notes(onset, onset + 0.1, [60, 61, 62, 63, 64], [10, 20, 30, 40, 127]), beats_sec)
+    notes = pretty_midi.PrettyMIDI(str(path)).instruments[0].notes
+    np.testing.assert_allclose(
+        [n.start for n in notes], onset, atol=0.5 * 4 / 480
+    )  # within half a tick at 15 BPM
+    assert [(n.pitch, n.velocity) for n in notes] == [(60, 10), (61, 20), (62, 30), (63, 40), (64, 127)]
+
+
+def test_equal_tempi_are_written_once(tmp_path: Path) -> None:
+    path = tmp_path / "steady.mid"
+    write_midi(path, make_notes([0.0], [1.0], [60], [64]), np.arange(9) * 0.5)
+    assert read_midi(path).tempo_us.tolist() == [500_000]
+    assert [path] == list(tmp_path.iterdir()), "no partial file is left"
+
+
+def write_events(path: Path, *tracks: list[mido.Message | mido.MetaMessage], ticks: int = 100) -> Path:
+    midi = mido.MidiFile(ticks_per_beat=ticks)
+    midi.tracks.extend(mido.MidiTrack(track) for track in tracks)
+    midi.save(path)
+    return path
+
+
+def note(pitch: int, ticks: int, velocity: int = 64, channel: int = 0, wait: int = 0) -> list[mido.Message]:
+    return [
+        mido.Message("note_on", note=pitch, velocity=velocity, channel=channel, time=wait),
+        mido.Message("note_off", note=pitch, channel=channel, time=ticks),
+    ]
+
+
+def test_tempo_changes_are_followed_within_a_note(tmp_path: Path) -> None:
+    tempi = [
+        mido.MetaMessage("set_tempo", tempo=400_000),
+        mido.MetaMessage("set_tempo", tempo=1_000_000, time=100),
+        mido.MetaMessage("set_tempo", tempo=250_000, time=200),
+    ]
+    content = read_midi(write_events(tmp_path / "a.mid", tempi, note(60, 300, wait=50)))
+    assert content.tempo_tick.tolist() == [0, 100, 300]
+    assert content.notes.tolist() == [(0.2, 0.4 + 2 + 0.125, 60, 64)]
+
+
+def test_without_a_tempo_120_bpm_holds_until_the_first(tmp_path: Path) -> None:
+    tempi = [mido.MetaMessage("set_tempo", tempo=1_000_000, time=100)]
+    content = read_midi(write_events(tmp_path / "a.mid", tempi, note(60, 200)))
+    assert content.notes["offset_sec"].tolist() == [0.5 + 1]
+
+
+def test_of_several_tempi_at_one_tick_the_last_counts(tmp_path: Path) -> None:
+    tempi = [mido.MetaMessage("set_tempo", tempo=300_000), mido.MetaMessage("set_tempo", tempo=800_000)]
+    content = read_midi(write_events(tmp_path / "a.mid", tempi, note(60, 100)))
+    assert content.notes["offset_sec"].tolist() == [0.8]
+
+
+def test_tracks_are_merged_without_drums_and_beats(tmp_path: Path) -> None:
+    beats = [mido.MetaMessage("track_name", name=" Beats "), *note(37, 10), *note(37, 10, wait=90)]
+    content = read_midi(
+        write_events(tmp_path / "a.mid", note(60, 100), note(72, 50), note(36, 100, channel=9), beats)
+    )
+    assert content.notes["pitch"].tolist() == [60, 72]
+    assert content.track_beats_sec is not None
+    assert content.track_beats_sec.tolist() == [0.0, 0.5]
+
+
+def test_a_note_of_no_length_is_kept(tmp_path: Path) -> None:
+    content = read_midi(write_events(tmp_path / "a.mid", note(60, 0)))
+    assert content.notes.tolist() == [(0.0, 0.0, 60, 64)]
+
+
+@pytest.mark.parametrize("content", [b"", b"MThd", b"RIFF" + bytes(64), b"seconds\tlabel\n" * 9])
+def test_what_is_no_midi_file_is_one_sentence(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.mid"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="not a readable MIDI file") as error:
+        read_midi(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        read_midi(tmp_path / "none.mid")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "found"),
+    [
+        (([0.0], [1.0], [60], [128]), "velocity 128"),
+        (([0.0], [1.0], [60], [0]), "velocity 0"),
+        (([0.0], [1.0], [128], [64]), "pitch 128"),
+        (([0.0], [1.0], [-1], [64]), "pitch -1"),
+        (([1.0], [0.5], [60], [64]), "ends before it starts"),
+        (([np.nan], [0.5], [60], [64]), "finite"),
+        (([0.0, 1.0], [0.5], [60], [64]), "one length"),
+    ],
+)
+def test_arrays_out_of_range_are_one_sentence(arrays: tuple[list[float], ...], found: str) -> None:
+    with pytest.raises(UserError, match=f"^mine: .*{found}"):
+        make_notes(*arrays, name="mine")
+
+
+def differences(path: Path) -> list[str]:
+    """Where our reading of a file and pretty_midi's differ.
+
+    Two things are a matter of choice and left out: pretty_midi drops notes of no length, and ends all notes
+    of a pitch at its first note-off where we end the one that began first.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # tempi on later tracks, which we read as well
+        midi = pretty_midi.PrettyMIDI(str(path))
+    rows = [(n.start, n.end, n.pitch, n.velocity) for i in midi.instruments if not i.is_drum for n in i.notes]
+    theirs = in_order(np.array(rows).reshape(-1, 4))
+    notes = read_midi(path).notes
+    ours = np.stack([notes[key].astype(float) for key in ("onset_sec", "offset_sec", "pitch", "velocity")], 1)
+    ours = in_order(ours[ours[:, 1] > ours[:, 0]])
+    if len(theirs) != len(ours):
+        return [f"{len(ours)} notes, {len(theirs)} in pretty_midi"]
+    overlaps = (ours[1:, 2] == ours[:-1, 2]) & (ours[1:, 0] < ours[:-1, 1])
+    alone = ~(np.append(overlaps, False) | np.append(False, overlaps))
+    away = np.abs(ours - theirs)
+    away[:, 1] *= alone
+    return [f"column {c} differs by {away[:, c].max()}" for c in range(4) if away[:, c].max() > AGREE_SEC]
+
+
+def in_order(rows: np.ndarray) -> np.ndarray:
+    """[N, 4] rows of onset, end, pitch, velocity sorted by pitch, onset and velocity."""
+    return rows[np.lexsort((rows[:, 3], rows[:, 0].round(5), rows[:, 2]))]
+
+
+def test_generated_files_read_like_pretty_midi(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    beats_sec = np.concatenate([[0], np.cumsum(rng.uniform(0.2, 2, 64))])
+    onset = np.sort(rng.uniform(0, beats_sec[-2], 400))
+    notes = make_notes(onset, onset + 0.05, np.arange(400) % 88 + 21, rng.integers(1, 128, 400))
+    write_midi(tmp_path / "a.mid", notes, beats_sec)
+    assert differences(tmp_path / "a.mid") == []
+
+
+def test_real_files_read_like_pretty_midi(shared_data: Path) -> None:
+    paths = sorted(shared_data.glob("asap/Bach/*/*/[A-Z]*.mid"))[::12]
+    paths += sorted(shared_data.glob("acpas/**/*.mid"))[::60]
+    assert len(paths) > 10
+    assert {path.name: found for path in paths if (found := differences(path))} == {}

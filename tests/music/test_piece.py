@@ -1,0 +1,114 @@
+"""Pieces from MIDI with every source of beats, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pianolm.errors import UserError
+from pianolm.music.beats import Repairs
+from pianolm.music.cells import FRAMES, Collisions
+from pianolm.music.midi import write_midi
+from pianolm.music.notes import make_notes
+from pianolm.music.piece import Piece
+
+Writer = Callable[..., Path]
+
+
+def test_auto_takes_the_beat_file_beside_else_the_tempo_map(
+    tmp_path: Path, midi_file: Writer, beat_file: Writer
+) -> None:
+    path = midi_file(tmp_path / "a.mid")
+    by_tempo = Piece.from_midi(path)
+    np.testing.assert_allclose(by_tempo.beats_sec, np.arange(by_tempo.n_beats + 1) * 0.5)
+    assert by_tempo.downbeats_sec is None
+    beat_file(tmp_path / "a_annotations.txt", beat_sec=0.6)
+    by_file = Piece.from_midi(path)
+    np.testing.assert_allclose(np.diff(by_file.beats_sec), 0.6)
+    np.testing.assert_allclose(by_file.downbeats_sec, np.arange(5) * 2.4)
+    np.testing.assert_array_equal(Piece.from_midi(path, "file").beats_sec, by_file.beats_sec)
+    np.testing.assert_array_equal(Piece.from_midi(path, "tempo_map").beats_sec, by_tempo.beats_sec)
+
+
+def test_beats_from_a_path_an_array_and_a_track(tmp_path: Path, midi_file: Writer, beat_file: Writer) -> None:
+    path = midi_file(tmp_path / "a.mid")
+    annotation = beat_file(tmp_path / "elsewhere.txt", beat_sec=0.75)
+    for beats in (annotation, str(annotation), np.arange(17) * 0.75, [0.0, 0.75]):
+        np.testing.assert_allclose(np.diff(Piece.from_midi(path, beats).beats_sec), 0.75)
+    with pytest.raises(UserError, match="no track called beats"):
+        Piece.from_midi(path, "track")
+    with pytest.raises(UserError, match="no beat file beside it; expected one of a_annotations"):
+        Piece.from_midi(path, "file")
+
+
+def test_what_has_no_notes_is_one_sentence(tmp_path: Path) -> None:
+    write_midi(tmp_path / "a.mid", make_notes([], [], [], []), np.arange(3.0))
+    with pytest.raises(UserError, match="holds no notes"):
+        Piece.from_midi(tmp_path / "a.mid")
+
+
+def test_one_velocity_is_flat(tmp_path: Path, midi_file: Writer) -> None:
+    assert Piece.from_midi(midi_file(tmp_path / "a.mid", velocity=64)).flat
+    lively = Piece.from_midi(midi_file(tmp_path / "b.mid"))
+    assert not lively.flat
+    assert lively.with_flat(True).flat
+    assert Piece.from_midi(tmp_path / "b.mid", flat=True).flat
+
+
+def test_repairs_and_extension_are_told() -> None:
+    notes = make_notes([-0.7, 5.0], [0.0, 6.2], [60, 62], [64, 65])
+    piece = Piece.from_notes(notes, [0.0, 0.5, 0.500001, 1.0, 2.0])
+    assert piece.repairs == Repairs(merged=1, ahead=2, behind=9)
+    assert piece.beats_sec[piece.repairs.ahead] == 0.0
+    assert piece.beats_sec[-1 - piece.repairs.behind] == 2.0
+
+
+def test_cells_are_those_of_the_notes() -> None:
+    notes = make_notes([0.0, 0.5, 0.75], [0.75, 0.5, 1.0], [60, 60, 62], [10, 20, 30])
+    piece = Piece.from_notes(notes, [0.0, 0.5, 1.0])
+    assert piece.frame_notes.tolist() == [(0, 48, 60, 10), (48, 49, 60, 20), (72, 96, 62, 30)]
+    assert piece.collisions.cut == 1
+    assert piece.cells.beat.tolist() == [0, 1, 1]
+    assert piece.cells.pitch.tolist() == [60, 60, 62]
+    assert piece.cells.onset.tolist() == [1, 1, 1 << 24]
+    assert piece.cells.sustain.tolist() == [2**48 - 1, 1, (2**24 - 1) << 24]
+
+
+def test_a_piece_survives_its_cells_and_its_file(tmp_path: Path, midi_file: Writer) -> None:
+    piece = Piece.from_midi(midi_file(tmp_path / "a.mid", seed=3), np.cumsum(np.linspace(0, 1, 20)))
+    from_cells = Piece.from_cells(piece.cells, piece.beats_sec)
+    np.testing.assert_array_equal(from_cells.frame_notes, piece.frame_notes)
+    from_cells.to_midi(tmp_path / "b.mid")
+    again = Piece.from_midi(tmp_path / "b.mid", "tempo_map")
+    np.testing.assert_array_equal(again.frame_notes, piece.frame_notes)
+    shared = min(again.beats_sec.size, piece.beats_sec.size)
+    np.testing.assert_allclose(
+        again.beats_sec[:shared], piece.beats_sec[:shared] - piece.beats_sec[0], atol=1e-5
+    )
+
+
+def test_pretty_midi_gets_the_notes_in_seconds(tmp_path: Path, midi_file: Writer) -> None:
+    piece = Piece.from_midi(midi_file(tmp_path / "a.mid"))
+    notes = piece.to_pretty_midi().instruments[0].notes
+    assert [(n.start, n.end, n.pitch, n.velocity) for n in notes] == piece.notes.tolist()
+
+
+def test_real_pieces_survive_their_cells(shared_data: Path) -> None:
+    paths = sorted(shared_data.glob("asap/Chopin/**/[A-Z]*.mid"))[::25]
+    paths += sorted(shared_data.glob("pop909/POP909/*/*.mid"))[::100]
+    assert len(paths) > 10
+    for path in paths:
+        piece = Piece.from_midi(path)
+        again = Piece.from_cells(piece.cells, piece.beats_sec)
+        np.testing.assert_array_equal(again.frame_notes, piece.frame_notes, str(path))
+        assert again.notes.size == piece.notes.size - piece.collisions.merged
+        # Where nothing collided the notes are the same ones, each moved to its frame.
+        if piece.collisions == Collisions():
+            order = np.lexsort((piece.notes["onset_sec"], piece.notes["pitch"]))
+            back = np.lexsort((again.notes["onset_sec"], again.notes["pitch"]))
+            moved_sec = np.abs(again.notes[back]["onset_sec"] - piece.notes[order]["onset_sec"])
+            assert moved_sec.max() <= np.diff(piece.beats_sec).max() / FRAMES / 2 + 1e-9, path
+            np.testing.assert_array_equal(again.notes[back]["velocity"], piece.notes[order]["velocity"])

@@ -1,0 +1,223 @@
+"""The codec's networks: they learn, agree with their NumPy form, and use their codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from pianolm.errors import UserError
+from pianolm.music.cells import Cells, frame_velocity
+from pianolm.nn.velvq import FrameVelVQ, VelVQModule, VelVQSettings, normalise
+from pianolm.tokens.velocity import (
+    VELOCITY_CENTRE,
+    VELOCITY_SCALE,
+    VelocityCodec,
+    resample,
+    segment_velocities,
+)
+from pianolm.tokens.velocity_errors import VelocityErrors
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),  # lightning 2.6 on torch 2.13
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # batches lie in memory
+]
+
+
+def settings(**changes: Any) -> VelVQSettings:
+    defaults: dict[str, Any] = {
+        "frames": 48,
+        "codebook_size": 64,
+        "hidden": 64,
+        "latent": 8,
+        "depth": 1,
+        "activation": "relu",
+        "learning_rate": 5e-3,
+        "warmup_steps": 10,
+        "weight_decay": 0.0,
+        "commitment": 0.25,
+        "decay": 0.95,
+        "dead_code_threshold": 0.5,
+        "max_steps": 300,
+    }
+    return VelVQSettings(**{**defaults, **changes})
+
+
+def two_note_cells(n_cells: int, seed: int = 0) -> Cells:
+    """Cells of two notes, half a beat each, of few different velocity pairs: the mean tells little."""
+    rng = np.random.default_rng(seed)
+    sustain = np.full(n_cells, (1 << 48) - 1, np.uint64)
+    onset = np.full(n_cells, 1 | 1 << 24, np.uint64)
+    pairs = rng.integers(20, 110, (24, 2)).astype(np.uint8)
+    velocity = pairs[rng.integers(0, 24, n_cells)].ravel()
+    return Cells(
+        np.arange(n_cells, dtype=np.int32), np.full(n_cells, 60, np.uint8), sustain, onset, velocity, n_cells
+    )
+
+
+def mean_baseline(cells: Cells) -> float:
+    """Mean absolute error over frames if each cell is replaced by its own mean."""
+    velocity = frame_velocity(cells).astype(np.float64)
+    active = velocity > 0
+    mean = velocity.sum(axis=1) / active.sum(axis=1)
+    return float(np.abs(velocity - mean[:, None])[active].mean())
+
+
+def full_batch(cells: Cells, frames: int) -> dict[str, torch.Tensor]:
+    return {
+        "velocity": torch.from_numpy(resample(frame_velocity(cells), frames)),
+        "sustain": torch.from_numpy(cells.sustain.astype(np.int64)),
+        "onset": torch.from_numpy(cells.onset.astype(np.int64)),
+        "segment_velocity": torch.from_numpy(cells.segment_velocity),
+    }
+
+
+def train(module: VelVQModule, cells: Cells, root: Path) -> dict[str, float]:
+    """Trains on all cells at each step and validates on them at the end."""
+    batch = full_batch(cells, module.settings.frames)
+    trainer = L.Trainer(
+        accelerator="cpu",
+        max_steps=module.settings.max_steps,
+        max_epochs=-1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        check_val_every_n_epoch=None,
+        val_check_interval=module.settings.max_steps,
+        log_every_n_steps=50,
+        default_root_dir=root,
+    )
+    batches: Any = [batch] * module.settings.max_steps
+    trainer.fit(module, DataLoader(batches, batch_size=None), DataLoader(batches[:1], batch_size=None))
+    return {name: float(value) for name, value in trainer.callback_metrics.items()}
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[VelVQModule, Cells, dict[str, float]]:
+    torch.manual_seed(0)
+    module, cells = VelVQModule(settings()), two_note_cells(512)
+    return module, cells, train(module, cells, tmp_path_factory.mktemp("root"))
+
+
+def test_it_learns_more_than_the_mean_of_each_cell(
+    trained: tuple[VelVQModule, Cells, dict[str, float]],
+) -> None:
+    module, cells, metrics = trained
+    assert metrics["val/velocity_mae"] < 0.25 * mean_baseline(cells)
+    assert metrics["val/velocity_mae"] == metrics["val/velocity_mae_2"]
+    assert module.train_seconds > 0
+
+
+def test_metrics_are_those_of_the_exported_codec(
+    trained: tuple[VelVQModule, Cells, dict[str, float]], tmp_path: Path
+) -> None:
+    module, cells, metrics = trained
+    module.export_weights(tmp_path)
+    codec = VelocityCodec.from_directory(tmp_path)
+    codes = codec.encode(cells)
+    errors = VelocityErrors.empty(codec.codebook_size)
+    errors.add(
+        codes,
+        cells.sustain,
+        cells.onset,
+        cells.segment_velocity,
+        codec.decode(codes, cells.sustain, cells.onset),
+    )
+    for name, value in errors.metrics().items():
+        assert metrics[name] == pytest.approx(value, abs=0.02), name
+
+
+@pytest.mark.parametrize("frames", [48, 24, 12])
+@pytest.mark.parametrize("activation", ["silu", "relu"])
+def test_numpy_and_torch_agree(frames: int, activation: str) -> None:
+    model = FrameVelVQ(settings(frames=frames, activation=activation, depth=2))
+    rng = np.random.default_rng(0)
+    cells = two_note_cells(400)
+    cells.segment_velocity[:] = rng.integers(1, 128, cells.segment_velocity.size)
+    velocity = resample(frame_velocity(cells), frames)
+    velocity_Bn = torch.from_numpy(velocity)
+    model(velocity_Bn)  # k-means gives the codes their places
+    model.eval()
+    with torch.no_grad():
+        output = model(velocity_Bn)
+    codec = model.codec()
+    codes = codec.encode(cells)
+    assert np.array_equal(codes, output.codes.numpy())
+    assert np.unique(codes).size > 20
+    frames_Cn = output.frames.numpy() * VELOCITY_SCALE + VELOCITY_CENTRE
+    expected = segment_velocities(frames_Cn, cells.sustain, cells.onset)
+    assert np.array_equal(codec.decode(codes, cells.sustain, cells.onset), expected)
+
+
+def test_silent_frames_have_no_part_in_the_loss() -> None:
+    module = VelVQModule(settings())
+    velocity = torch.zeros(64, 48, dtype=torch.uint8)
+    velocity[:, 10:20] = torch.randint(1, 128, (64, 1))
+    squared, frames, output = module.model_step({"velocity": velocity})
+    output.frames.retain_grad()
+    squared.backward()
+    gradient = output.frames.grad
+    assert gradient is not None
+    assert int(frames) == 64 * 10
+    assert not gradient[velocity == 0].any()
+    assert gradient[velocity > 0].all()
+
+
+def test_the_decoder_reads_the_mask_at_its_start_and_before_its_output() -> None:
+    model: Any = FrameVelVQ(settings())
+    latent, mask = torch.randn(8, 8), torch.zeros(8, 48)
+    plain = model.decode(latent, mask)
+    for layer in (model.decoder[0], model.output[0]):
+        kept = layer.weight.detach().clone()
+        layer.weight.data[:, -48:] = 0  # deaf to the mask here, it still hears it at the other place
+        assert not torch.allclose(model.decode(latent, mask + 1), model.decode(latent, mask))
+        layer.weight.data = kept
+    for layer in (model.decoder[0], model.output[0]):
+        layer.weight.data[:, -48:] = 0
+    assert torch.equal(model.decode(latent, mask + 1), model.decode(latent, mask))
+    assert plain.shape == (8, 48)
+
+
+def test_dead_codes_come_back_to_life() -> None:
+    model = FrameVelVQ(settings(dead_code_threshold=0.5))
+    velocity = torch.from_numpy(frame_velocity(two_note_cells(512)))
+    model(velocity)
+    codebook: Any = model.quantizer.layers[0]._codebook
+    codebook.embed[0, :32] = 1e3  # far from every cell
+    codebook.embed_avg[0, :32] = 1e3
+    codebook.cluster_size[0, :32] = 1.0
+    for _ in range(40):
+        model(velocity)
+    assert codebook.embed[0].abs().max() < 100
+    assert np.isfinite(codebook.embed.numpy()).all()
+
+
+def test_velocities_are_centred_and_silence_is_zero() -> None:
+    assert normalise(torch.tensor([0, 64, 88], dtype=torch.uint8)).tolist() == [0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"frames": 20}, "velvq.frames=20"),
+        ({"activation": "gelu"}, "velvq.activation='gelu'"),
+        ({"codebook_size": 0}, "velvq.codebook_size=0"),
+        ({"decay": 1.0}, "velvq.decay=1.0"),
+    ],
+)
+def test_settings_out_of_range_are_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        settings(**change)

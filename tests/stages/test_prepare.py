@@ -1,0 +1,231 @@
+"""Stage `prepare`: from files to the cell store."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pianolm.data.store import CellStore
+from pianolm.errors import UserError
+from pianolm.music.piece import Piece
+from pianolm.stages import prepare
+from pianolm.stages.context import Metrics, StageContext
+
+Writer = Callable[..., Path]
+
+KEYS = {
+    *("files", "rejected", "repaired", "pieces_train", "pieces_validation", "pieces_test"),
+    *("notes", "cells", "beats", "flat_pieces", "files_per_second", "peak_rss_mb"),
+}
+
+
+def run(out: Path, workers: int = 1, **data: Any) -> Metrics:
+    """Runs the stage into a directory of its own."""
+    out.mkdir(parents=True)
+    config = {"data": {"seed": 0, **data}, "compute": {"workers": workers}}
+    return prepare.run(StageContext(config, {}, out, out, out, "prepare"))
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def files_of(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+
+
+@pytest.fixture
+def music(tmp_path: Path, midi_file: Writer, beat_file: Writer) -> Path:
+    """A folder of eight good files, half with beat files beside, and four that cannot be used."""
+    root = tmp_path / "music"
+    for number in range(8):
+        midi_file(root / f"{number}.mid", seed=number, velocity=70 if number == 3 else None)
+    for number, ending in enumerate(("_annotations.txt", ".beats.txt", ".tsv", "_annotations.txt")):
+        beat_file(root / f"{number}{ending}", beat_sec=0.5)
+    (root / "damaged.mid").write_bytes(b"MThd, but not really")
+    midi_file(root / "sub" / "wrong.mid", seed=9)
+    (root / "sub" / "wrong.tsv").write_text("C:maj\t0.0\n")
+    midi_file(root / "one beat.mid", seed=10)
+    (root / "one beat.beats.txt").write_text("0.5\n")
+    midi_file(root / "far.mid", seed=11)
+    (root / "far.beats.txt").write_text("0\n1000000\n")
+    return root
+
+
+def test_the_demo_becomes_a_store(tmp_path: Path) -> None:
+    metrics = run(tmp_path / "out", source="demo", pieces=12)
+    store = CellStore.open(tmp_path / "out")
+    assert set(metrics) == KEYS
+    assert (metrics["files"], metrics["rejected"], metrics["flat_pieces"]) == (12, 0, 2)
+    assert [metrics[f"pieces_{split}"] for split in ("train", "validation", "test")] == [10, 1, 1]
+    for key in ("notes", "cells", "beats"):
+        assert metrics[key] == sum(getattr(row, key) for row in store.pieces)
+    for index, row in enumerate(store.pieces):
+        path = tmp_path / "out" / "midi" / row.path
+        piece = Piece.from_midi(path)
+        np.testing.assert_array_equal(store.cells(index).sustain, piece.cells.sustain)
+        np.testing.assert_array_equal(store.cells(index).segment_velocity, piece.cells.segment_velocity)
+        np.testing.assert_array_equal(store.beats_sec(index), piece.beats_sec)
+        assert row.flat == (row.kind == "score") == path.stem.endswith("_score")
+        downbeats = store.beats_sec(index)[store.downbeat(index) == 1]
+        np.testing.assert_allclose(downbeats, piece.downbeats_sec)
+
+
+def test_what_cannot_be_used_is_listed_and_the_rest_is_kept(tmp_path: Path, music: Path) -> None:
+    metrics = run(tmp_path / "out", source="folder", root=str(music))
+    rejects = {row["path"]: row["reason"] for row in table(tmp_path / "out" / "rejects.csv")}
+    assert set(rejects) == {"damaged.mid", "sub/wrong.mid", "one beat.mid", "far.mid"}
+    assert (metrics["files"], metrics["rejected"], metrics["flat_pieces"]) == (12, 4, 1)
+    assert rejects["damaged.mid"].startswith("not a readable MIDI file")
+    assert "sub/wrong.tsv: line 1 starts with 'C:maj', expected" in rejects["sub/wrong.mid"]
+    assert "expected at least 2" in rejects["one beat.mid"]
+    assert "expected at most" in rejects["far.mid"]
+    assert not any(str(tmp_path) in reason for reason in rejects.values())
+    store = CellStore.open(tmp_path / "out")
+    assert {row.path for row in store.pieces} == {f"{number}.mid" for number in range(8)}
+    assert [row.path for row in store.pieces if row.flat] == ["3.mid"]
+
+
+def test_beats_that_were_mended_are_listed(tmp_path: Path, music: Path) -> None:
+    for path in [*music.glob("sub/*"), *music.glob("[a-z]*.*")]:
+        path.unlink()
+    (music / "0_annotations.txt").write_text("0\n0.5\n0.500001\n1.0\n1.5\n2\n")
+    (music / "1.beats.txt").write_text("0\n0.5\n1.0\n10.0\n")
+    metrics = run(tmp_path / "out", source="folder", root=str(music))
+    rows = {row.pop("path"): row for row in table(tmp_path / "out" / "repairs.csv")}
+    assert list(rows["0.mid"].values())[1:] == ["0", "1", "0", "0", "12"]
+    assert (rows["1.mid"]["merged"], rows["1.mid"]["inserted"]) == ("0", "2")
+    assert metrics["repaired"] == 2
+    store = CellStore.open(tmp_path / "out")
+    assert {row.path for row in store.pieces if row.repaired} == {"0.mid", "1.mid"}
+
+
+def test_nothing_usable_is_one_sentence_with_the_first_reasons(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / f"{number}.mid").write_bytes(b"no music")
+    with pytest.raises(UserError) as error:
+        run(tmp_path / "out", source="folder", root=str(tmp_path))
+    message = str(error.value)
+    assert "none of 5 files can be used (0.mid: not a readable MIDI file" in message
+    assert message.endswith("; and 2 more)")
+    assert "\n" not in message
+
+
+def test_workers_and_names_of_folders_change_nothing(
+    tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path / "one", source="folder", root=str(music))
+    moved = shutil.copytree(music, tmp_path / "elsewhere")
+    monkeypatch.setattr(prepare, "_FEW_FILES", 0)
+    monkeypatch.setattr(prepare, "_BATCH", 2)
+    run(tmp_path / "two", workers=2, source="folder", root=str(moved))
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+
+
+def test_pieces_lie_in_the_order_of_splits(tmp_path: Path, music: Path) -> None:
+    run(tmp_path / "out", source="folder", root=str(music), validation_fraction=0.3, test_fraction=0.3)
+    order = [
+        (("train", "validation", "test").index(row.split), row.id)
+        for row in CellStore.open(tmp_path / "out").pieces
+    ]
+    assert order == sorted(order)
+    assert {split for split, _ in order} == {0, 1, 2}
+
+
+def test_scores_are_flat_unless_trusted(tmp_path: Path, midi_file: Writer, beat_file: Writer) -> None:
+    header = "composer,title,midi_score,midi_performance,performance_annotations,midi_score_annotations\n"
+    root = tmp_path / "asap"
+    for name in ("score", "ann"):
+        midi_file(root / f"{name}.mid")
+        beat_file(root / f"{name}_annotations.txt")
+    (root / "metadata.csv").write_text(
+        header + "B,F,score.mid,ann.mid,ann_annotations.txt,score_annotations.txt\n"
+    )
+    for trusted in (False, True):
+        out = tmp_path / f"trusted {trusted}"
+        run(out, source="asap", root=str(root), score_velocity=trusted)
+        flat = {row.kind: row.flat for row in CellStore.open(out).pieces}
+        assert flat == {"performance": False, "score": not trusted}
+    run(tmp_path / "scores", source="asap", root=str(root), kinds=["score"])
+    assert [row.path for row in CellStore.open(tmp_path / "scores").pieces] == ["score.mid"]
+
+
+def test_a_missing_annotation_is_a_reject(tmp_path: Path, midi_file: Writer, beat_file: Writer) -> None:
+    root = tmp_path / "pop"
+    for song in ("001", "002"):
+        midi_file(root / "POP909" / song / f"{song}.mid")
+    beat_file(root / "POP909" / "001" / "beat_midi.txt")
+    (root / "POP909" / "003").mkdir()
+    metrics = run(tmp_path / "out", source="pop909", root=str(root))
+    assert (metrics["files"], metrics["pieces_train"]) == (3, 1)
+    rejects = {row["path"]: row["reason"] for row in table(tmp_path / "out" / "rejects.csv")}
+    assert rejects["002/002.mid"].startswith("002/beat_midi.txt: no such beat file")
+    assert rejects["003/003.mid"].startswith("no such file")
+
+
+def test_a_limit_keeps_some_of_each_split(tmp_path: Path, music: Path) -> None:
+    fractions = {"validation_fraction": 0.3, "test_fraction": 0.3}
+    metrics = run(tmp_path / "out", source="folder", root=str(music), limit=1, **fractions)
+    assert metrics["files"] == 3
+
+
+@pytest.mark.parametrize(
+    ("setting", "found"),
+    [
+        ({"limit": 0}, "data.limit=0"),
+        ({"limit": "many"}, "data.limit=many"),
+        ({"kinds": ["scores"]}, "no kind 'scores'; there are performance, score"),
+        ({"kinds": ["score"]}, "no file of that kind"),
+    ],
+)
+def test_a_wrong_setting_is_one_sentence(
+    tmp_path: Path, music: Path, setting: dict[str, Any], found: str
+) -> None:
+    with pytest.raises(UserError, match=found):
+        run(tmp_path / "out", source="folder", root=str(music), **setting)
+
+
+def manifest_of(root: Path, **data: Any) -> dict[str, Any]:
+    return prepare.manifest({"data": {"source": "folder", "root": str(root), **data}})
+
+
+def test_the_manifest_names_content_and_not_place(tmp_path: Path, music: Path) -> None:
+    before = manifest_of(music)
+    assert {"0.mid", "0_annotations.txt", "1.beats.txt", "2.tsv", "sub/wrong.mid"} <= set(before)
+    assert before == manifest_of(shutil.copytree(music, tmp_path / "elsewhere"))
+    assert set(manifest_of(music, beats="tempo_map")) == {name for name in before if name.endswith(".mid")}
+    (music / "1.beats.txt").write_text("0\n0.7\n1.4\n")
+    after = manifest_of(music)
+    assert {name for name in before if before[name] != after[name]} == {"1.beats.txt"}
+
+
+def test_the_demo_is_named_by_what_determines_it() -> None:
+    named = [prepare.manifest({"data": {"source": "demo", "seed": seed, "pieces": 4}}) for seed in (0, 0, 1)]
+    assert named[0] == named[1] != named[2]
+
+
+def test_a_file_that_is_listed_but_missing_is_in_the_manifest(tmp_path: Path, midi_file: Writer) -> None:
+    midi_file(tmp_path / "001" / "001.mid")
+    found = prepare.manifest({"data": {"source": "pop909", "root": str(tmp_path)}})
+    assert found["001/beat_midi.txt"] == [0, "missing"]
+
+
+@pytest.mark.parametrize("name", ["asap", "acpas", "pop909"])
+def test_real_data_sets_are_read(shared_data: Path, tmp_path: Path, name: str) -> None:
+    metrics = run(tmp_path / "out", source=name, root=str(shared_data / name), limit=30)
+    assert metrics["rejected"] <= 1
+    assert metrics["pieces_train"] >= 29
+    assert metrics["pieces_validation"] >= 29
+    store = CellStore.open(tmp_path / "out")
+    intervals = np.concatenate([np.diff(store.beats_sec(index)) for index in range(len(store))])
+    assert intervals.min() > 60 / 480 - 1e-6
+    assert intervals.max() < 60 / 15 + 1e-6
+    downbeat = np.concatenate([store.downbeat(index) for index in range(len(store))])
+    assert 0.1 < (downbeat == 1).mean() < 0.6
