@@ -99,8 +99,8 @@ class WindowIndex:
     def training(self, seed: int, epoch: int) -> Windows:
         """The windows of one epoch, shuffled: every target at least once, borders elsewhere in every epoch.
 
-        The first window of a piece starts at its beginning, the second at a random beat inside the first. Each
-        of the others starts a random bit before the one ahead of it ends: chains that always went on exactly
+        The first window of a piece starts at its beginning, the second at a random beat inside the first.
+        Each of the others starts a random bit before the one ahead of it ends: chains that always went on exactly
         there would meet at some beat, whatever their beginning, and share all borders from then on.
         """
         generator = np.random.default_rng([seed, epoch])

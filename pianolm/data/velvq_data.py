@@ -218,9 +218,10 @@ class VelVQDataModule(L.LightningDataModule):
         """Builds the cache; Lightning calls this on one process of a machine."""
         store = CellStore.open(self._store_directory)
         if not any(store.pieces[i].cells for i in pieces_with_dynamics(store, "train")):
+            pieces = len(store.split("train"))
             raise UserError(
-                f"{self._store_directory}: none of {len(store.split('train'))} training pieces has "
-                "velocities to learn from (all are flat, or scores); use tokenizer=base, or data with played dynamics"
+                f"{self._store_directory}: none of {pieces} training pieces has velocities to learn from "
+                "(all are flat, or scores); use tokenizer=base, or data with played dynamics"
             )
         build_cache(store, self._cache_root)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import time
 import warnings
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -175,7 +176,6 @@ def _callbacks(ctx: StageContext, best: ModelCheckpoint, monitor: str) -> list[C
         ConfigInCheckpoint(ctx.cfg),
         RandomStates(),
         StepLines(int(settings["lines_every"]), monitor),
-        LearningRateMonitor("step"),
         best,
         ModelCheckpoint(  # a callback of its own: with save_last of `best` the last can be stale
             ctx.work,
@@ -200,12 +200,13 @@ def _loggers(ctx: StageContext) -> list[Logger]:
 def _wandb(ctx: StageContext, settings: Mapping[str, Any]) -> WandbLogger:
     """W&B offline unless a key is configured; the run id lies in the work directory, so that a resumed run goes on."""
     import wandb  # slow to import, and logger=csv does without
-    from wandb.util import generate_id
 
     id_file = ctx.work / "wandb_id.txt"
     if not id_file.is_file():
-        id_file.write_text(generate_id())
-    online = os.environ.get("WANDB_MODE", "online") != "offline" and bool(wandb.api.api_key)
+        id_file.write_text(secrets.token_hex(4))
+    mode = os.environ.get("WANDB_MODE", "online")
+    if mode == "online" and not wandb.login(prompt=False):
+        mode = "offline"
     return WandbLogger(
         project=settings["project"],
         name=f"{ctx.name}-{ctx.fingerprint[:8]}",
@@ -214,7 +215,8 @@ def _wandb(ctx: StageContext, settings: Mapping[str, Any]) -> WandbLogger:
         save_dir=ctx.run_dir,
         id=id_file.read_text().strip(),
         resume="allow",
-        offline=not online,
+        mode=mode,
+        settings=wandb.Settings(silent=True, console="off"),
         config=dict(ctx.cfg),
     )
 
@@ -224,7 +226,7 @@ def _finish(loggers: list[Logger]) -> None:
     if any(isinstance(logger, WandbLogger) for logger in loggers):
         import wandb
 
-        wandb.finish(quiet=True)
+        wandb.finish()
 
 
 def _checkpoint_step(path: Path) -> int:
@@ -234,7 +236,10 @@ def _checkpoint_step(path: Path) -> int:
 
 
 def _quieten() -> None:
-    """Lightning's hints that do not apply here."""
+    """Lightning's hints that do not apply here, and its own handler where Hydra's prints the same line."""
+    lightning_log = logging.getLogger("lightning.pytorch")
+    if logging.getLogger().handlers:
+        lightning_log.handlers.clear()
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.distributed"):
         logging.getLogger(name).addFilter(_is_ours)
     warnings.filterwarnings("ignore", ".*does not have many workers.*")  # batches are a slice of a mapped file

@@ -1,0 +1,95 @@
+"""Stage velvq on composed cells: what it publishes, what it measures, and two processes as one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from pianolm.errors import UserError
+from pianolm.stages import prepare, velvq
+from pianolm.stages.context import StageContext
+from pianolm.stages.ranks import other_ranks
+from pianolm.tokens.velocity import VelocityCodec
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),  # lightning 2.6 on torch 2.13
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # batches are slices of mapped files
+]
+CONF = Path(__file__).parents[2] / "conf"
+TINY = {"codebook_size": 64, "hidden": 32, "depth": 1, "batch_cells": 256, "max_steps": 60, "val_every": 20}
+
+
+@pytest.fixture(scope="session")
+def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Cell store of four composed pieces."""
+    root = tmp_path_factory.mktemp("cells")
+    out = root / "store"
+    out.mkdir()
+    data = yaml.safe_load((CONF / "data/demo.yaml").read_text()) | {"pieces": 12}
+    prepare.run(StageContext({"data": data, "compute": {"workers": 1}}, {}, out, root, root, "prepare"))
+    return out
+
+
+def context(root: Path, cells: Path, processes: int = 1, **changes: Any) -> StageContext:
+    groups = {
+        name: yaml.safe_load((CONF / f"{name}/default.yaml").read_text()) for name in ("callbacks", "compute")
+    }
+    cfg = {
+        **groups,
+        "velvq": {**yaml.safe_load((CONF / "velvq/frame.yaml").read_text()), **TINY, **changes},
+        "hardware": {
+            "accelerator": "cpu",
+            "processes": processes,
+            "strategy": "auto",
+            "precision": "32-true",
+        },
+        "logger": {"wandb": False},
+        "paths": {"work": str(root / "work")},
+        "resume": "auto",
+        "seed": 0,
+    }
+    cfg["compute"]["threads"] = 1
+    for name in ("out", "run"):
+        (root / name).mkdir(parents=True)
+    return StageContext(cfg, {"cells": cells}, root / "out", root / "work/velvq/x", root / "run", "velvq")
+
+
+def test_it_publishes_a_codec_and_how_often_its_codes_are_used(cells: Path, tmp_path: Path) -> None:
+    metrics = velvq.run(context(tmp_path, cells))
+    out = tmp_path / "out"
+    assert {p.name for p in out.iterdir()} == {
+        "codec.safetensors",
+        "config.json",
+        "code_freq.npz",
+        "code_usage.png",
+    }
+    count = np.load(out / "code_freq.npz")["count"]
+    assert VelocityCodec.from_directory(out).codebook_size == count.size == 64
+    n_cells = sum(np.load(p).size for p in (tmp_path / "work/velvq_cells").glob("*/*_sustain.npy"))
+    assert count.sum() == n_cells
+    assert {f"val/velocity_mae{suffix}" for suffix in ("", "_1", "_2")} <= metrics.keys()
+    assert {"val/codes_used", "val/code_perplexity", "val/note_velocity_p95"} <= metrics.keys()
+    assert float(metrics["val/velocity_mae"]) < 8  # far below the spread of played velocities
+    assert float(metrics["train/cells_per_second"]) > 0
+    assert metrics["resumed_from_step"] == 0
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_learns(cells: Path, tmp_path: Path) -> None:
+    """Same codes' first places aside (each process draws its own), the errors must agree."""
+    one = velvq.run(context(tmp_path / "one", cells))
+    two_context = context(tmp_path / "two", cells, processes=2)
+    with other_ranks(two_context):
+        two = velvq.run(two_context)
+    assert float(two["val/velocity_mae"]) == pytest.approx(float(one["val/velocity_mae"]), rel=0.25)
+
+
+def test_a_batch_smaller_than_the_codebook_is_refused(cells: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"velvq.batch_cells=32 found, expected at least velvq.codebook_size=64"
+    ):
+        velvq.run(context(tmp_path, cells, batch_cells=32))
