@@ -54,7 +54,9 @@ def read_record(directory: Path) -> dict[str, Any] | None:
     try:
         record: dict[str, Any] = json.loads(path.read_text())
     except ValueError as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); remove that artifact and build it again") from error
+        raise UserError(
+            f"{path}: not readable as JSON ({error}); remove that artifact and build it again"
+        ) from error
     return record
 
 

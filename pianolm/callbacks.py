@@ -21,7 +21,9 @@ from lightning.pytorch.utilities import rank_zero_info
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its target, syncs it and renames it: what is there is whole."""
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
         """Saves `checkpoint` at `path`; a crash leaves the file that was there before."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -128,4 +130,6 @@ class StepLines(Callback):
         """Prints the monitored metric."""
         value = trainer.callback_metrics.get(self._monitor)
         if value is not None and not trainer.sanity_checking:
-            rank_zero_info(f"  step {trainer.global_step}/{trainer.max_steps}  {self._monitor} {float(value):.4f}")
+            rank_zero_info(
+                f"  step {trainer.global_step}/{trainer.max_steps}  {self._monitor} {float(value):.4f}"
+            )

@@ -48,7 +48,12 @@ def _draw_roll(drawn: Figure, axes: Axes, piece: Piece) -> None:
     onset, offset, pitch = notes["onset_sec"], notes["offset_sec"], notes["pitch"].astype(float)
     low, high = pitch - 0.45, pitch + 0.45
     corners = np.stack(
-        [np.stack([onset, low], 1), np.stack([onset, high], 1), np.stack([offset, high], 1), np.stack([offset, low], 1)],
+        [
+            np.stack([onset, low], 1),
+            np.stack([onset, high], 1),
+            np.stack([offset, high], 1),
+            np.stack([offset, low], 1),
+        ],
         axis=1,
     )
     axes.vlines(beats, 0, 127, color="0.85", linewidth=0.5, zorder=0)

@@ -72,6 +72,7 @@ class Cells:
 
     @property
     def struck_notes(self) -> int:
+        """Notes that start in the cells."""
         return int(np.bitwise_count(self.onset).sum())
 
 
@@ -244,5 +245,7 @@ def _run_lengths(
 ) -> NDArray[np.int64]:
     """Frames from each segment's start to the next silence or the next segment's start."""
     shift = start.astype(np.uint64)
-    stop = (~sustain | starts) >> shift & ~_ONE  # bit 48 and above of ~sustain are set: a run stops at the beat
+    stop = (
+        ~sustain | starts
+    ) >> shift & ~_ONE  # bit 48 and above of ~sustain are set: a run stops at the beat
     return _lowest_bit(stop)

@@ -45,7 +45,10 @@ class MidiContent:
 
 
 def ticks_to_seconds(
-    ticks: NDArray[np.integer], tempo_tick: NDArray[np.int64], tempo_us: NDArray[np.int64], ticks_per_quarter: int
+    ticks: NDArray[np.integer],
+    tempo_tick: NDArray[np.int64],
+    tempo_us: NDArray[np.int64],
+    ticks_per_quarter: int,
 ) -> NDArray[np.float64]:
     """Ticks [N] to seconds [N] through a tempo map, in double precision."""
     per_tick = tempo_us / (1e6 * ticks_per_quarter)
@@ -140,7 +143,9 @@ def _read_score(path: Path) -> symusic.Score:
         return symusic.Score.from_midi(path.read_bytes())
     except (RuntimeError, ValueError, OverflowError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{path}: not a readable MIDI file ({reason}); expected a Standard MIDI File") from error
+        raise UserError(
+            f"{path}: not a readable MIDI file ({reason}); expected a Standard MIDI File"
+        ) from error
 
 
 def _tempo_map(score: symusic.Score) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

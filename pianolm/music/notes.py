@@ -32,7 +32,9 @@ def make_notes(
     pitches, velocities = np.asarray(pitch), np.asarray(velocity)
     sizes = {onset.size, offset.size, pitches.size, velocities.size}
     if len(sizes) != 1:
-        raise UserError(f"{name}: arrays of {sorted(sizes)} notes; onset, offset, pitch and velocity need one length")
+        raise UserError(
+            f"{name}: arrays of {sorted(sizes)} notes; onset, offset, pitch and velocity need one length"
+        )
     if not (np.isfinite(onset).all() and np.isfinite(offset).all()):
         raise UserError(f"{name}: a note time is not a finite number of seconds; remove or mend that note")
     if (offset < onset).any():
@@ -53,4 +55,6 @@ def is_flat(notes: Notes) -> bool:
 def _check_range(values: NDArray[np.generic], low: int, what: str, name: str) -> None:
     if values.size and (values.min() < low or values.max() > 127):
         found = values.min() if values.min() < low else values.max()
-        raise UserError(f"{name}: {what} {found} found, expected {low}–127; the file is damaged or not MIDI 1.0")
+        raise UserError(
+            f"{name}: {what} {found} found, expected {low}–127; the file is damaged or not MIDI 1.0"
+        )

@@ -28,6 +28,7 @@ from pianolm.music.notes import Notes, is_flat
 if TYPE_CHECKING:
     import pretty_midi
 
+_NO_REPAIRS = Repairs()
 BEAT_CHOICES = ("auto", "file", "tempo_map", "track")
 
 
@@ -50,7 +51,7 @@ class Piece:
     beats_sec: NDArray[np.float64]
     flat: bool
     downbeats_sec: NDArray[np.float64] | None = None
-    repairs: Repairs = Repairs()
+    repairs: Repairs = _NO_REPAIRS
     skipped: int = 0
 
     @property
@@ -60,6 +61,7 @@ class Piece:
 
     @property
     def n_beats(self) -> int:
+        """Beats of the grid, silent ones included."""
         return self.beats_sec.size - 1
 
     @cached_property
@@ -111,7 +113,9 @@ class Piece:
         cls, notes: Notes, beats: BeatAnnotation | ArrayLike, flat: bool | None = None, name: str = "beats"
     ) -> Piece:
         """Puts notes [N] on a beat grid, which is repaired and extended to cover them."""
-        annotation = beats if isinstance(beats, BeatAnnotation) else BeatAnnotation(np.asarray(beats, np.float64))
+        annotation = (
+            beats if isinstance(beats, BeatAnnotation) else BeatAnnotation(np.asarray(beats, np.float64))
+        )
         repaired, repairs = beat_grids.repair_beats(annotation.beats_sec, name)
         grid = beat_grids.cover(repaired, notes["onset_sec"], notes["offset_sec"], name)
         ahead = int(np.searchsorted(grid, repaired[0]))
@@ -147,7 +151,9 @@ class Piece:
 
         piano = pretty_midi.Instrument(program=0, name="piano")
         piano.notes = [
-            pretty_midi.Note(int(n["velocity"]), int(n["pitch"]), float(n["onset_sec"]), float(n["offset_sec"]))
+            pretty_midi.Note(
+                int(n["velocity"]), int(n["pitch"]), float(n["onset_sec"]), float(n["offset_sec"])
+            )
             for n in self.notes
         ]
         midi = pretty_midi.PrettyMIDI()
@@ -160,7 +166,13 @@ def _resolve_beats(
 ) -> tuple[BeatAnnotation, str]:
     """Finds the beats a caller asked for, and a name for them."""
     if beats == "auto" if isinstance(beats, str) else False:
-        beats = "file" if beat_grids.beat_file_beside(path) else "track" if midi.track_beats_sec is not None else "tempo_map"
+        beats = (
+            "file"
+            if beat_grids.beat_file_beside(path)
+            else "track"
+            if midi.track_beats_sec is not None
+            else "tempo_map"
+        )
     if isinstance(beats, str) and beats == "tempo_map":
         return beat_grids.tempo_map_beats(midi), str(path)
     if isinstance(beats, str) and beats == "track":
@@ -169,7 +181,9 @@ def _resolve_beats(
         found = beat_grids.beat_file_beside(path)
         if found is None:
             endings = ", ".join(path.stem + ending for ending in beat_grids.BEAT_FILE_ENDINGS)
-            raise UserError(f"{path}: no beat file beside it; expected one of {endings}, or use beats='tempo_map'")
+            raise UserError(
+                f"{path}: no beat file beside it; expected one of {endings}, or use beats='tempo_map'"
+            )
         return beat_grids.read_beats(found), str(found)
     if isinstance(beats, (str, Path)):
         return beat_grids.read_beats(beats), str(beats)

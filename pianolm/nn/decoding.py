@@ -85,7 +85,9 @@ def sample(
     context = int(model.config.max_position_embeddings)
     for sequence in sequences:
         if len(_window(sequence, context)) >= context:
-            raise UserError(f"prompt: its last beat fills the model's context of {context} tokens; give a shorter prompt")
+            raise UserError(
+                f"prompt: its last beat fills the model's context of {context} tokens; give a shorter prompt"
+            )
     decoder = _BatchDecoder(model, sequences, context, grammar.vocabulary.pad)
     while not all(sequence.done for sequence in sequences):
         logits_BV = decoder.next_logits()

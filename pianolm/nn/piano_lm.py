@@ -51,7 +51,7 @@ class PianoLM:
                 f"{directory}: the model has {model.config.vocab_size} ids, the tokenizer beside it "
                 f"{tokenizer.vocabulary.size}; publish the model again"
             )
-        return cls(model.to(device), tokenizer)
+        return cls(model.to(device), tokenizer)  # type: ignore[arg-type]  # transformers wraps `to` and loses its types
 
     def generate(
         self,

@@ -22,7 +22,9 @@ def run(ctx: StageContext) -> Metrics:
     settings = ctx.cfg["codebook"]
     cells = store.joined(store.split("train"))
     if not len(cells):
-        raise UserError(f"{ctx.upstream['cells']}: no training cells; check data.* and the splits of the source")
+        raise UserError(
+            f"{ctx.upstream['cells']}: no training cells; check data.* and the splits of the source"
+        )
     fit = fit_codebook(
         np.asarray(cells.sustain),
         np.asarray(cells.onset),

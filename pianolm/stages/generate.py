@@ -29,14 +29,18 @@ def run(ctx: StageContext) -> Metrics:
     _refuse_other_mode(lm, ctx)
     sampling = Sampling(float(settings["temperature"]), int(settings["top_k"]), float(settings["top_p"]))
     start = time.perf_counter()
-    sequences = lm.generate_ids(None, int(settings["beats"]), int(settings["pieces"]), sampling, int(ctx.cfg["seed"]))
+    sequences = lm.generate_ids(
+        None, int(settings["beats"]), int(settings["pieces"]), sampling, int(ctx.cfg["seed"])
+    )
     seconds = time.perf_counter() - start
     valid = beats = tokens = 0
     for number, ids in enumerate(sequences):
         piece = lm.tokenizer.decode(ids)
         name = f"piece_{number:02d}"
         piece.to_midi(ctx.run_dir / f"{name}.mid")
-        save_piano_roll(piece, ctx.run_dir / f"{name}.png", f"{name}: {piece.notes.size} notes, {piece.n_beats} beats")
+        save_piano_roll(
+            piece, ctx.run_dir / f"{name}.png", f"{name}: {piece.notes.size} notes, {piece.n_beats} beats"
+        )
         valid += lm.tokenizer.grammar.is_complete(ids) and piece.skipped == 0
         beats, tokens = beats + piece.n_beats, tokens + ids.size - 1  # BOS is given
     velocities = np.concatenate([lm.tokenizer.decode(ids).notes["velocity"] for ids in sequences])

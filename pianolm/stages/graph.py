@@ -58,7 +58,9 @@ def _lm_settings(name: str) -> Callable[[Config], Mapping[str, Any]]:
 
 STAGES = {
     "prepare": Stage(_data_settings),
-    "codebook": Stage(lambda cfg: {"codebook": cfg["codebook"], "vocabulary": cfg["tokenizer"]["vocabulary"]}),
+    "codebook": Stage(
+        lambda cfg: {"codebook": cfg["codebook"], "vocabulary": cfg["tokenizer"]["vocabulary"]}
+    ),
     "velvq": Stage(
         lambda cfg: {"velvq": cfg["velvq"], "seed": cfg["seed"], "precision": _precision(cfg)}, trains=True
     ),
@@ -99,7 +101,11 @@ class Planner:
         """The node of a stage; `mode` sets the tokenizer's mode for it and what it needs."""
         key = f"{stage}:{mode}"
         if key not in self._nodes:
-            cfg = self.cfg if mode is None else {**self.cfg, "tokenizer": {**self.cfg["tokenizer"], "mode": mode}}
+            cfg = (
+                self.cfg
+                if mode is None
+                else {**self.cfg, "tokenizer": {**self.cfg["tokenizer"], "mode": mode}}
+            )
             upstream = self._upstream(stage, cfg)
             self._nodes[key] = Node(stage, cfg, upstream, _node_fingerprint(stage, cfg, upstream))
         return self._nodes[key]
@@ -110,7 +116,10 @@ class Planner:
         if stage in ("codebook", "velvq"):
             return {"cells": self._need("cells", "prepare")}
         if stage == "tokenize":
-            return {"cells": self._need("cells", "prepare"), **self._tokenizer_parts(cfg["tokenizer"]["mode"])}
+            return {
+                "cells": self._need("cells", "prepare"),
+                **self._tokenizer_parts(cfg["tokenizer"]["mode"]),
+            }
         if stage == "base":
             return {"tokens": self.node("tokenize", "base")}
         if stage == "finetune":
@@ -128,7 +137,9 @@ class Planner:
 
     def _refuse_base_mode(self) -> None:
         if self.cfg["tokenizer"]["mode"] == "base":
-            raise UserError("stage=finetune learns velocities and tokenizer=base has none; use tokenizer=velocity or stage=base")
+            raise UserError(
+                "stage=finetune learns velocities and tokenizer=base has none; use tokenizer=velocity or stage=base"
+            )
 
     def _need(self, role: str, stage: str) -> Node:
         return self._given(role) if self.cfg["upstream"].get(role) else self.node(stage)
@@ -136,7 +147,9 @@ class Planner:
     def _given(self, role: str) -> Node:
         path = Path(str(self.cfg["upstream"][role])).expanduser().resolve()
         if not path.exists():
-            raise UserError(f"upstream.{role}={path}: no such file or directory; give a published artifact or a file")
+            raise UserError(
+                f"upstream.{role}={path}: no such file or directory; give a published artifact or a file"
+            )
         record = read_record(path) if path.is_dir() else None
         name = record["fingerprint"] if record else file_fingerprint(path)
         return Node("", self.cfg, {}, name, given=path)
@@ -203,7 +216,9 @@ class Builder:
         found = None if force else self.store.find(node.stage, node.fingerprint)
         if found is None:
             with self.store.lock(node.stage, node.fingerprint):
-                found = None if force else self.store.find(node.stage, node.fingerprint)  # another job was faster
+                found = (
+                    None if force else self.store.find(node.stage, node.fingerprint)
+                )  # another job was faster
                 if found is None:
                     return self._publish(node)
         self.say(f"{node.stage}: reuses {found}")
@@ -255,8 +270,8 @@ def run_stage(context: StageContext) -> Metrics:
         metrics: Metrics = module.run(context)
         return metrics
     with other_ranks(context):
-        metrics = module.run(context)
-    return metrics
+        trained: Metrics = module.run(context)
+    return trained
 
 
 def _to_yaml(cfg: Config) -> str:

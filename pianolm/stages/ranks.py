@@ -97,7 +97,9 @@ def _join(children: list[subprocess.Popen[bytes]]) -> None:
     codes = [child.wait(timeout=120) for child in children]
     failed = [rank for rank, code in enumerate(codes, 1) if code]
     if failed:
-        raise UserError(f"training process {failed[0]} ended with exit code {codes[failed[0] - 1]}; its error stands above")
+        raise UserError(
+            f"training process {failed[0]} ended with exit code {codes[failed[0] - 1]}; its error stands above"
+        )
 
 
 def _leave_group() -> None:

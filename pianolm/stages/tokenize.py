@@ -74,5 +74,3 @@ def build_tokenizer(settings: Mapping[str, Any], upstream: Mapping[str, Path]) -
         exact=bool(settings["exact"]),
         tolerance=int(settings["tolerance"]),
     )
-
-

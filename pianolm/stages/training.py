@@ -66,10 +66,14 @@ def resolve_hardware(cfg: Mapping[str, Any]) -> Hardware:
     if accelerator not in ("cpu", "gpu"):
         raise UserError(f"hardware.accelerator={accelerator!r} found, expected auto, cpu or gpu")
     if accelerator == "gpu" and not gpus:
-        raise UserError("hardware asks for a GPU and this machine shows none; use hardware=cpu or hardware=auto")
+        raise UserError(
+            "hardware asks for a GPU and this machine shows none; use hardware=cpu or hardware=auto"
+        )
     processes = max(gpus, 1) if wanted["processes"] == "auto" else int(wanted["processes"])
     if processes < 1 or (accelerator == "gpu" and processes > gpus):
-        raise UserError(f"hardware.processes={processes} found, expected 1 to {gpus if gpus else 'the number of cores'}")
+        raise UserError(
+            f"hardware.processes={processes} found, expected 1 to {gpus if gpus else 'the number of cores'}"
+        )
     precision = wanted["precision"]
     if precision not in PRECISIONS:
         raise UserError(f"hardware.precision={precision!r} found, expected one of {', '.join(PRECISIONS)}")
@@ -118,7 +122,9 @@ def fit(
     ctx.work.mkdir(parents=True, exist_ok=True)
     last = ctx.work / "last.ckpt"
     resumed_step = _checkpoint_step(last) if ctx.cfg["resume"] != "never" else 0
-    best = ModelCheckpoint(ctx.work / "best", "{step}", monitor=monitor, mode=mode, save_top_k=1, auto_insert_metric_name=False)
+    best = ModelCheckpoint(
+        ctx.work / "best", "{step}", monitor=monitor, mode=mode, save_top_k=1, auto_insert_metric_name=False
+    )
     val_every = max(min(val_every, max_steps), 1)
     loggers = _loggers(ctx)
     trainer = L.Trainer(
@@ -242,12 +248,20 @@ def _quieten() -> None:
         lightning_log.handlers.clear()
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.distributed"):
         logging.getLogger(name).addFilter(_is_ours)
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")  # batches are a slice of a mapped file
-    warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")  # work of a resumed run
-    warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before the epoch ended.*")  # batch k is pure
+    warnings.filterwarnings(
+        "ignore", ".*does not have many workers.*"
+    )  # batches are a slice of a mapped file
+    warnings.filterwarnings(
+        "ignore", ".*Checkpoint directory .* exists and is not empty.*"
+    )  # work of a resumed run
+    warnings.filterwarnings(
+        "ignore", ".*resuming from a checkpoint that ended before the epoch ended.*"
+    )  # batch k is pure
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
     """Keeps lines of progress and drops Lightning's tips and device tables."""
     text = record.getMessage()
-    return not text.startswith(("GPU available", "TPU available", "HPU available", "💡 Tip", "`Trainer.fit` stopped"))
+    return not text.startswith(
+        ("GPU available", "TPU available", "HPU available", "💡 Tip", "`Trainer.fit` stopped")
+    )

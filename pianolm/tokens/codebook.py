@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pianolm.errors import UserError
 from pianolm.music.cells import strike_after_silence
-from pianolm.tokens.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Kind, Vocabulary
+from pianolm.tokens.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Vocabulary
 
 LEVEL_FRAMES = (48, 24, 12, 6)
 """Frames of a pattern of L1, L2, L3, L4."""
@@ -114,7 +114,9 @@ class Codebook:
 
     def __post_init__(self) -> None:
         for number, (kind, patterns) in enumerate(zip(CODE_KINDS, self.levels, strict=False), 1):
-            check_level(f"codebook L{number}", patterns, LEVEL_FRAMES[number - 1], self.vocabulary.count(kind))
+            check_level(
+                f"codebook L{number}", patterns, LEVEL_FRAMES[number - 1], self.vocabulary.count(kind)
+            )
 
     @cached_property
     def all_levels(self) -> tuple[Patterns, ...]:
@@ -217,11 +219,17 @@ class Codebook:
                 arrays = {name: file[name].astype(np.uint64) for name in names if name in file}
                 version = int(file["format_version"]) if "format_version" in file else FORMAT_VERSION
         except (OSError, ValueError) as error:
-            raise UserError(f"{path}: not a readable .npz codebook ({error}); expected the arrays {', '.join(names)}") from error
+            raise UserError(
+                f"{path}: not a readable .npz codebook ({error}); expected the arrays {', '.join(names)}"
+            ) from error
         if missing:
-            raise UserError(f"{path}: lacks the array(s) {', '.join(missing)}; a codebook holds {', '.join(names)}")
+            raise UserError(
+                f"{path}: lacks the array(s) {', '.join(missing)}; a codebook holds {', '.join(names)}"
+            )
         if version > FORMAT_VERSION:
-            raise UserError(f"{path}: codebook format {version}, this pianolm reads up to {FORMAT_VERSION}; update pianolm")
+            raise UserError(
+                f"{path}: codebook format {version}, this pianolm reads up to {FORMAT_VERSION}; update pianolm"
+            )
         levels = tuple(Patterns(arrays[f"l{n}_sustain"], arrays[f"l{n}_onset"]) for n in (1, 2, 3))
         try:
             return cls(vocabulary, levels)  # type: ignore[arg-type]  # a generator of three loses its length
@@ -238,9 +246,13 @@ def check_level(name: str, patterns: Patterns, frames: int, count: int) -> None:
     """
     sustain, onset = patterns
     if sustain.shape != (count,) or onset.shape != (count,):
-        raise UserError(f"{name}: {sustain.size} codes found, the vocabulary has {count}; set tokenizer.vocabulary to match")
+        raise UserError(
+            f"{name}: {sustain.size} codes found, the vocabulary has {count}; set tokenizer.vocabulary to match"
+        )
     if (sustain >> np.uint64(frames)).any():
-        raise UserError(f"{name}: a pattern is longer than {frames} frames; masks hold bit f for frame f, 48 frames a beat")
+        raise UserError(
+            f"{name}: a pattern is longer than {frames} frames; masks hold bit f for frame f, 48 frames a beat"
+        )
     if (onset & ~sustain).any():
         raise UserError(f"{name}: a pattern is struck where it does not sound; onset must lie within sustain")
     if unique_patterns(patterns)[0].sustain.size != count:

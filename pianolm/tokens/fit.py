@@ -32,7 +32,9 @@ from pianolm.tokens.vocabulary import CODE_KINDS, Vocabulary
 
 METHODS = ("auto", "frequency", "savings", "kmeans")
 _ROUNDS = 4
-_KMEANS_PATTERNS = 16_384  # the heaviest distinct patterns of a level; the tail weighs too little to move a centroid
+_KMEANS_PATTERNS = (
+    16_384  # the heaviest distinct patterns of a level; the tail weighs too little to move a centroid
+)
 _CHUNK = 1024
 
 
@@ -104,7 +106,9 @@ def fit_codebook(
     if method not in METHODS:
         raise UserError(f"codebook.method={method!r} found, expected one of {', '.join(METHODS)}")
     if sustain.size == 0:
-        raise UserError("codebook: no training cells; the cell store has no training pieces with notes (see data.*)")
+        raise UserError(
+            "codebook: no training cells; the cell store has no training pieces with notes (see data.*)"
+        )
     cells = Weighted.gather(Patterns(sustain, onset))
     choosers: dict[str, Callable[[], list[Patterns]]] = {
         "frequency": lambda: _by_frequency(cells, vocabulary),
@@ -200,8 +204,12 @@ def _by_kmeans(cells: Weighted, vocabulary: Vocabulary, iterations: int) -> list
     start = _by_savings(cells, vocabulary)
     levels, parts = [], cells
     for depth, size in enumerate(_sizes(vocabulary)):
-        sounding = parts.take(parts.patterns.sustain != 0)
-        chosen = _lloyd(sounding, start[depth], LEVEL_FRAMES[depth], iterations) if sounding.weight.size > size else start[depth]
+        sounding = parts.take(np.flatnonzero(parts.patterns.sustain))
+        chosen = (
+            _lloyd(sounding, start[depth], LEVEL_FRAMES[depth], iterations)
+            if sounding.weight.size > size
+            else start[depth]
+        )
         levels.append(chosen)
         parts = _left_over(parts, chosen, depth)
     return levels
@@ -209,7 +217,9 @@ def _by_kmeans(cells: Weighted, vocabulary: Vocabulary, iterations: int) -> list
 
 def _left_over(parts: Weighted, chosen: Patterns, depth: int) -> Weighted:
     """What the next finer level is asked for: the parts of the patterns that this level lacks."""
-    return parts.take(Level(_with_silence(chosen, depth > 0)).find(parts.patterns) < 0).split(LEVEL_FRAMES[depth + 1])
+    return parts.take(Level(_with_silence(chosen, depth > 0)).find(parts.patterns) < 0).split(
+        LEVEL_FRAMES[depth + 1]
+    )
 
 
 def _with_silence(patterns: Patterns, silence: bool = True) -> Patterns:
@@ -225,7 +235,10 @@ def _lloyd(cells: Weighted, start: Patterns, frames: int, iterations: int) -> Pa
         cluster, _ = _assign(heavy.patterns, centroids)
         moved = _snap(heavy, cluster, _majority(heavy, cluster, centroids, frames))
         moved = unique_patterns(moved)[0]
-        if moved.sustain.size == centroids.sustain.size and (moved.sustain == unique_patterns(centroids)[0].sustain).all():
+        if (
+            moved.sustain.size == centroids.sustain.size
+            and (moved.sustain == unique_patterns(centroids)[0].sustain).all()
+        ):
             break
         centroids = moved
     return _refill(heavy, centroids, start.sustain.size)
@@ -246,7 +259,7 @@ def _majority(cells: Weighted, cluster: NDArray[np.int64], centroids: Patterns, 
     """[K] bits that more than half of a cluster's weight has set; an empty cluster keeps its centroid."""
     count = centroids.sustain.size
     total = np.bincount(cluster, cells.weight, minlength=count)
-    masks = []
+    masks: list[NDArray[np.uint64]] = []
     for members, before in zip(cells.patterns, centroids, strict=True):
         mask = np.zeros(count, np.uint64)
         for frame in range(frames):
@@ -260,9 +273,7 @@ def _majority(cells: Weighted, cluster: NDArray[np.int64], centroids: Patterns, 
 def _snap(cells: Weighted, cluster: NDArray[np.int64], centroids: Patterns) -> Patterns:
     """[K] the member of each cluster nearest to its centroid, the heavier one of equals."""
     own = centroids.take(cluster)
-    distance = np.bitwise_count(
-        (cells.patterns.sustain ^ own.sustain) | (cells.patterns.onset ^ own.onset)
-    )
+    distance = np.bitwise_count((cells.patterns.sustain ^ own.sustain) | (cells.patterns.onset ^ own.onset))
     order = np.lexsort((-cells.weight, distance, cluster))
     first = order[np.flatnonzero(np.diff(cluster[order], prepend=-1))]
     return cells.patterns.take(first)
@@ -271,7 +282,9 @@ def _snap(cells: Weighted, cluster: NDArray[np.int64], centroids: Patterns) -> P
 def _refill(cells: Weighted, centroids: Patterns, size: int) -> Patterns:
     """Puts the heaviest patterns not yet taken in the place of clusters that died or fell together."""
     free = Level(centroids).find(cells.patterns) < 0
-    return join_patterns(centroids, cells.patterns.take(np.flatnonzero(free)[: size - centroids.sustain.size]))
+    return join_patterns(
+        centroids, cells.patterns.take(np.flatnonzero(free)[: size - centroids.sustain.size])
+    )
 
 
 def _cost_apart(finer: list[Patterns], patterns: Patterns, frames: int) -> NDArray[np.int64]:

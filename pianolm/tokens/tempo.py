@@ -17,7 +17,8 @@ LOWEST_BPM, RANGE_BPM = 15.0, 32.0
 
 def _log_bpm(bins: int) -> NDArray[np.float64]:
     """Bin k is 15 · 32^(k / (bins − 1)) BPM: 15 to 480 in equal ratios."""
-    return LOWEST_BPM * RANGE_BPM ** (np.arange(bins) / max(bins - 1, 1))
+    ratio = np.arange(bins, dtype=np.float64) / max(bins - 1, 1)
+    return (LOWEST_BPM * RANGE_BPM**ratio).astype(np.float64)
 
 
 def _linear_bpm(bins: int) -> NDArray[np.float64]:

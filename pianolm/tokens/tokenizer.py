@@ -71,7 +71,9 @@ class PianoTokenizer:
         self.codebook, self.tempo, self.codec = codebook, tempo, codec
         self.exact, self.tolerance = exact, tolerance
         if tempo.bins != self.vocabulary.tempo:
-            raise UserError(f"tokenizer: {tempo.bins} tempo bins, but the vocabulary has {self.vocabulary.tempo} tempo ids")
+            raise UserError(
+                f"tokenizer: {tempo.bins} tempo bins, but the vocabulary has {self.vocabulary.tempo} tempo ids"
+            )
         if codec is not None and codec.codebook_size > self.vocabulary.velocity:
             raise UserError(
                 f"tokenizer: the velocity codec has {codec.codebook_size} codes, the vocabulary "
@@ -252,7 +254,9 @@ class PianoTokenizer:
         tokenizer = cls(
             codebook=Codebook.load(directory / _CODEBOOK, vocabulary),
             tempo=TempoBins(settings["tempo"], vocabulary.tempo),
-            codec=VelocityCodec.from_directory(directory / _CODEC) if settings["mode"] == "velocity" else None,
+            codec=VelocityCodec.from_directory(directory / _CODEC)
+            if settings["mode"] == "velocity"
+            else None,
             exact=settings["exact"],
             tolerance=settings["tolerance"],
         )
@@ -271,7 +275,9 @@ def tokenizer_directory(directory: str | Path) -> Path:
     for candidate in (directory, directory / "tokenizer"):
         if (candidate / _SETTINGS).is_file():
             return candidate
-    raise UserError(f"{directory}: no {_SETTINGS} found there or in its folder `tokenizer`; expected a saved tokenizer")
+    raise UserError(
+        f"{directory}: no {_SETTINGS} found there or in its folder `tokenizer`; expected a saved tokenizer"
+    )
 
 
 def read_settings(directory: Path) -> dict[str, Any]:
@@ -284,7 +290,9 @@ def read_settings(directory: Path) -> dict[str, Any]:
     try:
         settings: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); expected a saved tokenizer's settings") from error
+        raise UserError(
+            f"{path}: not readable as JSON ({error}); expected a saved tokenizer's settings"
+        ) from error
     needed = {"format_version", "mode", "exact", "tolerance", "tempo", "vocabulary", "hashes"}
     missing = sorted(needed - set(settings))
     if missing:

@@ -54,11 +54,17 @@ class Vocabulary:
     tempo: int = 50
 
     def __post_init__(self) -> None:
-        problems = [f"{name}={value!r}" for name, value in asdict(self).items() if not _is_positive_int(value)]
+        problems = [
+            f"{name}={value!r}" for name, value in asdict(self).items() if not _is_positive_int(value)
+        ]
         if problems:
-            raise UserError(f"tokenizer.vocabulary: {', '.join(problems)} found, expected whole numbers of at least 1")
+            raise UserError(
+                f"tokenizer.vocabulary: {', '.join(problems)} found, expected whole numbers of at least 1"
+            )
         if self.pitch != 128:
-            raise UserError(f"tokenizer.vocabulary.pitch={self.pitch} found, expected 128, the pitches of MIDI")
+            raise UserError(
+                f"tokenizer.vocabulary.pitch={self.pitch} found, expected 128, the pitches of MIDI"
+            )
         if self.reserved < EIGHTH_PATTERNS:
             raise UserError(
                 f"tokenizer.vocabulary.reserved={self.reserved} found, expected at least {EIGHTH_PATTERNS}, "
@@ -68,7 +74,18 @@ class Vocabulary:
     @cached_property
     def _blocks(self) -> dict[Kind, tuple[int, int]]:
         sizes = [self.l1, self.l2, self.l3, self.pitch, self.velocity, self.reserved, self.tempo, 1, 1, 1]
-        kinds = [Kind.L1, Kind.L2, Kind.L3, Kind.PITCH, Kind.VELOCITY, Kind.L4, Kind.TEMPO, Kind.BOS, Kind.EOS, Kind.PAD]
+        kinds = [
+            Kind.L1,
+            Kind.L2,
+            Kind.L3,
+            Kind.PITCH,
+            Kind.VELOCITY,
+            Kind.L4,
+            Kind.TEMPO,
+            Kind.BOS,
+            Kind.EOS,
+            Kind.PAD,
+        ]
         starts = np.concatenate([[0], np.cumsum(sizes)]).tolist()
         blocks = {kind: (start, size) for kind, start, size in zip(kinds, starts, sizes, strict=False)}
         start = blocks[Kind.L4][0]
@@ -104,14 +121,17 @@ class Vocabulary:
 
     @property
     def bos(self) -> int:
+        """Begins a piece."""
         return self.offset(Kind.BOS)
 
     @property
     def eos(self) -> int:
+        """Ends a piece."""
         return self.offset(Kind.EOS)
 
     @property
     def pad(self) -> int:
+        """Fills the tail of a window."""
         return self.offset(Kind.PAD)
 
     @property

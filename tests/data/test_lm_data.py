@@ -73,7 +73,9 @@ def test_counts_of_targets_agree_with_the_labels(store: TokenStore) -> None:
         counted = np.bincount(labels[labels != IGNORE].numpy(), minlength=VOCABULARY.size)
         assert reader.n_targets(windows) == counted.sum()
         assert np.array_equal(reader.label_counts(windows), counted)
-    assert np.array_equal(reader.piece_label_counts(everything), counted)  # validation counts each target once
+    assert np.array_equal(
+        reader.piece_label_counts(everything), counted
+    )  # validation counts each target once
 
 
 @pytest.mark.parametrize(("processes", "micro"), [(1, None), (1, 64), (2, None), (2, 32), (4, None)])
@@ -155,7 +157,9 @@ def test_flat_performances_count_where_there_are_no_velocities(tmp_path: Path) -
 
 
 def test_val_tokens_takes_a_fixed_part(store: TokenStore) -> None:
-    picked = [LMDataModule(store.directory, settings(val_tokens=100), seed).validation_windows for seed in (0, 1)]
+    picked = [
+        LMDataModule(store.directory, settings(val_tokens=100), seed).validation_windows for seed in (0, 1)
+    ]
     assert len(picked[0]) == 3
     assert np.array_equal(picked[0].start, picked[1].start)
 

@@ -18,7 +18,9 @@ def stores(draw: st.DrawFn) -> TokenStore:
     """Pieces of one to forty beats, some of them silent, some beats longer than a small context."""
     shapes = draw(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 12)), min_size=1, max_size=5))
     seed = draw(st.integers(0, 1000))
-    pieces = [ToyPiece(sequence(seed + n, beats, most_cells=cells)) for n, (beats, cells) in enumerate(shapes)]
+    pieces = [
+        ToyPiece(sequence(seed + n, beats, most_cells=cells)) for n, (beats, cells) in enumerate(shapes)
+    ]
     with tempfile.TemporaryDirectory() as directory:
         store = write_store(Path(directory), pieces)
         _ = store.pieces

@@ -75,9 +75,13 @@ def test_an_empty_store_opens(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_store_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="stop"), TokenStoreWriter(tmp_path, ToyTokenizer()) as writer:
-        writer.add(pieces()[0], pieces()[0].ids)
-        raise RuntimeError("stop")
+    def stop_midway() -> None:
+        with TokenStoreWriter(tmp_path, ToyTokenizer()) as writer:
+            writer.add(pieces()[0], pieces()[0].ids)
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        stop_midway()
     with pytest.raises(UserError, match=r"no token store or an unfinished one.*stage=tokenize"):
         TokenStore.open(tmp_path)
 

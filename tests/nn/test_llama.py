@@ -144,7 +144,9 @@ def test_masked_targets_change_neither_loss_nor_gradient(store_dir: Path, tmp_pa
         if row.flat:
             ids = scrambled[row.start : row.stop]
             is_velocity = VOCABULARY.kind_of[ids] == Kind.VELOCITY
-            ids[is_velocity] = VOCABULARY.offset(Kind.VELOCITY) + 7 - (ids[is_velocity] - VOCABULARY.offset(Kind.VELOCITY))
+            ids[is_velocity] = (
+                VOCABULARY.offset(Kind.VELOCITY) + 7 - (ids[is_velocity] - VOCABULARY.offset(Kind.VELOCITY))
+            )
     assert (scrambled != store.tokens).any()
     store.tokens = scrambled
     labels = WindowReader(store, 32).batch(windows, len(windows))["labels"]
@@ -167,7 +169,9 @@ def test_padding_changes_neither_loss_nor_gradient(store_dir: Path) -> None:
 class GradientCatcher(L.Callback):
     """Keeps the gradient of the first optimizer step."""
 
-    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any) -> None:
+    def on_before_optimizer_step(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, optimizer: Any
+    ) -> None:
         self.gradient = torch.cat([p.grad.flatten() for p in pl_module.parameters() if p.grad is not None])
 
 
@@ -238,7 +242,9 @@ def test_losses_of_kinds_weighted_by_their_targets_make_the_loss(store_dir: Path
 
 
 def test_kinds_that_do_not_occur_are_not_logged(tmp_path: Path) -> None:
-    pieces = [ToyPiece(sequence(s, mode="base"), split=split) for s, split in [(0, "train"), (1, "validation")]]
+    pieces = [
+        ToyPiece(sequence(s, mode="base"), split=split) for s, split in [(0, "train"), (1, "validation")]
+    ]
     write_store(tmp_path, pieces, mode="base")
     module, _ = validated(tmp_path)
     assert "val/loss_velocity" not in module.val_metrics

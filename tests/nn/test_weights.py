@@ -44,7 +44,9 @@ def as_checkpoint(prefix: str) -> Callable[[LlamaForCausalLM, Path], Path]:
 
 def as_bare_body(model: LlamaForCausalLM, folder: Path) -> Path:
     """Names as a LlamaModel without its head would have them."""
-    body = {name.removeprefix("model."): value for name, value in state(model).items() if "lm_head" not in name}
+    body = {
+        name.removeprefix("model."): value for name, value in state(model).items() if "lm_head" not in name
+    }
     save_file(body, folder / "body.safetensors")
     return folder / "body.safetensors"
 
@@ -53,7 +55,10 @@ FORMS = [
     as_directory,
     as_safetensors,
     as_bare_body,
-    *map(as_checkpoint, ["", "model.", "module.", "module.model.", "_orig_mod.", "model._orig_mod.", "model.module."]),
+    *map(
+        as_checkpoint,
+        ["", "model.", "module.", "module.model.", "_orig_mod.", "model._orig_mod.", "model.module."],
+    ),
 ]
 
 
@@ -110,7 +115,9 @@ def model_settings() -> dict[str, object]:
         ({"tie_embeddings": False}, "this model ties them; set model.tie_embeddings=false"),
     ],
 )
-def test_another_architecture_is_one_sentence(changes: dict[str, object], message: str, tmp_path: Path) -> None:
+def test_another_architecture_is_one_sentence(
+    changes: dict[str, object], message: str, tmp_path: Path
+) -> None:
     before = logits(target := toy_model(1))
     with pytest.raises(UserError, match=message):
         load_weights(as_directory(toy_model(0, **changes), tmp_path), target)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pianolm import PianoTokenizer, Piece
 from pianolm.errors import UserError
-from pianolm.music.cells import FRAMES, Cells, resolve_collisions, frames_to_cells, strike_after_silence
+from pianolm.music.cells import FRAMES, Cells, frames_to_cells, resolve_collisions, strike_after_silence
 from pianolm.tokens.codebook import Codebook, Patterns, eighth_patterns
 from pianolm.tokens.fit import complete, fit_codebook
 from pianolm.tokens.grammar import Grammar, Phase, State
@@ -179,7 +179,9 @@ def test_cells_and_tempo_round_trip(base: PianoTokenizer) -> None:
     assert np.array_equal(base.encode(back).ids, ids)
 
 
-def test_piece_keeps_every_note_and_flat_pieces_hide_their_velocity_loss(base: PianoTokenizer, tmp_path: Path) -> None:
+def test_piece_keeps_every_note_and_flat_pieces_hide_their_velocity_loss(
+    base: PianoTokenizer, tmp_path: Path
+) -> None:
     piece = Piece.from_cells(random_cells(2), beat_times(2))
     piece.to_midi(tmp_path / "x.mid")
     read = Piece.from_midi(tmp_path / "x.mid", beats="tempo_map")
@@ -240,7 +242,22 @@ def test_decode_counts_exactly_what_is_out_of_place(base: PianoTokenizer) -> Non
     v = VOCABULARY
     tempo, l1, l2 = v.offset(Kind.TEMPO) + 20, 5, v.offset(Kind.L2) + 3
     pitch = v.offset(Kind.PITCH)
-    ids = [v.bos, tempo, pitch + 60, l1, pitch + 60, l1, pitch + 61, l2, pitch + 62, l1, l1, v.eos, tempo, v.pad]
+    ids = [
+        v.bos,
+        tempo,
+        pitch + 60,
+        l1,
+        pitch + 60,
+        l1,
+        pitch + 61,
+        l2,
+        pitch + 62,
+        l1,
+        l1,
+        v.eos,
+        tempo,
+        v.pad,
+    ]
     piece = base.decode(ids)
     # the second 60 does not ascend (2), 61 breaks off (2), one L1 is surplus, a tempo follows EOS
     assert piece.skipped == 6

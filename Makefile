@@ -1,0 +1,43 @@
+# make demo and make test work on a fresh machine as the only command typed.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+export WANDB_MODE ?= offline
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-full lint format clean
+
+help:  ## Show what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
+
+setup: $(STAMP)  ## Create .venv and install the exact versions of constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python {v[0]}.{v[1]} found, pianolm needs 3.11 to 3.13: make setup PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt hatchling editables
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	touch $(STAMP)
+
+demo: $(STAMP)  ## Compose, train and play: four pieces and their pictures in demo/
+	$(BIN)/python -m pianolm.run experiment=demo stage=generate hydra.run.dir=demo
+	@ls demo/*.mid demo/*.png
+
+test: $(STAMP)  ## Tests that take seconds each
+	$(BIN)/python -m pytest
+
+test-full: $(STAMP)  ## All tests, the slow ones too
+	$(BIN)/python -m pytest -m 'not gpu'
+
+lint: $(STAMP)  ## ruff, mypy and the layer rule
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)  ## Mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove runs, artifacts and caches, but not .venv
+	rm -rf artifacts outputs demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from toy_tokens import MODEL, settings
+from transformers import LlamaForCausalLM
+
+from pianolm import PianoTokenizer
+from pianolm.data.token_store import TokenStoreWriter
+from pianolm.errors import UserError
+from pianolm.music.cells import FRAMES, frames_to_cells, resolve_collisions
+from pianolm.stages import base, finetune, lm, training
+from pianolm.stages.context import Metrics, StageContext
+from pianolm.tokens.codebook import Patterns
+from pianolm.tokens.fit import complete
+from pianolm.tokens.tempo import TempoBins
+from pianolm.tokens.vocabulary import Vocabulary
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),  # Lightning 2.6 with this torch
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),  # batches are slices of a mapped file
+]
+
+VOCABULARY = Vocabulary(l1=16, l2=8, l3=8, velocity=8, reserved=377, tempo=20)
+METRICS = {
+    "val/loss",
+    "val/loss_tempo",
+    "val/loss_pitch",
+    "val/loss_pattern",
+    "val/unigram_entropy",
+    "val/bits_per_note",
+    "train/tokens_per_second",
+    "train/padding_fraction",
+    "parameters",
+    "tokens_seen",
+    "resumed_from_step",
+}
+
+
+def tokenizer(tempo: str = "log50") -> PianoTokenizer:
+    """Without velocities: the codec has tests of its own, and these stages treat its ids like any others."""
+    nothing = Patterns(np.zeros(0, np.uint64), np.zeros(0, np.uint64))
+    return PianoTokenizer(complete([nothing] * 3, VOCABULARY), TempoBins(tempo, VOCABULARY.tempo))
+
+
+class Row:
+    """A piece as the cell store describes it."""
+
+    source, composition, flat, kind = "toy", "toy", False, "performance"
+
+    def __init__(self, index: int, split: str, notes: int) -> None:
+        self.id, self.split, self.notes = f"piece {index}", split, notes
+
+
+def random_ids(tok: PianoTokenizer, seed: int, beats: int = 16) -> tuple[np.ndarray, int]:
+    rng = np.random.default_rng(seed)
+    onset = rng.integers(0, beats * FRAMES - 1, 40)
+    pitch, velocity = rng.integers(40, 80, 40).astype(np.uint8), np.full(40, 64, np.uint8)
+    frames, _ = resolve_collisions(onset, onset + 12, pitch, velocity, beats * FRAMES)
+    cells = frames_to_cells(frames, beats)
+    return tok.encode_cells(cells, np.arange(beats + 1) * 0.5), cells.struck_notes
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What stage=tokenize publishes."""
+    return write_tokens(tmp_path_factory.mktemp("tokens"), tokenizer())
+
+
+def write_tokens(directory: Path, tok: PianoTokenizer) -> Path:
+    tok.save_pretrained(directory / "tokenizer")
+    with TokenStoreWriter(directory, tok) as writer:
+        for seed in range(6):
+            ids, notes = random_ids(tok, seed)
+            writer.add(Row(seed, "train" if seed < 5 else "validation", notes), ids)
+    return directory
+
+
+def context(folder: Path, name: str, upstream: dict[str, Path], **changes: Any) -> StageContext:
+    cfg = {
+        "model": dict(MODEL),
+        "trainer": settings(max_steps=6, val_every=3),
+        "seed": 0,
+        "base": {},
+        "finetune": {"from_scratch": False},
+        "hardware": {"accelerator": "cpu", "processes": 1, "strategy": "auto", "precision": "32-true"},
+        "compute": {"threads": None, "loader_workers": 0},
+        "callbacks": {"log_every": 1, "lines_every": 2, "checkpoint_every": 1},
+        "logger": {"wandb": False},
+        "resume": "auto",
+    }
+    for key, value in changes.items():
+        cfg[key] = {**cfg[key], **value} if isinstance(value, dict) else value  # type: ignore[dict-item]
+    directories = [folder / part for part in ("out", "work", "run")]
+    for directory in directories:
+        directory.mkdir(parents=True, exist_ok=True)
+    return StageContext(cfg, upstream, *directories, name=name, fingerprint="0123456789abcdef")
+
+
+@pytest.fixture(scope="module")
+def trained(tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[StageContext, Metrics]:
+    ctx = context(tmp_path_factory.mktemp("base"), "base", {"tokens": tokens})
+    return ctx, base.run(ctx)
+
+
+def weights(ctx: StageContext) -> dict[str, torch.Tensor]:
+    return LlamaForCausalLM.from_pretrained(ctx.out).state_dict()
+
+
+def test_base_publishes_a_model_that_transformers_reads(trained: tuple[StageContext, Metrics]) -> None:
+    ctx, _ = trained
+    model = LlamaForCausalLM.from_pretrained(ctx.out)
+    assert model.config.vocab_size == VOCABULARY.size
+    assert (model.config.bos_token_id, model.config.pad_token_id) == (VOCABULARY.bos, VOCABULARY.pad)
+    assert model.config.max_position_embeddings == 32
+    assert PianoTokenizer.from_pretrained(ctx.out).hashes == tokenizer().hashes
+    assert not list(ctx.out.rglob("*.ckpt"))
+
+
+def test_base_returns_the_metrics_of_the_design(trained: tuple[StageContext, Metrics]) -> None:
+    ctx, metrics = trained
+    assert set(metrics) >= METRICS
+    assert "val/loss_velocity" not in metrics
+    model = LlamaForCausalLM.from_pretrained(ctx.out)
+    assert metrics["parameters"] == sum(p.numel() for p in model.parameters())
+    assert metrics["resumed_from_step"] == 0
+    slots = 6 * 4 * 32
+    assert metrics["tokens_seen"] == pytest.approx(slots * (1 - float(metrics["train/padding_fraction"])))
+    json.dumps(metrics)
+
+
+def test_val_metrics_are_those_of_the_published_weights(
+    trained: tuple[StageContext, Metrics], tokens: Path
+) -> None:
+    ctx, metrics = trained
+    model = LlamaForCausalLM.from_pretrained(ctx.out).eval()
+    data = lm.LMDataModule(tokens, ctx.cfg["trainer"], 0)
+    nats = targets = 0.0
+    with torch.no_grad():
+        for batch in data.val_dataloader():
+            logits = model(input_ids=batch["input_ids"]).logits.flatten(0, 1)
+            labels = batch["labels"].flatten()
+            nats += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
+            targets += int((labels != -100).sum())
+    assert metrics["val/loss"] == pytest.approx(nats / targets, rel=1e-4)
+
+
+def test_the_same_seed_gives_the_same_weights(
+    trained: tuple[StageContext, Metrics], tokens: Path, tmp_path: Path
+) -> None:
+    again = context(tmp_path, "base", {"tokens": tokens})
+    base.run(again)
+    for name, value in weights(trained[0]).items():
+        assert torch.equal(value, weights(again)[name])
+
+
+class Killed(Exception):
+    """Stands for a process that ends in the middle."""
+
+
+class KillAfter(Callback):
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if trainer.global_step == self.step:
+            raise Killed
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
+    tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"model": {"dropout": 0.1}, "trainer": {"micro_batch_tokens": 64}}
+    unbroken = context(tmp_path / "unbroken", "base", {"tokens": tokens}, **changes)
+    expected = base.run(unbroken)
+    broken = context(tmp_path / "broken", "base", {"tokens": tokens}, **changes)
+    plain = training._callbacks
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(training, "_callbacks", lambda *given: [*plain(*given), KillAfter(4)])
+        base.run(broken)
+    metrics = base.run(broken)
+    assert metrics["resumed_from_step"] == 4
+    assert metrics["tokens_seen"] == expected["tokens_seen"]
+    assert metrics["val/loss"] == expected["val/loss"]
+    for name, value in weights(unbroken).items():
+        assert torch.equal(value, weights(broken)[name]), name
+
+
+def test_finetune_starts_from_the_weights_of_base(
+    trained: tuple[StageContext, Metrics], tokens: Path, tmp_path: Path
+) -> None:
+    source = trained[0].out
+    ctx = context(
+        tmp_path,
+        "finetune",
+        {"tokens": tokens, "base": source},
+        finetune={"learning_rate": 1e-12, "max_steps": 1},
+    )
+    finetune.run(ctx)
+    for name, value in weights(ctx).items():
+        assert torch.allclose(value, weights(trained[0])[name], atol=1e-6)
+
+
+def test_finetune_from_scratch_needs_no_base(tokens: Path, tmp_path: Path) -> None:
+    ctx = context(
+        tmp_path / "a", "finetune", {"tokens": tokens}, finetune={"from_scratch": True, "max_steps": 1}
+    )
+    assert set(finetune.run(ctx)) >= METRICS
+    with pytest.raises(UserError, match=r"give upstream\.base=PATH or set finetune\.from_scratch=true"):
+        finetune.run(context(tmp_path / "b", "finetune", {"tokens": tokens}))
+
+
+@pytest.mark.parametrize("form", [".", "model.safetensors"])
+def test_a_base_of_another_tokenizer_is_one_sentence_that_names_both(
+    form: str, trained: tuple[StageContext, Metrics], tmp_path: Path
+) -> None:
+    other = tokenizer("linear10")
+    path = trained[0].out / form
+    ctx = context(
+        tmp_path / "run", "finetune", {"tokens": write_tokens(tmp_path / "tokens", other), "base": path}
+    )
+    with pytest.raises(UserError) as caught:
+        finetune.run(ctx)
+    for part in (f"upstream.base={path}", tokenizer().hashes["tempo"], other.hashes["tempo"], "tempo"):
+        assert part in str(caught.value)
+
+
+def test_the_velocity_codec_is_not_compared(trained: tuple[StageContext, Metrics], tokens: Path) -> None:
+    lm.refuse_other_tokenizer(trained[0].out, {**tokenizer().hashes, "velocity": "another"}, tokens)
+
+
+def test_weights_without_a_tokenizer_beside_them_are_taken(
+    trained: tuple[StageContext, Metrics], tokens: Path, tmp_path: Path
+) -> None:
+    alone = tmp_path / "alone.safetensors"
+    shutil.copy(trained[0].out / "model.safetensors", alone)
+    ctx = context(tmp_path, "finetune", {"tokens": tokens, "base": alone}, finetune={"max_steps": 1})
+    assert set(finetune.run(ctx)) >= METRICS
+
+
+def test_a_setting_that_trainer_does_not_have_is_refused(tokens: Path, tmp_path: Path) -> None:
+    ctx = context(tmp_path, "base", {"tokens": tokens}, base={"speed": 3})
+    with pytest.raises(UserError, match=r"no option base\.speed: base has .*batch_tokens"):
+        base.run(ctx)
