@@ -140,7 +140,7 @@ def fit(
         use_distributed_sampler=False,
         accumulate_grad_batches=accumulate,
         gradient_clip_val=grad_clip,
-        log_every_n_steps=int(ctx.cfg["callbacks"]["log_every"]),
+        log_every_n_steps=max(min(int(ctx.cfg["callbacks"]["log_every"]), max_steps * accumulate), 1),
         logger=loggers,
         callbacks=_callbacks(ctx, best, monitor),
         plugins=[AtomicCheckpointIO()],
@@ -243,9 +243,9 @@ def _checkpoint_step(path: Path) -> int:
 
 def _quieten() -> None:
     """Lightning's hints that do not apply here, and its own handler where Hydra's prints the same line."""
-    lightning_log = logging.getLogger("lightning.pytorch")
     if logging.getLogger().handlers:
-        lightning_log.handlers.clear()
+        for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).handlers.clear()
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.distributed"):
         logging.getLogger(name).addFilter(_is_ours)
     warnings.filterwarnings(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -161,7 +162,7 @@ def test_the_same_seed_gives_the_same_weights(
         assert torch.equal(value, weights(again)[name])
 
 
-class Killed(Exception):
+class KilledError(Exception):
     """Stands for a process that ends in the middle."""
 
 
@@ -171,7 +172,7 @@ class KillAfter(Callback):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == self.step:
-            raise Killed
+            raise KilledError
 
 
 def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
@@ -182,10 +183,12 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
     expected = base.run(unbroken)
     broken = context(tmp_path / "broken", "base", {"tokens": tokens}, **changes)
     plain = training._callbacks
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(training, "_callbacks", lambda *given: [*plain(*given), KillAfter(4)])
-        base.run(broken)
-    metrics = base.run(broken)
+        with pytest.raises(KilledError):
+            base.run(broken)
+    resumed = dataclasses.replace(broken, run_dir=tmp_path / "second run")
+    metrics = base.run(resumed)
     assert metrics["resumed_from_step"] == 4
     assert metrics["tokens_seen"] == expected["tokens_seen"]
     assert metrics["val/loss"] == expected["val/loss"]
