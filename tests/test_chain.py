@@ -61,18 +61,32 @@ def test_artifacts_describe_themselves_and_leave_nothing_unfinished(chain: Path)
         assert record["metrics"]["seconds"] > 0
         assert (folder / "config.yaml").is_file()
     assert not list((chain / "artifacts").rglob("*.partial"))
-    assert not [p for p in (chain / "work").rglob("*.ckpt")], "work of published artifacts is removed"
+    assert not list((chain / "work").rglob("*.ckpt")), "work of published artifacts is removed"
 
 
 def test_metrics_have_the_promised_keys(chain: Path) -> None:
     def keys(folder: Path) -> set[str]:
         return set(json.loads((folder / "artifact.json").read_text())["metrics"])
 
-    assert keys(only(chain, "prepare")) >= {"files", "rejected", "repaired", "pieces_train", "notes", "cells", "beats"}
+    assert keys(only(chain, "prepare")) >= {
+        "files",
+        "rejected",
+        "repaired",
+        "pieces_train",
+        "notes",
+        "cells",
+        "beats",
+    }
     assert keys(only(chain, "codebook")) >= {"coverage_l1", "coverage_l2", "coverage_l3", "codes_per_cell"}
     assert keys(only(chain, "velvq")) >= {"val/velocity_mae", "val/codes_used", "val/code_perplexity"}
     lm = {"val/loss", "val/loss_tempo", "val/loss_pitch", "val/loss_pattern", "val/unigram_entropy"}
-    lm |= {"val/bits_per_note", "train/tokens_per_second", "train/padding_fraction", "parameters", "tokens_seen"}
+    lm |= {
+        "val/bits_per_note",
+        "train/tokens_per_second",
+        "train/padding_fraction",
+        "parameters",
+        "tokens_seen",
+    }
     assert keys(only(chain, "base")) >= lm
     assert keys(only(chain, "finetune")) >= lm | {"val/loss_velocity"}
     assert "val/loss_velocity" not in keys(only(chain, "base"))
@@ -222,7 +236,11 @@ def only_of_seed(root: Path) -> Path:
 
 
 def test_a_sweep_shares_what_its_jobs_share_and_each_has_its_own_wandb_run(chain: Path) -> None:
-    places = (f"paths.artifacts={chain}/artifacts", f"paths.work={chain}/work", f"paths.outputs={chain}/sweep")
+    places = (
+        f"paths.artifacts={chain}/artifacts",
+        f"paths.work={chain}/work",
+        f"paths.outputs={chain}/sweep",
+    )
     settings = [s for s in TINY if s not in ("logger=csv", "velvq.codebook_size=32")]
     cells_before = sorted(p.name for p in (chain / "artifacts" / "prepare").iterdir())
     done = run_cli(chain, "-m", *settings, *places, "stage=velvq", "velvq.codebook_size=16,24")

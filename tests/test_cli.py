@@ -13,7 +13,9 @@ from pianolm.run import CONFIG_DIR
 
 from .tiny import composed
 
-GROUPS = sorted(p.relative_to(CONFIG_DIR).as_posix() for p in CONFIG_DIR.rglob("*.yaml") if p.parent != CONFIG_DIR)
+GROUPS = sorted(
+    p.relative_to(CONFIG_DIR).as_posix() for p in CONFIG_DIR.rglob("*.yaml") if p.parent != CONFIG_DIR
+)
 
 
 def run_cli(*arguments: str, cwd: Path, full: str = "0") -> subprocess.CompletedProcess[str]:
@@ -77,5 +79,7 @@ def test_full_traceback_on_request(tmp_path: Path) -> None:
 
 def test_tokenizing_imports_no_torch(tmp_path: Path) -> None:
     code = "import sys; from pianolm import Piece, PianoTokenizer; assert 'torch' not in sys.modules"
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr

@@ -48,5 +48,9 @@ def composed(*overrides: str) -> dict[str, Any]:
 def tiny(root: Path, *overrides: str) -> dict[str, Any]:
     """A tiny configuration whose artifacts and runs lie below `root`."""
     return composed(
-        *TINY, f"paths.artifacts={root}/artifacts", f"paths.work={root}/work", f"paths.outputs={root}/outputs", *overrides
+        *TINY,
+        f"paths.artifacts={root}/artifacts",
+        f"paths.work={root}/work",
+        f"paths.outputs={root}/outputs",
+        *overrides,
     )

@@ -84,9 +84,10 @@ def sample(
     sequences = [_start(grammar, p, beats, s) for p, s in zip(prompts, seeds, strict=True)]
     context = int(model.config.max_position_embeddings)
     for sequence in sequences:
-        if len(_window(sequence, context)) >= context:
+        last_beat = len(sequence.ids) - (sequence.beat_at[-1] if sequence.beat_at else 0)
+        if last_beat >= context:
             raise UserError(
-                f"prompt: its last beat fills the model's context of {context} tokens; give a shorter prompt"
+                f"prompt: its last beat has {last_beat} tokens, the model's context {context}; give a shorter prompt"
             )
     decoder = _BatchDecoder(model, sequences, context, grammar.vocabulary.pad)
     while not all(sequence.done for sequence in sequences):

@@ -118,7 +118,6 @@ def fit(
     """
     hardware = resolve_hardware(ctx.cfg)
     set_threads(ctx.cfg, hardware.processes)
-    _quieten()
     ctx.work.mkdir(parents=True, exist_ok=True)
     last = ctx.work / "last.ckpt"
     resumed_step = _checkpoint_step(last) if ctx.cfg["resume"] != "never" else 0
@@ -150,6 +149,7 @@ def fit(
     )
     if resumed_step:
         rank_zero_info(f"{ctx.name}: goes on from step {resumed_step} ({last})")
+    _quieten()
     start = time.perf_counter()
     try:
         trainer.fit(module, datamodule, ckpt_path=str(last) if resumed_step else None, weights_only=True)

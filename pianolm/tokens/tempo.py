@@ -17,8 +17,7 @@ LOWEST_BPM, RANGE_BPM = 15.0, 32.0
 
 def _log_bpm(bins: int) -> NDArray[np.float64]:
     """Bin k is 15 · 32^(k / (bins − 1)) BPM: 15 to 480 in equal ratios."""
-    ratio = np.arange(bins, dtype=np.float64) / max(bins - 1, 1)
-    return (LOWEST_BPM * RANGE_BPM**ratio).astype(np.float64)
+    return np.array([LOWEST_BPM * RANGE_BPM ** (k / max(bins - 1, 1)) for k in range(bins)], np.float64)
 
 
 def _linear_bpm(bins: int) -> NDArray[np.float64]:

@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from toy_tokens import VOCABULARY, ToyPiece, sequence, settings, write_store
 
 from pianolm.data.lm_data import IGNORE, BatchPlan, LMDataModule, WindowReader, _TrainBatches, plan_batch
 from pianolm.data.order import TrainingOrder, WindowIndex
 from pianolm.data.token_store import TokenStore
 from pianolm.errors import UserError
 from pianolm.tokens.vocabulary import Kind
+from tests.toy_tokens import VOCABULARY, ToyPiece, sequence, settings, write_store
 
 PAD = VOCABULARY.pad
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_tokens import ToyPiece, sequence, write_store
 
 from pianolm.data.order import StepSampler, TrainingOrder, WindowIndex, Windows, evenly_spaced
 from pianolm.data.token_store import TokenStore
+from tests.toy_tokens import ToyPiece, sequence, write_store
 
 
 @st.composite

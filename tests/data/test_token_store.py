@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_tokens import VOCABULARY, ToyPiece, ToyTokenizer, sequence, write_store
 
 from pianolm.data.token_store import TokenStore, TokenStoreWriter
 from pianolm.errors import UserError
 from pianolm.tokens.vocabulary import Kind, Vocabulary
+from tests.toy_tokens import VOCABULARY, ToyPiece, ToyTokenizer, sequence, write_store
 
 
 def pieces() -> list[ToyPiece]:

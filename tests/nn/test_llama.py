@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from toy_tokens import MODEL, VOCABULARY, ToyPiece, sequence, settings, write_store
 from transformers import LlamaForCausalLM
 
 from pianolm.data.lm_data import IGNORE, LMDataModule, WindowReader
@@ -17,11 +16,7 @@ from pianolm.data.order import WindowIndex
 from pianolm.errors import UserError
 from pianolm.nn.llama import LanguageModule, OptimizerSettings, build_llama, count_parameters, decay_groups
 from pianolm.tokens.vocabulary import Kind, Vocabulary
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),  # Lightning 2.6 with this torch
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),  # batches are slices of a mapped file
-]
+from tests.toy_tokens import MODEL, VOCABULARY, ToyPiece, sequence, settings, write_store
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 STRIKES = np.random.default_rng(0).integers(0, 3, VOCABULARY.size)

@@ -7,12 +7,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from test_llama import toy_model
-from toy_tokens import MODEL
 from transformers import LlamaForCausalLM
 
 from pianolm.errors import UserError
 from pianolm.nn.llama import build_llama
 from pianolm.nn.weights import load_weights
+from tests.toy_tokens import MODEL
 
 TOKENS = torch.arange(12)[None]
 

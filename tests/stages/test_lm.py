@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
-from toy_tokens import MODEL, settings
 from transformers import LlamaForCausalLM
 
 from pianolm import PianoTokenizer
@@ -23,11 +22,7 @@ from pianolm.tokens.codebook import Patterns
 from pianolm.tokens.fit import complete
 from pianolm.tokens.tempo import TempoBins
 from pianolm.tokens.vocabulary import Vocabulary
-
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning"),  # Lightning 2.6 with this torch
-    pytest.mark.filterwarnings("ignore:.*does not have many workers"),  # batches are slices of a mapped file
-]
+from tests.toy_tokens import MODEL, settings
 
 VOCABULARY = Vocabulary(l1=16, l2=8, l3=8, velocity=8, reserved=377, tempo=20)
 METRICS = {
