@@ -22,7 +22,7 @@ def _log_bpm(bins: int) -> NDArray[np.float64]:
 
 def _linear_bpm(bins: int) -> NDArray[np.float64]:
     """Bin k covers [10 k, 10 k + 10) BPM and decodes as its middle."""
-    return 10.0 * np.arange(bins) + 5.0
+    return np.array([10.0 * k + 5.0 for k in range(bins)], np.float64)
 
 
 SCHEMES = {"log50": _log_bpm, "linear10": _linear_bpm}
