@@ -133,3 +133,14 @@ class StepLines(Callback):
             rank_zero_info(
                 f"  step {trainer.global_step}/{trainer.max_steps}  {self._monitor} {float(value):.4f}"
             )
+
+
+class ValidateAtTheEnd(Callback):
+    """Validates after the last step whatever `val_check_interval` is, so that the last weights can be the best."""
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Makes the next check fall on the last step; it runs inside `fit`, where checkpoints are chosen."""
+        if trainer.global_step == trainer.max_steps:
+            trainer.val_check_batch = trainer.max_steps * trainer.accumulate_grad_batches

@@ -24,8 +24,7 @@ from pianolm.metrics import Pace, TokenLosses
 
 IGNORE = -100
 CPU_CHUNK = 512
-"""Targets whose logits are made at a time on a CPU: beyond some 32 MB the allocator maps fresh pages at every step,
-which costs a fifth of the speed of a small model."""
+"""Targets whose logits are made at a time on a CPU: larger arrays get fresh pages, a fifth of a small model's time."""
 
 _MODEL_KEYS = {"width", "layers", "heads", "kv_heads", "ffn", "rope_theta", "tie_embeddings", "dropout"}
 _COUNTERS = "tokens_seen", "slots_seen"

@@ -19,7 +19,13 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info
 
-from pianolm.callbacks import AtomicCheckpointIO, ConfigInCheckpoint, RandomStates, StepLines
+from pianolm.callbacks import (
+    AtomicCheckpointIO,
+    ConfigInCheckpoint,
+    RandomStates,
+    StepLines,
+    ValidateAtTheEnd,
+)
 from pianolm.errors import UserError
 from pianolm.stages.context import StageContext
 
@@ -172,9 +178,6 @@ def fit(
         trainer.fit(module, datamodule, ckpt_path=str(last) if resumed_step else None, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
-        if trainer.global_step % val_every:
-            trainer.validate(module, datamodule, verbose=False)
-            best.on_validation_end(trainer, module)
         return FitResult(
             best=Path(best.best_model_path),
             metrics=_final_metrics(trainer, best, monitor),
@@ -199,6 +202,7 @@ def _callbacks(ctx: StageContext, best: ModelCheckpoint, monitor: str) -> list[C
         ConfigInCheckpoint(ctx.cfg),
         RandomStates(),
         StepLines(int(settings["lines_every"]), monitor),
+        ValidateAtTheEnd(),
         best,
         ModelCheckpoint(  # a callback of its own: with save_last of `best` the last can be stale
             ctx.work,

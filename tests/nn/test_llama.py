@@ -14,6 +14,7 @@ from transformers import LlamaForCausalLM
 from pianolm.data.lm_data import IGNORE, LMDataModule, WindowReader
 from pianolm.data.order import WindowIndex
 from pianolm.errors import UserError
+from pianolm.nn import llama
 from pianolm.nn.llama import LanguageModule, OptimizerSettings, build_llama, count_parameters, decay_groups
 from pianolm.tokens.vocabulary import Kind, Vocabulary
 from tests.toy_tokens import MODEL, VOCABULARY, ToyPiece, sequence, settings, write_store
@@ -118,7 +119,11 @@ def gradients(module: LanguageModule, batch: dict[str, Any]) -> tuple[torch.Tens
     return nll.detach(), torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None])
 
 
-def test_only_labels_that_count_make_loss_and_they_are_those_of_the_full_logits(store_dir: Path) -> None:
+@pytest.mark.parametrize("chunk", [7, 10**6])
+def test_only_labels_that_count_make_loss_and_they_are_those_of_the_full_logits(
+    store_dir: Path, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(llama, "CPU_CHUNK", chunk)
     module, batch = toy_module(toy_model()), whole_batch(store_dir)
     nll, _ = module.target_nll(batch)
     logits = module.model(input_ids=batch["input_ids"]).logits
