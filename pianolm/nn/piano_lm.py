@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import LlamaForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 from pianolm.errors import UserError
 from pianolm.music.piece import Piece
@@ -42,6 +43,7 @@ class PianoLM:
                     f"{directory}: no {name}; expected a directory published by stage=base or stage=finetune"
                 )
         tokenizer = PianoTokenizer.from_pretrained(directory)
+        disable_progress_bar()  # one small file
         try:
             model = LlamaForCausalLM.from_pretrained(directory, use_safetensors=True, local_files_only=True)
         except (OSError, ValueError, RuntimeError) as error:

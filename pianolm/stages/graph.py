@@ -61,9 +61,7 @@ STAGES = {
     "codebook": Stage(
         lambda cfg: {"codebook": cfg["codebook"], "vocabulary": cfg["tokenizer"]["vocabulary"]}
     ),
-    "velvq": Stage(
-        lambda cfg: {"velvq": cfg["velvq"], "seed": cfg["seed"], "precision": _precision(cfg)}, trains=True
-    ),
+    "velvq": Stage(lambda cfg: {"velvq": cfg["velvq"]}, trains=True),
     "tokenize": Stage(lambda cfg: {"tokenizer": cfg["tokenizer"]}),
     "base": Stage(_lm_settings("base"), trains=True),
     "finetune": Stage(_lm_settings("finetune"), trains=True),

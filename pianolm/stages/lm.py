@@ -19,6 +19,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from transformers import LlamaForCausalLM
 from transformers.utils import logging as hf_logging
+from transformers.utils.logging import disable_progress_bar
 
 from pianolm.data.lm_data import LMDataModule
 from pianolm.errors import UserError
@@ -140,7 +141,8 @@ def publish(ctx: StageContext, model: LlamaForCausalLM, checkpoint: Path) -> dic
     """Writes a checkpoint's weights and the tokenizer to `ctx.out`; returns its validation metrics."""
     load_weights(checkpoint, model, role="checkpoint")
     with _without_progress_bars():
-        model.save_pretrained(ctx.out, max_shard_size="1TB")
+        disable_progress_bar()  # one small file
+    model.save_pretrained(ctx.out, max_shard_size="1TB")
     shutil.copytree(ctx.upstream["tokens"] / "tokenizer", ctx.out / "tokenizer")
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["language_model"]
     found: dict[str, float] = saved["val_metrics"]

@@ -29,6 +29,13 @@ from pianolm.callbacks import (
 from pianolm.errors import UserError
 from pianolm.stages.context import StageContext
 
+_EXPECTED_WARNINGS = (
+    ".*isinstance.treespec, LeafSpec.*",  # lightning 2.6 with torch 2.13: an interface that torch renames
+    ".*does not have many workers.*",  # a batch is a slice of a mapped file
+    ".*Checkpoint directory .* exists and is not empty.*",  # the work of a resumed run
+    ".*resuming from a checkpoint that ended before the epoch ended.*",  # batch k depends on k alone
+)
+_CHATTER = ("GPU available", "TPU available", "HPU available", "💡 Tip", "`Trainer.fit` stopped")
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed")
 
@@ -149,6 +156,7 @@ def fit(
     )
     val_every = max(min(val_every, max_steps), 1)
     loggers = _loggers(ctx)
+    _quieten()
     trainer = L.Trainer(
         accelerator=hardware.accelerator,
         devices=hardware.processes,
@@ -172,7 +180,6 @@ def fit(
     )
     if resumed_step:
         rank_zero_info(f"{ctx.name}: goes on from step {resumed_step} ({last})")
-    _quieten()
     start = time.perf_counter()
     try:
         trainer.fit(module, datamodule, ckpt_path=str(last) if resumed_step else None, weights_only=True)
@@ -269,20 +276,10 @@ def _quieten() -> None:
             logging.getLogger(name).handlers.clear()
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.distributed"):
         logging.getLogger(name).addFilter(_is_ours)
-    warnings.filterwarnings(
-        "ignore", ".*does not have many workers.*"
-    )  # batches are a slice of a mapped file
-    warnings.filterwarnings(
-        "ignore", ".*Checkpoint directory .* exists and is not empty.*"
-    )  # work of a resumed run
-    warnings.filterwarnings(
-        "ignore", ".*resuming from a checkpoint that ended before the epoch ended.*"
-    )  # batch k is pure
+    for expected in _EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", expected)
 
 
 def _is_ours(record: logging.LogRecord) -> bool:
     """Keeps lines of progress and drops Lightning's tips and device tables."""
-    text = record.getMessage()
-    return not text.startswith(
-        ("GPU available", "TPU available", "HPU available", "💡 Tip", "`Trainer.fit` stopped")
-    )
+    return not record.getMessage().startswith(_CHATTER)
