@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from transformers import LlamaForCausalLM
-from transformers.utils.logging import disable_progress_bar
 
 from pianolm.errors import UserError
 from pianolm.music.piece import Piece
 from pianolm.nn.decoding import Sampling, sample
+from pianolm.nn.weights import without_progress_bars
 from pianolm.tokens.tokenizer import PianoTokenizer
 
 
@@ -43,9 +43,11 @@ class PianoLM:
                     f"{directory}: no {name}; expected a directory published by stage=base or stage=finetune"
                 )
         tokenizer = PianoTokenizer.from_pretrained(directory)
-        disable_progress_bar()  # one small file
         try:
-            model = LlamaForCausalLM.from_pretrained(directory, use_safetensors=True, local_files_only=True)
+            with without_progress_bars():
+                model = LlamaForCausalLM.from_pretrained(
+                    directory, use_safetensors=True, local_files_only=True
+                )
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(f"{directory}: the model cannot be read ({error})") from error
         if model.config.vocab_size != tokenizer.vocabulary.size:

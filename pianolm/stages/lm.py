@@ -9,8 +9,7 @@ model's. Publishes `model.safetensors` and `config.json`, which
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,11 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from transformers import LlamaForCausalLM
-from transformers.utils import logging as hf_logging
-from transformers.utils.logging import disable_progress_bar
 
 from pianolm.data.lm_data import LMDataModule
 from pianolm.errors import UserError
 from pianolm.nn.llama import LanguageModule, OptimizerSettings, build_llama, count_parameters
-from pianolm.nn.weights import load_weights
+from pianolm.nn.weights import load_weights, without_progress_bars
 from pianolm.stages.context import Metrics, StageContext
 from pianolm.stages.training import fit, resolve_hardware
 from pianolm.tokens.tokenizer import PianoTokenizer, read_settings
@@ -140,22 +137,9 @@ def refuse_other_tokenizer(base: Path, hashes: Mapping[str, str], tokens: Path) 
 def publish(ctx: StageContext, model: LlamaForCausalLM, checkpoint: Path) -> dict[str, float]:
     """Writes a checkpoint's weights and the tokenizer to `ctx.out`; returns its validation metrics."""
     load_weights(checkpoint, model, role="checkpoint")
-    with _without_progress_bars():
-        disable_progress_bar()  # one small file
-    model.save_pretrained(ctx.out, max_shard_size="1TB")
+    with without_progress_bars():
+        model.save_pretrained(ctx.out, max_shard_size="1TB")
     shutil.copytree(ctx.upstream["tokens"] / "tokenizer", ctx.out / "tokenizer")
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["language_model"]
     found: dict[str, float] = saved["val_metrics"]
     return found
-
-
-@contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    """Keeps transformers from drawing a bar for a file that is written in an instant."""
-    shown = hf_logging.is_progress_bar_enabled()
-    hf_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            hf_logging.enable_progress_bar()

@@ -56,13 +56,11 @@ class FitResult:
 
     Attributes:
         best: Weights with the best monitored metric.
-        metrics: Last value of every logged metric, those of validation taken where `best` was.
         resumed_from_step: Optimizer steps done by an earlier run, 0 for a fresh start.
         seconds: Of training in this run, validation included.
     """
 
     best: Path
-    metrics: dict[str, float]
     resumed_from_step: int
     seconds: float
 
@@ -128,7 +126,6 @@ def fit(
     max_steps: int,
     val_every: int,
     monitor: str,
-    mode: str = "min",
     grad_clip: float | None = None,
     accumulate: int = 1,
 ) -> FitResult:
@@ -140,8 +137,7 @@ def fit(
         datamodule: Its training batch k is a pure function of k.
         max_steps: Optimizer steps in all.
         val_every: Optimizer steps between validations; one more is made at the end.
-        monitor: Metric that chooses the best weights.
-        mode: min or max.
+        monitor: Metric that chooses the best weights, the lowest being best.
         grad_clip: Largest norm of the gradient, None for no limit.
         accumulate: Micro-batches an optimizer step.
     """
@@ -150,57 +146,63 @@ def fit(
     keep_freed_memory()
     ctx.work.mkdir(parents=True, exist_ok=True)
     last = ctx.work / "last.ckpt"
-    resumed_step = _checkpoint_step(last) if ctx.cfg["resume"] != "never" else 0
-    best = ModelCheckpoint(
-        ctx.work / "best", "{step}", monitor=monitor, mode=mode, save_top_k=1, auto_insert_metric_name=False
-    )
-    val_every = max(min(val_every, max_steps), 1)
-    loggers = _loggers(ctx)
-    _quieten()
-    trainer = L.Trainer(
-        accelerator=hardware.accelerator,
-        devices=hardware.processes,
-        strategy=hardware.strategy,
-        precision=hardware.precision,  # type: ignore[arg-type]  # checked against PRECISIONS
-        max_steps=max_steps,
-        max_epochs=-1,
-        val_check_interval=val_every * accumulate,
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        accumulate_grad_batches=accumulate,
-        gradient_clip_val=grad_clip,
-        log_every_n_steps=max(min(int(ctx.cfg["callbacks"]["log_every"]), max_steps * accumulate), 1),
-        logger=loggers,
-        callbacks=_callbacks(ctx, best, monitor),
-        plugins=[AtomicCheckpointIO()],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=ctx.run_dir,
-    )
+    resumed_step = _checkpoint_step(last) if _may_resume(ctx.cfg) else 0
     if resumed_step:
         rank_zero_info(f"{ctx.name}: goes on from step {resumed_step} ({last})")
+    best = ModelCheckpoint(
+        ctx.work / "best", "{step}", monitor=monitor, mode="min", save_top_k=1, auto_insert_metric_name=False
+    )
+    loggers = _loggers(ctx)
+    _quieten()
+    trainer = _make_trainer(
+        ctx,
+        hardware,
+        loggers,
+        _callbacks(ctx, best, monitor),
+        max_steps=max_steps,
+        val_check_interval=max(min(val_every, max_steps), 1) * accumulate,
+        gradient_clip_val=grad_clip,
+        accumulate_grad_batches=accumulate,
+    )
     start = time.perf_counter()
     try:
         trainer.fit(module, datamodule, ckpt_path=str(last) if resumed_step else None, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
-        return FitResult(
-            best=Path(best.best_model_path),
-            metrics=_final_metrics(trainer, best, monitor),
-            resumed_from_step=resumed_step,
-            seconds=time.perf_counter() - start,
-        )
+        return FitResult(Path(best.best_model_path), resumed_step, time.perf_counter() - start)
     finally:
         _finish(loggers)
 
 
-def _final_metrics(trainer: L.Trainer, best: ModelCheckpoint, monitor: str) -> dict[str, float]:
-    metrics = {name: float(value) for name, value in trainer.logged_metrics.items()}
-    metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
-    if best.best_model_score is not None:
-        metrics[monitor] = float(best.best_model_score)
-    return metrics
+def _may_resume(cfg: Mapping[str, Any]) -> bool:
+    if cfg["resume"] not in ("auto", "never"):
+        raise UserError(f"resume={cfg['resume']!r} found, expected auto or never")
+    return bool(cfg["resume"] == "auto")
+
+
+def _make_trainer(
+    ctx: StageContext, hardware: Hardware, loggers: list[Logger], callbacks: list[Callback], **schedule: Any
+) -> L.Trainer:
+    """A Trainer that counts steps, not epochs: the data's batch k depends on k alone."""
+    batches = schedule["max_steps"] * schedule["accumulate_grad_batches"]
+    return L.Trainer(
+        accelerator=hardware.accelerator,
+        devices=hardware.processes,
+        strategy=hardware.strategy,
+        precision=hardware.precision,  # type: ignore[arg-type]  # checked against PRECISIONS
+        max_epochs=-1,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        log_every_n_steps=max(min(int(ctx.cfg["callbacks"]["log_every"]), batches), 1),
+        logger=loggers,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO()],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=ctx.run_dir,
+        **schedule,
+    )
 
 
 def _callbacks(ctx: StageContext, best: ModelCheckpoint, monitor: str) -> list[Callback]:

@@ -232,6 +232,7 @@ def test_a_base_of_another_tokenizer_is_one_sentence_that_names_both(
 
 def test_the_velocity_codec_is_not_compared(trained: tuple[StageContext, Metrics], tokens: Path) -> None:
     lm.refuse_other_tokenizer(trained[0].out, {**tokenizer().hashes, "velocity": "another"}, tokens)
+    assert "velocity" not in lm.COMPARED_HASHES
 
 
 def test_weights_without_a_tokenizer_beside_them_are_taken(
