@@ -10,7 +10,7 @@ import symusic
 from numpy.typing import NDArray
 
 from pianolm.errors import UserError
-from pianolm.music.notes import NOTE_DTYPE, Notes, make_notes
+from pianolm.music.notes import Notes, make_notes
 
 TICKS_PER_BEAT = 480
 """Of written files: ten ticks a frame, so that every frame lies on a tick."""
@@ -159,8 +159,3 @@ def _tempo_map(score: symusic.Score) -> tuple[NDArray[np.int64], NDArray[np.int6
     if ticks.size == 0 or ticks[0] > 0:
         ticks, us = np.insert(ticks, 0, 0), np.insert(us, 0, _DEFAULT_TEMPO_US)
     return ticks, us
-
-
-def empty_notes() -> Notes:
-    """A note array of length 0."""
-    return np.zeros(0, NOTE_DTYPE)

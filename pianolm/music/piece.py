@@ -165,7 +165,7 @@ def _resolve_beats(
     path: Path, midi: MidiContent, beats: str | Path | ArrayLike
 ) -> tuple[BeatAnnotation, str]:
     """Finds the beats a caller asked for, and a name for them."""
-    if beats == "auto" if isinstance(beats, str) else False:
+    if isinstance(beats, str) and beats == "auto":
         beats = (
             "file"
             if beat_grids.beat_file_beside(path)
