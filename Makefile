@@ -12,10 +12,11 @@ help:  ## Show what there is
 
 setup: $(STAMP)  ## Create .venv and install the exact versions of constraints.txt
 
+# setuptools: a dependency of Hydra comes as source only, and old ones cannot build a wheel of it
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Python {v[0]}.{v[1]} found, pianolm needs 3.11 to 3.13: make setup PYTHON=python3.12")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt hatchling editables
+	$(BIN)/pip install --quiet --constraint constraints.txt hatchling editables setuptools
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	touch $(STAMP)
 
