@@ -25,7 +25,6 @@ TINY = (
     "trainer.warmup_steps=2",
     "velvq.codebook_size=32",
     "velvq.batch_cells=64",
-    "velvq.hidden=16",
     "velvq.max_steps=6",
     "velvq.val_every=3",
     "generate.pieces=2",

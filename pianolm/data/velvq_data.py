@@ -28,7 +28,8 @@ from pianolm.data.order import StepSampler
 from pianolm.data.store import CellStore
 from pianolm.errors import UserError
 from pianolm.music.cells import Cells, frame_velocity
-from pianolm.tokens.velocity import resample
+from pianolm.tokens.velocity_frame import resample
+from pianolm.tokens.velocity_segment import segment_least, slot_rows
 
 PARTS = ("train", "validation")
 _ARRAYS: dict[str, Any] = {
@@ -38,6 +39,11 @@ _ARRAYS: dict[str, Any] = {
     "segment_velocity": np.uint8,
 }
 _MARKER = "cache.json"
+_CHUNK = 1 << 18
+"""Cells that are gathered at a time: bounds memory."""
+_VALIDATION_BATCH = 16_384
+SegmentTables = dict[int, NDArray[np.uint8]]
+"""[C, 2, n] by n: velocities and lengths in frames of cells of n segments."""
 
 
 @dataclass(frozen=True)
@@ -139,11 +145,43 @@ def _write_part(store: CellStore, part: str, directory: Path) -> int:
     return n_cells
 
 
-class CellBatches(Dataset[dict[str, Tensor]]):
-    """Training batches: batch k is drawn by (seed, k) alone, and this process takes its slice of it.
+def segment_tables(cells: CellCache, slots: int, least: int) -> SegmentTables:
+    """Velocities and lengths of all cells by their number of segments, from `least` on: two bytes a segment."""
+    parts: dict[int, list[NDArray[np.uint8]]] = {n: [] for n in range(least, slots + 1)}
+    for start in range(0, len(cells), _CHUNK):
+        chunk = cells.take(np.arange(start, min(start + _CHUNK, len(cells))))
+        for rows in slot_rows(chunk, slots, least):
+            both = np.stack([rows.velocity, rows.length], axis=1).astype(np.uint8)
+            parts[rows.velocity.shape[1]].append(both)
+    tables = {n: np.concatenate(found) for n, found in parts.items() if found}
+    return {n: table for n, table in tables.items() if len(table)}
 
-    Cells are drawn with replacement: over many cells that is as good as epochs, and needs neither a
-    permutation in memory nor a position to resume at.
+
+class SegmentBatches(Dataset[dict[str, Tensor]]):
+    """Training batches of `velvq=segment`: `batch_cells` cells of each number of segments.
+
+    Batch k is drawn by (seed, k) alone, with replacement; this process takes its slice of it.
+    """
+
+    def __init__(self, tables: SegmentTables, batch_cells: int, seed: int, rank: int, world: int) -> None:
+        self.tables, self.batch_cells = tables, batch_cells
+        self.seed, self.rank, self.world = seed, rank, world
+
+    def __getitem__(self, k: int) -> dict[str, Tensor]:
+        generator = _generator(self.seed, k)
+        batch = {}
+        for n, table in self.tables.items():
+            index = generator.integers(0, len(table), self.batch_cells)
+            rows = torch.from_numpy(table[_rank_slice(index, self.rank, self.world)])
+            batch[f"velocity_{n}"], batch[f"length_{n}"] = rows[:, 0], rows[:, 1]
+        return batch
+
+
+class FrameBatches(Dataset[dict[str, Tensor]]):
+    """Training batches of `velvq=frame`: velocities of n frames a beat.
+
+    Batch k is drawn by (seed, k) alone, and this process takes its slice of it. Cells are drawn with replacement:
+    over many cells that is as good as epochs, and needs neither a permutation in memory nor a position to resume at.
     """
 
     def __init__(
@@ -153,8 +191,7 @@ class CellBatches(Dataset[dict[str, Tensor]]):
         self.seed, self.rank, self.world = seed, rank, world
 
     def __getitem__(self, k: int) -> dict[str, Tensor]:
-        generator = np.random.Generator(np.random.Philox(key=np.array([self.seed, k], np.uint64)))
-        index = generator.integers(0, len(self.cells), self.batch_cells)
+        index = _generator(self.seed, k).integers(0, len(self.cells), self.batch_cells)
         cells = self.cells.take(_rank_slice(index, self.rank, self.world))
         return {"velocity": torch.from_numpy(resample(frame_velocity(cells), self.frames))}
 
@@ -166,15 +203,9 @@ class ValidationBatches(Dataset[dict[str, Tensor]]):
     """
 
     def __init__(
-        self,
-        cells: CellCache,
-        frames: int,
-        batch_cells: int,
-        limit: int | None,
-        rank: int = 0,
-        world: int = 1,
+        self, cells: CellCache, batch_cells: int, limit: int | None, rank: int = 0, world: int = 1
     ) -> None:
-        self.cells, self.frames, self.batch_cells = cells, frames, batch_cells
+        self.cells, self.batch_cells = cells, batch_cells
         self.count = min(len(cells), limit or len(cells))
         self.rank, self.world = rank, world
 
@@ -188,7 +219,6 @@ class ValidationBatches(Dataset[dict[str, Tensor]]):
         index = _rank_slice(nth * len(self.cells) // self.count, self.rank, self.world)
         cells = self.cells.take(index)
         return {
-            "velocity": torch.from_numpy(resample(frame_velocity(cells), self.frames)),
             "sustain": torch.from_numpy(cells.sustain.astype(np.int64)),
             "onset": torch.from_numpy(cells.onset.astype(np.int64)),
             "segment_velocity": torch.from_numpy(cells.segment_velocity),
@@ -201,7 +231,7 @@ class VelVQDataModule(L.LightningDataModule):
     Args:
         store_directory: The cell store.
         cache_root: Where caches of cells lie.
-        velvq: The `velvq` group: frames, batch_cells, max_steps, val_cells, seed.
+        velvq: The `velvq` group: form and what it needs, batch_cells, max_steps, val_cells, seed.
         loader_workers: Processes that make batches, 0 for this one.
     """
 
@@ -239,14 +269,13 @@ class VelVQDataModule(L.LightningDataModule):
         """Batches from the trainer's step on, whose index is the number of the step."""
         v, trainer = self._velvq, self.trainer
         assert trainer is not None, "made by the trainer"
-        batches = CellBatches(
-            self.cache["train"],
-            v["frames"],
-            v["batch_cells"],
-            v["seed"],
-            trainer.global_rank,
-            trainer.world_size,
-        )
+        drawn = (v["batch_cells"], v["seed"], trainer.global_rank, trainer.world_size)
+        batches: Dataset[dict[str, Tensor]]
+        if v["form"] == "segment":
+            least = segment_least(v["codebook_size"])
+            batches = SegmentBatches(segment_tables(self.cache["train"], v["slots"], least), *drawn)
+        else:
+            batches = FrameBatches(self.cache["train"], v["frames"], *drawn)
         first = trainer.global_step * trainer.accumulate_grad_batches
         steps = StepSampler(first, v["max_steps"] * trainer.accumulate_grad_batches)
         return DataLoader(batches, batch_size=None, sampler=steps, num_workers=self._loader_workers)
@@ -258,14 +287,13 @@ class VelVQDataModule(L.LightningDataModule):
         if not len(self.cache["validation"]):
             rank_zero_info("velvq: no validation cells with dynamics; validating on training cells")
         batches = ValidationBatches(
-            self.validation_cells,
-            v["frames"],
-            v["batch_cells"],
-            v["val_cells"],
-            trainer.global_rank,
-            trainer.world_size,
+            self.validation_cells, _VALIDATION_BATCH, v["val_cells"], trainer.global_rank, trainer.world_size
         )
         return DataLoader(batches, batch_size=None, num_workers=self._loader_workers)
+
+
+def _generator(seed: int, k: int) -> np.random.Generator:
+    return np.random.Generator(np.random.Philox(key=np.array([seed, k], np.uint64)))
 
 
 def _rank_slice(index: NDArray[np.int64], rank: int, world: int) -> NDArray[np.int64]:

@@ -86,6 +86,13 @@ def strike_after_silence(sustain: NDArray[np.uint64], onset: NDArray[np.uint64])
     return onset | (sustain & ~(sustain << _ONE) & ~_ONE & FRAME_MASK)
 
 
+def segment_lengths(sustain: NDArray[np.uint64], onset: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """[S] frames that each segment of some cells lasts, in cell order."""
+    starts = segment_starts(sustain, onset)
+    cell = np.repeat(np.arange(sustain.size), np.bitwise_count(starts))
+    return _run_lengths(sustain[cell], starts[cell], _positions(starts))
+
+
 def segment_of_frame(sustain: NDArray[np.uint64], onset: NDArray[np.uint64]) -> NDArray[np.int8]:
     """[C, F] index within its cell of the segment that sounds in each frame; −1 where silent."""
     starts = _bits(segment_starts(sustain, onset))
@@ -187,7 +194,7 @@ def cells_to_frames(cells: Cells) -> FrameNotes:
     start_mask = segment_starts(cells.sustain, cells.onset)
     cell = np.repeat(np.arange(len(cells)), cells.segment_count)
     start = _positions(start_mask)
-    length = _run_lengths(cells.sustain[cell], start_mask[cell], start)
+    length = segment_lengths(cells.sustain, cells.onset)
     onset = cells.beat[cell].astype(np.int64) * FRAMES + start
     order = np.lexsort((onset, cells.pitch[cell]))
     cell, onset, length = cell[order], onset[order], length[order]

@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 
 from pianolm.data.velvq_data import CellCache, VelVQDataModule
 from pianolm.errors import UserError
-from pianolm.music.cells import frame_velocity
-from pianolm.nn.velvq import TARGET_MAE, VelVQModule, VelVQSettings
+from pianolm.nn.velvq import TARGET_MAE, VelVQModule, settings_of
 from pianolm.stages.context import Metrics, StageContext
 from pianolm.stages.training import fit
-from pianolm.tokens.velocity import VelocityCodec, resample
+from pianolm.tokens.velocity import VelocityCodec
 from pianolm.tokens.velocity_errors import VelocityErrors, perplexity
 
-VERSION = 1
+VERSION = 2
 
 _CHUNK = 1 << 17
 """Cells that are encoded at a time when the whole cache is counted: bounds memory."""
@@ -41,7 +40,7 @@ def run(ctx: StageContext) -> Metrics:
         UserError: A setting is out of range, or no training piece has velocities to learn from.
     """
     velvq = ctx.cfg["velvq"]
-    settings = VelVQSettings.from_config(velvq)
+    settings = settings_of(velvq)
     if velvq["batch_cells"] < settings.codebook_size:
         raise UserError(
             f"velvq.batch_cells={velvq['batch_cells']} found, expected at least velvq.codebook_size="
@@ -97,7 +96,7 @@ def code_counts(codec: VelocityCodec, cells: CellCache, errors: VelocityErrors |
     count = np.zeros(codec.codebook_size, np.int64)
     for start in range(0, len(cells), _CHUNK):
         part = cells.take(np.arange(start, min(start + _CHUNK, len(cells))))
-        codes = codec.encode_frames(resample(frame_velocity(part), codec.frames))
+        codes = codec.encode(part)
         count += np.bincount(codes, minlength=codec.codebook_size)
         if errors is not None:
             decoded = codec.decode(codes, part.sustain, part.onset)

@@ -14,14 +14,24 @@ from pianolm.errors import UserError
 from pianolm.stages import prepare, velvq
 from pianolm.stages.context import StageContext
 from pianolm.stages.ranks import other_ranks
-from pianolm.tokens.velocity import VelocityCodec
+from pianolm.tokens.velocity import FORMS, VelocityCodec
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),  # lightning 2.6 on torch 2.13
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # batches are slices of mapped files
 ]
 CONF = Path(__file__).parents[2] / "conf"
-TINY = {"codebook_size": 64, "hidden": 32, "depth": 1, "batch_cells": 256, "max_steps": 60, "val_every": 20}
+TINY: dict[str, dict[str, Any]] = {
+    "segment": {"codebook_size": 64, "batch_cells": 256, "max_steps": 60, "val_every": 20},
+    "frame": {
+        "codebook_size": 64,
+        "hidden": 32,
+        "depth": 1,
+        "batch_cells": 256,
+        "max_steps": 60,
+        "val_every": 20,
+    },
+}
 
 
 @pytest.fixture(scope="session")
@@ -35,13 +45,15 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def context(root: Path, cells: Path, processes: int = 1, **changes: Any) -> StageContext:
+def context(
+    root: Path, cells: Path, processes: int = 1, form: str = "segment", **changes: Any
+) -> StageContext:
     groups = {
         name: yaml.safe_load((CONF / f"{name}/default.yaml").read_text()) for name in ("callbacks", "compute")
     }
     cfg = {
         **groups,
-        "velvq": {**yaml.safe_load((CONF / "velvq/frame.yaml").read_text()), **TINY, **changes},
+        "velvq": {**yaml.safe_load((CONF / f"velvq/{form}.yaml").read_text()), **TINY[form], **changes},
         "hardware": {
             "accelerator": "cpu",
             "processes": processes,
@@ -60,8 +72,11 @@ def context(root: Path, cells: Path, processes: int = 1, **changes: Any) -> Stag
     return StageContext(cfg, {"cells": cells}, root / "out", root / "work/velvq/x", root / "run", "velvq")
 
 
-def test_it_publishes_a_codec_and_how_often_its_codes_are_used(cells: Path, tmp_path: Path) -> None:
-    metrics = velvq.run(context(tmp_path, cells))
+@pytest.mark.parametrize("form", FORMS)
+def test_it_publishes_a_codec_and_how_often_its_codes_are_used(
+    cells: Path, tmp_path: Path, form: str
+) -> None:
+    metrics = velvq.run(context(tmp_path, cells, form=form))
     out = tmp_path / "out"
     assert {p.name for p in out.iterdir()} == {
         "codec.safetensors",
@@ -81,15 +96,16 @@ def test_it_publishes_a_codec_and_how_often_its_codes_are_used(cells: Path, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")  # the checkpoint is copied on purpose
-def test_two_processes_take_the_steps_that_one_takes(cells: Path, tmp_path: Path) -> None:
+def test_two_processes_take_the_steps_that_one_takes(cells: Path, tmp_path: Path, form: str) -> None:
     """From the same unfinished training, ten steps in one process and in two give the same codec."""
-    begun = context(tmp_path / "begun", cells, max_steps=20, dead_code_threshold=0)
+    begun = context(tmp_path / "begun", cells, form=form, max_steps=20, dead_code_threshold=0)
     velvq.run(begun)
     codecs = []
     for processes in (1, 2):
         root = tmp_path / str(processes)
-        ctx = context(root, cells, processes, max_steps=30, val_every=10, dead_code_threshold=0)
+        ctx = context(root, cells, processes, form, max_steps=30, val_every=10, dead_code_threshold=0)
         ctx.work.mkdir(parents=True)
         shutil.copy(begun.work / "last.ckpt", ctx.work)
         with other_ranks(ctx):
@@ -97,9 +113,12 @@ def test_two_processes_take_the_steps_that_one_takes(cells: Path, tmp_path: Path
         assert metrics["resumed_from_step"] == 20
         codecs.append(VelocityCodec.from_directory(ctx.out).tensors)
     start = VelocityCodec.from_directory(begun.out).tensors
-    for name, one in codecs[0].items():
-        moved = np.abs(one - start[name]).max()
-        assert np.abs(one - codecs[1][name]).max() < 0.01 * moved, name
+    for name in start:
+        one, two, begin = (t[name].astype(float) for t in (codecs[0], codecs[1], start))
+        # velocities are rounded: a sum in another order may tip one of them
+        tolerance = 1 if form == "segment" else 0.01 * np.abs(one - begin).max()
+        assert np.abs(one - two).max() <= tolerance, name
+        assert np.mean(one != two) < 0.01 or form == "frame", name
 
 
 def test_a_batch_smaller_than_the_codebook_is_refused(cells: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Resampling, segment velocities, and the NumPy codec on random weights."""
+"""The frame form of the velocity codec: resampling, segment velocities, and NumPy on random weights."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 
 from pianolm.errors import UserError
 from pianolm.music.cells import Cells, frame_velocity, segment_of_frame, strike_after_silence
-from pianolm.tokens.velocity import (
+from pianolm.tokens.velocity import VelocityCodec
+from pianolm.tokens.velocity_errors import VelocityErrors, perplexity
+from pianolm.tokens.velocity_frame import (
     ACTIVATIONS,
-    VelocityCodec,
+    FrameCodec,
     active_frames,
     frame_sources,
     nearest_frames,
     resample,
     segment_velocities,
 )
-from pianolm.tokens.velocity_errors import VelocityErrors, perplexity
 
 FRAMES_TRIED = [48, 24, 12]
 
@@ -45,9 +46,7 @@ def random_cells(n_cells: int, seed: int = 0) -> Cells:
     return Cells(beat, np.full(n_cells, 60, np.uint8), sustain, onset, velocity, n_cells)
 
 
-def random_codec(
-    frames: int, codebook_size: int = 64, seed: int = 0, activation: str = "silu"
-) -> VelocityCodec:
+def random_codec(frames: int, codebook_size: int = 64, seed: int = 0, activation: str = "silu") -> FrameCodec:
     rng = np.random.default_rng(seed)
     widths = {
         "encoder": [2 * frames, 32, 4],
@@ -66,7 +65,7 @@ def random_codec(
         "activation": activation,
         "widths": widths,
     }
-    return VelocityCodec(config, tensors)
+    return FrameCodec(config, tensors)
 
 
 def mask(*frames: int) -> NDArray[np.uint64]:

@@ -13,15 +13,16 @@ from torch.utils.data import DataLoader
 
 from pianolm.errors import UserError
 from pianolm.music.cells import Cells, frame_velocity
-from pianolm.nn.velvq import FrameVelVQ, VelVQModule, VelVQSettings, normalise
-from pianolm.tokens.velocity import (
+from pianolm.nn.velvq import VelVQModule
+from pianolm.nn.velvq_frame import FrameSettings, FrameVelVQ, normalise
+from pianolm.tokens.velocity import VelocityCodec
+from pianolm.tokens.velocity_errors import VelocityErrors
+from pianolm.tokens.velocity_frame import (
     VELOCITY_CENTRE,
     VELOCITY_SCALE,
-    VelocityCodec,
     resample,
     segment_velocities,
 )
-from pianolm.tokens.velocity_errors import VelocityErrors
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),  # lightning 2.6 on torch 2.13
@@ -29,7 +30,7 @@ pytestmark = [
 ]
 
 
-def settings(**changes: Any) -> VelVQSettings:
+def settings(**changes: Any) -> FrameSettings:
     defaults: dict[str, Any] = {
         "frames": 48,
         "codebook_size": 64,
@@ -45,7 +46,7 @@ def settings(**changes: Any) -> VelVQSettings:
         "dead_code_threshold": 0.5,
         "max_steps": 300,
     }
-    return VelVQSettings(**{**defaults, **changes})
+    return FrameSettings(**{**defaults, **changes})
 
 
 def two_note_cells(n_cells: int, seed: int = 0) -> Cells:
@@ -163,17 +164,28 @@ def test_numpy_and_torch_agree(frames: int, activation: str) -> None:
 
 
 def test_silent_frames_have_no_part_in_the_loss() -> None:
-    module = VelVQModule(settings())
+    model = FrameVelVQ(settings())
     velocity = torch.zeros(64, 48, dtype=torch.uint8)
     velocity[:, 10:20] = torch.randint(1, 128, (64, 1))
-    squared, frames, output = module.model_step({"velocity": velocity})
-    output.frames.retain_grad()
-    squared.backward()
-    gradient = output.frames.grad
+    seen: list[torch.Tensor] = []
+    model.register_forward_hook(
+        lambda _m, _i, output: (output.frames.retain_grad(), seen.append(output.frames))[0]
+    )
+    counts: list[int] = []
+
+    def share(count: torch.Tensor | int) -> torch.Tensor:
+        counts.append(int(count))
+        return 1 / torch.tensor(float(count))
+
+    losses = model.training_losses({"velocity": velocity}, share)
+    losses["loss"].backward()
+    gradient = seen[0].grad
     assert gradient is not None
-    assert int(frames) == 64 * 10
+    assert counts == [64 * 10, 64]
     assert not gradient[velocity == 0].any()
     assert gradient[velocity > 0].all()
+    expected = (seen[0] - normalise(velocity))[velocity > 0].square().mean()
+    assert torch.allclose(losses["reconstruction"], expected)
 
 
 def test_the_decoder_reads_the_mask_at_its_start_and_before_its_output() -> None:
