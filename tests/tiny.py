@@ -46,8 +46,9 @@ def composed(*overrides: str) -> dict[str, Any]:
 
 def tiny(root: Path, *overrides: str) -> dict[str, Any]:
     """A tiny configuration whose artifacts and runs lie below `root`."""
+    other_data = any(override.startswith("data=") for override in overrides)
     return composed(
-        *TINY,
+        *(setting for setting in TINY if not (other_data and setting.startswith("data.pieces"))),
         f"paths.artifacts={root}/artifacts",
         f"paths.work={root}/work",
         f"paths.outputs={root}/outputs",

@@ -65,6 +65,7 @@ STAGES = {
     "tokenize": Stage(lambda cfg: {"tokenizer": cfg["tokenizer"]}),
     "base": Stage(_lm_settings("base"), trains=True),
     "finetune": Stage(_lm_settings("finetune"), trains=True),
+    "evaluate": Stage(lambda cfg: {"evaluate": cfg["evaluate"]}, publishes=False),
     "generate": Stage(lambda cfg: {"generate": cfg["generate"], "seed": cfg["seed"]}, publishes=False),
 }
 
@@ -125,6 +126,8 @@ class Planner:
             need_base = not self.cfg["finetune"]["from_scratch"]
             base = {"base": self._need("base", "base")} if need_base else {}
             return {"tokens": self.node("tokenize", "velocity"), **base}
+        if stage == "evaluate":
+            return {"tokenizer": self._need("tokenizer", "tokenize")}
         return {"model": self._need("model", "base" if cfg["tokenizer"]["mode"] == "base" else "finetune")}
 
     def _tokenizer_parts(self, mode: str) -> dict[str, Node]:
