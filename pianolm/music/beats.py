@@ -19,6 +19,7 @@ MIN_BEAT_SEC = 60 / 480
 MAX_BEAT_SEC = 60 / 15
 MAX_BEATS = 100_000
 """Of one piece: over three hours at 480 BPM. A longer grid comes from a damaged time and could fill memory."""
+_LABELS = frozenset({"b", "db", "bR"})
 _NEIGHBOURS = 8
 _TOLERANCE_SEC = 1e-9
 
@@ -75,55 +76,72 @@ def read_beats(path: str | Path) -> BeatAnnotation:
     if not path.is_file():
         raise UserError(f"{path}: no such beat file; expected rows that start with a beat's time in seconds")
     try:
-        rows = [line.split() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
+        columns = _columns(path.read_text("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a text file; expected rows of `seconds label`") from error
-    if not rows:
+    if not columns:
         raise UserError(f"{path}: empty; expected one row a beat, its time in seconds first")
-    beats = np.array([_row_seconds(row, number, path) for number, row in enumerate(rows, 1)])
-    return BeatAnnotation(beats, _downbeats(rows, path))
+    return BeatAnnotation(_seconds(columns[0], path), _downbeats(columns, path))
 
 
-def _row_seconds(row: list[str], number: int, path: Path) -> float:
+def _columns(text: str) -> list[list[str]]:
+    """Columns that every row has; rows that hold nothing are left out."""
+    lines = text.splitlines()
+    separator = "\t" if "\t" in text else " "
+    widths = {line.count(separator) for line in lines}
+    fields = text.split()
+    if len(widths) == 1 and len(fields) == (width := min(widths) + 1) * len(lines):  # rows of one form
+        return [fields[i::width] for i in range(width)]
+    return [list(column) for column in zip(*filter(None, map(str.split, lines)), strict=False)]
+
+
+def _seconds(column: list[str], path: Path) -> NDArray[np.float64]:
+    """[B] beat times."""
     try:
-        seconds = float(row[0])
+        beats = np.array(list(map(float, column)))
     except ValueError:
-        seconds = float("nan")
-    if not np.isfinite(seconds):
+        beats = np.array(list(map(_number, column)))
+    odd = np.flatnonzero(~np.isfinite(beats))
+    if odd.size:
         raise UserError(
-            f"{path}: line {number} starts with {row[0]!r}, expected a beat's time in seconds; "
+            f"{path}: line {odd[0] + 1} starts with {column[odd[0]]!r}, expected a beat's time in seconds; "
             "known are the ASAP, ACPAS and POP909 annotation formats and a plain list of seconds"
         )
-    return seconds
+    return beats
 
 
-def _downbeats(rows: list[list[str]], path: Path) -> NDArray[np.bool_] | None:
-    width = min(len(row) for row in rows)
-    if width == 1:
+def _downbeats(columns: list[list[str]], path: Path) -> NDArray[np.bool_] | None:
+    if len(columns) == 1:
         return None
-    label_column = 2 if width >= 3 else 1
-    labels = [row[label_column].split(",")[0] for row in rows]
-    if all(_is_number(label) for label in labels):
-        numbers = np.array([float(label) for label in labels])
-        if width >= 3 and not (numbers == 1).any():
-            numbers = np.array([float(row[1]) for row in rows])
-        return numbers == 1
-    known = {"b", "db", "bR"}
-    odd = next((i for i, label in enumerate(labels) if label not in known), None)
+    labels = columns[2 if len(columns) > 2 else 1]
+    distinct = dict.fromkeys(labels)  # few
+    if all(np.isfinite(_number(_label(text))) for text in distinct):
+        number = {text: _number(_label(text)) for text in distinct}
+        if len(columns) > 2 and 1 not in number.values():
+            labels = columns[1]
+            number = {text: _number(text) for text in dict.fromkeys(labels)}
+        return np.array([number[text] == 1 for text in labels])
+    odd = next((text for text in distinct if _label(text) not in _LABELS), None)
     if odd is not None:
         raise UserError(
-            f"{path}: line {odd + 1} has the label {labels[odd]!r}, expected one of b, db, bR "
+            f"{path}: line {labels.index(odd) + 1} has the label {_label(odd)!r}, expected one of b, db, bR "
             "(ASAP, ACPAS) or numbers (POP909); is this another kind of annotation?"
         )
-    return np.array([label == "db" for label in labels])
+    down = {text: _label(text) == "db" for text in distinct}
+    return np.array([down[text] for text in labels])
 
 
-def _is_number(text: str) -> bool:
+def _label(text: str) -> str:
+    """A label without the key or time signature behind it."""
+    return text.partition(",")[0]
+
+
+def _number(text: str) -> float:
+    """The number that a text says; NaN where it says none."""
     try:
-        float(text)
+        return float(text)
     except ValueError:
-        return False
-    return True
+        return float("nan")
 
 
 def tempo_map_beats(midi: MidiContent) -> BeatAnnotation:
@@ -170,9 +188,9 @@ def repair_beats(beats_sec: ArrayLike, name: str = "beats") -> tuple[NDArray[np.
     given = np.asarray(beats_sec, np.float64).ravel()
     if not np.isfinite(given).all():
         raise UserError(f"{name}: a beat time is not a finite number of seconds; remove or mend that beat")
-    reordered = int((np.diff(given) < 0).sum())
-    beats = np.unique(given)
-    kept = _merge_close(beats)
+    steps = np.diff(given)
+    reordered = int((steps < 0).sum())
+    kept = _merge_close(given if (steps > 0).all() else np.unique(given))
     if kept.size < 2:
         raise UserError(
             f"{name}: {kept.size} beat(s) at least 1/8 second apart found, expected at least 2 to make a grid"

@@ -20,7 +20,7 @@ from pianolm.music.notes import NOTE_DTYPE, Notes
 
 FRAME_MASK = np.uint64((1 << FRAMES) - 1)
 _ONE = np.uint64(1)
-_ZERO = np.uint64(0)
+
 
 FRAME_NOTE_DTYPE = np.dtype([("onset", "<i8"), ("end", "<i8"), ("pitch", "u1"), ("velocity", "u1")])
 """A note on the grid: first frame and the frame after its last, both counted from beat 0."""
@@ -124,14 +124,22 @@ def notes_to_frames(notes: Notes, beats_sec: NDArray[np.float64]) -> tuple[Frame
 
 def seconds_to_frames(time_sec: NDArray[np.float64], beats_sec: NDArray[np.float64]) -> NDArray[np.int64]:
     """Seconds [N] to the nearest of 48 frames in their beat, counted from beat 0."""
-    beat = np.clip(np.searchsorted(beats_sec, time_sec, side="right") - 1, 0, beats_sec.size - 2)
+    time_sec = np.ascontiguousarray(time_sec)
+    if (time_sec[1:] >= time_sec[:-1]).all():  # as onsets are: it is cheaper to look up the beats among them
+        first = np.empty(beats_sec.size, np.int64)
+        first[0], first[-1] = 0, time_sec.size
+        first[1:-1] = np.searchsorted(time_sec, beats_sec[1:-1])
+        beat = np.repeat(np.arange(beats_sec.size - 1), first[1:] - first[:-1])
+    else:
+        beat = np.searchsorted(beats_sec[1:-1], time_sec, side="right")
     fraction = (time_sec - beats_sec[beat]) / (beats_sec[beat + 1] - beats_sec[beat])
     return beat * FRAMES + np.rint(FRAMES * fraction).astype(np.int64)
 
 
 def frames_to_seconds(frames: NDArray[np.integer], beats_sec: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Frames [N] counted from beat 0 to seconds [N]."""
-    return np.interp(frames, np.arange(beats_sec.size) * FRAMES, beats_sec)
+    """Frames [N] counted from beat 0, none before it or behind the last beat, to seconds [N]."""
+    beat = np.minimum(frames // FRAMES, beats_sec.size - 2)
+    return beats_sec[beat] + (frames - beat * FRAMES) * (np.diff(beats_sec) / FRAMES)[beat]
 
 
 def resolve_collisions(
@@ -142,12 +150,19 @@ def resolve_collisions(
     n_frames: int,
 ) -> tuple[FrameNotes, Collisions]:
     """At most one note a pitch at a time: merges equal starts, cuts at re-strikes, keeps all in [0, n_frames)."""
-    onset = np.clip(onset, 0, max(n_frames - 1, 0))
+    onset = np.minimum(np.maximum(onset, 0), max(n_frames - 1, 0))
     key = pitch.astype(np.int64) * (n_frames + 1) + onset
-    order = np.argsort(key, kind="stable")
-    first = np.flatnonzero(np.diff(key[order], prepend=-1))
-    merged = np.zeros(first.size, FRAME_NOTE_DTYPE)
-    if first.size:
+    in_time = bool((onset[1:] >= onset[:-1]).all())  # as notes are, sorted by their seconds
+    order = stable_order(pitch, 128) if in_time else np.argsort(key, kind="stable")
+    key = key[order]
+    new = np.ones(key.size, bool)
+    new[1:] = key[1:] != key[:-1]
+    merged = np.zeros(int(new.sum()), FRAME_NOTE_DTYPE)
+    if merged.size == key.size:  # as nearly always
+        merged["onset"], merged["pitch"], merged["velocity"] = onset[order], pitch[order], velocity[order]
+        merged["end"] = np.minimum(end[order], n_frames)
+    else:
+        first = np.flatnonzero(new)
         merged["onset"], merged["pitch"] = onset[order][first], pitch[order][first]
         merged["end"] = np.minimum(np.maximum.reduceat(end[order], first), n_frames)
         merged["velocity"] = np.maximum.reduceat(velocity[order], first)
@@ -160,27 +175,30 @@ def resolve_collisions(
 
 def frames_to_cells(frame_notes: FrameNotes, n_beats: int) -> Cells:
     """Cuts frame notes (at most one a pitch at a time) at the beats and gathers them into cells."""
-    onset, end = frame_notes["onset"], frame_notes["end"]
+    onset, end = np.ascontiguousarray(frame_notes["onset"]), np.ascontiguousarray(frame_notes["end"])
     first_beat = onset // FRAMES
     parts = (end - 1) // FRAMES - first_beat + 1
     note = np.repeat(np.arange(onset.size), parts)
-    nth = np.arange(note.size) - np.repeat(np.cumsum(parts) - parts, parts)
-    beat = first_beat[note] + nth
-    low = np.where(nth == 0, onset[note] - beat * FRAMES, 0)
-    high = np.minimum(end[note] - beat * FRAMES, FRAMES)
-    sustain = ((_ONE << (high - low).astype(np.uint64)) - _ONE) << low.astype(np.uint64)
-    struck = np.where(nth == 0, _ONE << low.astype(np.uint64), _ZERO)
-    key = beat * 128 + frame_notes["pitch"][note]
-    order = np.argsort(key, kind="stable")  # parts of a pitch are in time order already
-    key = key[order]
-    first = np.flatnonzero(np.diff(key, prepend=-1))
+    at = np.cumsum(parts) - parts  # first part of each note
+    beat = np.arange(note.size) + (first_beat - at)[note]
+    low = np.zeros(note.size, np.uint64)
+    low[at] = onset - first_beat * FRAMES
+    high = np.minimum(end[note] - beat * FRAMES, FRAMES).astype(np.uint64)
+    sustain = (_ONE << high) - (_ONE << low)
+    struck = np.zeros(note.size, np.uint64)
+    struck[at] = _ONE << low[at]
+    order = stable_order(beat, n_beats)  # parts are in order of pitch and time already
+    key = beat[order] * 128 + frame_notes["pitch"][note[order]]
+    new = np.ones(key.size, bool)
+    new[1:] = key[1:] != key[:-1]
+    first = np.flatnonzero(new)
     empty = np.zeros(0, np.uint64)
     return Cells(
-        beat=(key[first] // 128).astype(np.int32),
-        pitch=(key[first] % 128).astype(np.uint8),
+        beat=(key[first] >> 7).astype(np.int32),
+        pitch=(key[first] & 127).astype(np.uint8),
         sustain=np.bitwise_or.reduceat(sustain[order], first) if first.size else empty,
         onset=np.bitwise_or.reduceat(struck[order], first) if first.size else empty,
-        segment_velocity=frame_notes["velocity"][note][order],
+        segment_velocity=frame_notes["velocity"][note[order]],
         n_beats=n_beats,
     )
 
@@ -196,7 +214,7 @@ def cells_to_frames(cells: Cells) -> FrameNotes:
     start = _positions(start_mask)
     length = segment_lengths(cells.sustain, cells.onset)
     onset = cells.beat[cell].astype(np.int64) * FRAMES + start
-    order = np.lexsort((onset, cells.pitch[cell]))
+    order = stable_order(cells.pitch[cell], 128)  # segments are in order of time already
     cell, onset, length = cell[order], onset[order], length[order]
     struck = (cells.onset[cell] >> (onset % FRAMES).astype(np.uint64)) & _ONE == _ONE
     pitch, end = cells.pitch[cell], onset + length
@@ -212,12 +230,20 @@ def cells_to_frames(cells: Cells) -> FrameNotes:
 
 
 def frames_to_notes(frame_notes: FrameNotes, beats_sec: NDArray[np.float64]) -> Notes:
-    """Frame notes back to seconds, sorted by (onset, pitch)."""
+    """Frame notes, sorted by (pitch, onset), to seconds, sorted by (onset, pitch)."""
+    order = stable_order(frame_notes["onset"], (beats_sec.size - 1) * FRAMES)
+    frame_notes = frame_notes[order]
     notes = np.zeros(frame_notes.size, NOTE_DTYPE)
     notes["onset_sec"] = frames_to_seconds(frame_notes["onset"], beats_sec)
     notes["offset_sec"] = frames_to_seconds(frame_notes["end"], beats_sec)
     notes["pitch"], notes["velocity"] = frame_notes["pitch"], frame_notes["velocity"]
-    return notes[np.lexsort((notes["pitch"], notes["onset_sec"]))]
+    return notes
+
+
+def stable_order(key: NDArray[np.integer], below: int) -> NDArray[np.int64]:
+    """[N] indices that sort keys in 0 … below − 1, equal ones in their order; few bits are sorted by counting."""
+    small = np.uint8 if below <= 1 << 8 else np.uint16 if below <= 1 << 16 else np.int64
+    return np.argsort(key.astype(small), kind="stable")
 
 
 def _bits(mask: NDArray[np.uint64]) -> NDArray[np.bool_]:

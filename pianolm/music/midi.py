@@ -52,6 +52,8 @@ def ticks_to_seconds(
 ) -> NDArray[np.float64]:
     """Ticks [N] to seconds [N] through a tempo map, in double precision."""
     per_tick = tempo_us / (1e6 * ticks_per_quarter)
+    if tempo_tick.size == 1:  # as in recorded performances
+        return ticks * per_tick[0]
     start_sec = np.concatenate([[0.0], np.cumsum(np.diff(tempo_tick) * per_tick[:-1])])
     part = np.searchsorted(tempo_tick, ticks, side="right") - 1
     return start_sec[part] + (ticks - tempo_tick[part]) * per_tick[part]

@@ -44,7 +44,21 @@ def make_notes(
     notes = np.empty(onset.size, NOTE_DTYPE)
     notes["onset_sec"], notes["offset_sec"] = onset, offset
     notes["pitch"], notes["velocity"] = pitches, velocities
-    return notes[np.lexsort((notes["pitch"], notes["onset_sec"]))]
+    return sort_notes(notes)
+
+
+def sort_notes(notes: Notes) -> Notes:
+    """Notes of one's own by (onset, pitch), equal ones in their order: sorted in place where onsets ascend already."""
+    onset, pitch = np.ascontiguousarray(notes["onset_sec"]), notes["pitch"]
+    if (onset[1:] < onset[:-1]).any():
+        return notes[np.lexsort((pitch, onset))]
+    tied = np.zeros(onset.size + 1, bool)
+    tied[1:-1] = onset[1:] == onset[:-1]
+    chords = np.flatnonzero(tied[1:] | tied[:-1])
+    sorted_chords = chords[np.lexsort((pitch[chords], onset[chords]))]
+    if (sorted_chords != chords).any():
+        notes[chords] = notes[sorted_chords]
+    return notes
 
 
 def is_flat(notes: Notes) -> bool:

@@ -24,6 +24,8 @@ LEVEL_FRAMES = (48, 24, 12, 6)
 
 FORMAT_VERSION = 1
 _MIX_SUSTAIN, _MIX_ONSET = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)
+_SPARE_BITS = 3
+"""A hash table has eight times as many places as patterns, so that few share one."""
 _CHUNK = 2048
 
 
@@ -43,8 +45,9 @@ class Patterns(NamedTuple):
         return Patterns(self.sustain[rows], self.onset[rows])
 
     def keys(self) -> NDArray[np.uint64]:
-        """[K] 64-bit mixes of the two masks, for sorting and searching; equality is checked on the masks."""
-        return self.sustain * _MIX_SUSTAIN ^ (self.onset * _MIX_ONSET + (self.onset >> np.uint64(29)))
+        """[K] 64-bit mixes of the two masks, the highest bits mixed best; equality is checked on the masks."""
+        mixed = (self.sustain ^ (self.onset * _MIX_ONSET)) * _MIX_SUSTAIN
+        return (mixed ^ (mixed >> np.uint64(32))) * _MIX_SUSTAIN
 
 
 def eighth_patterns() -> Patterns:
@@ -63,20 +66,39 @@ def join_patterns(first: Patterns, second: Patterns) -> Patterns:
 
 
 class Level:
-    """Search structure of one level's patterns [K]."""
+    """Search structure of one level's patterns [K]: a hash table with chains, read by many patterns at once."""
 
     def __init__(self, patterns: Patterns) -> None:
         self.patterns = patterns
-        keys = patterns.keys()
-        self._order = np.argsort(keys, kind="stable")
-        self._sorted = keys[self._order]
+        count = patterns.sustain.size
+        self._shift = np.uint64(64 - max(count.bit_length() + _SPARE_BITS, 1))
+        slot = patterns.keys() >> self._shift
+        order = np.argsort(slot, kind="stable")
+        same = slot[order][1:] == slot[order][:-1]
+        self._next = np.full(count, -1, np.int64)
+        self._next[order[:-1][same]] = order[1:][same]
+        first = np.ones(count, bool)
+        first[1:] = ~same
+        self._first = np.full(1 << (64 - int(self._shift)), -1, np.int64)
+        self._first[slot[order[first]]] = order[first]
 
     def find(self, wanted: Patterns) -> NDArray[np.int64]:
         """[C] index of the equal code, −1 where there is none."""
-        slot = np.searchsorted(self._sorted, wanted.keys())
-        index = self._order[np.minimum(slot, self._order.size - 1)]
-        same = (self.patterns.sustain[index] == wanted.sustain) & (self.patterns.onset[index] == wanted.onset)
-        return np.where(same, index, -1)
+        index = self._first[wanted.keys() >> self._shift]
+        if not self._next.size:
+            return index
+        other = self._differs(index, wanted)
+        while other.size:
+            index[other] = self._next[index[other]]
+            other = other[self._differs(index[other], wanted.take(other))]
+        return index
+
+    def _differs(self, index: NDArray[np.int64], wanted: Patterns) -> NDArray[np.int64]:
+        """Rows whose code, if there is one, is another pattern."""
+        sustain, onset = self.patterns
+        return np.flatnonzero(
+            (index >= 0) & ((sustain[index] != wanted.sustain) | (onset[index] != wanted.onset))
+        )
 
     def nearest(self, wanted: Patterns) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """[C] index of the code that differs in the fewest frames, and in how many; the first among equals.
@@ -188,14 +210,16 @@ class Codebook:
 
     def decode(self, ids: NDArray[np.integer]) -> Patterns:
         """Code ids [C, 8] as `encode` lays them to patterns [C], a sustain after silence made a strike."""
-        there = ids >= 0
-        safe = np.where(there, ids, 0)
-        shift = (np.arange(8) * 6).astype(np.uint64)
-        zero = np.uint64(0)
-        sustain = np.where(there, self.id_patterns.sustain[safe] << shift, zero)
-        onset = np.where(there, self.id_patterns.onset[safe] << shift, zero)
-        whole = Patterns(np.bitwise_or.reduce(sustain, axis=1), np.bitwise_or.reduce(onset, axis=1))
-        return Patterns(whole.sustain, strike_after_silence(whole.sustain, whole.onset))
+        first = Patterns(
+            *(np.where(ids[:, 0] >= 0, masks[ids[:, 0]], np.uint64(0)) for masks in self.id_patterns)
+        )
+        rows = np.flatnonzero((ids[:, 1:] >= 0).any(axis=1))  # of several codes; few
+        part = ids[rows, 1:]
+        shift = np.arange(1, 8, dtype=np.uint64) * np.uint64(6)
+        for mask, masks in zip(first, self.id_patterns, strict=True):
+            rest = np.where(part >= 0, masks[part] << shift, np.uint64(0))
+            mask[rows] |= np.bitwise_or.reduce(rest, axis=1)
+        return Patterns(first.sustain, strike_after_silence(first.sustain, first.onset))
 
     def save(self, path: str | Path) -> None:
         """Writes `l1_sustain`, `l1_onset`, … `l3_onset` (uint64 [K]) and `format_version` as .npz."""

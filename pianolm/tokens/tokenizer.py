@@ -111,24 +111,26 @@ class PianoTokenizer:
     def encode_cells(self, cells: Cells, beats_sec: NDArray[np.float64]) -> NDArray[np.int64]:
         """Cells on their beats [B + 1] to ids [T], with BOS and EOS."""
         vocabulary = self.vocabulary
-        columns = [
-            cells.pitch[:, None].astype(np.int32) + vocabulary.offset(Kind.PITCH),
-            self.codebook.encode(cells.sustain, cells.onset, self.exact, self.tolerance),
-        ]
-        if self.codec is not None:
-            codes = self.codec.encode(cells) + vocabulary.offset(Kind.VELOCITY)
-            columns.append(codes[:, None].astype(np.int32))
-        table = np.concatenate(columns, axis=1)
-        there = table >= 0
-        before = np.concatenate([[0], np.cumsum(there.sum(axis=1))])  # tokens of the cells before each cell
+        codes = self.codebook.encode(cells.sustain, cells.onset, self.exact, self.tolerance)
+        there = codes >= 0
+        n_codes = np.bitwise_count(np.packbits(there, axis=1)[:, 0])
+        length = n_codes + (1 if self.codec is None else 2)  # tokens of each cell
+        before = np.zeros(len(cells) + 1, np.int64)
+        np.cumsum(length, out=before[1:])
         cells_before_beat = np.searchsorted(cells.beat, np.arange(cells.n_beats))
         ids = np.empty(before[-1] + cells.n_beats + 2, np.int64)
-        tempo_at = 1 + np.arange(cells.n_beats) + before[cells_before_beat]
-        is_cell = np.ones(ids.size, bool)
-        is_cell[[0, -1]] = is_cell[tempo_at] = False
         ids[0], ids[-1] = vocabulary.bos, vocabulary.eos
+        tempo_at = np.arange(1, cells.n_beats + 1) + before[cells_before_beat]
         ids[tempo_at] = self.tempo.encode(beats_sec) + vocabulary.offset(Kind.TEMPO)
-        ids[is_cell] = table[there]
+        pitch_at = before[:-1] + cells.beat + 2
+        ids[pitch_at] = cells.pitch + np.int64(vocabulary.offset(Kind.PITCH))
+        ids[pitch_at + 1] = codes[:, 0]
+        several = np.flatnonzero(n_codes > 1)  # few
+        row, column = np.nonzero(there[several, 1:])
+        place = there[several].cumsum(axis=1)[row, column + 1]
+        ids[pitch_at[several[row]] + place] = codes[several[row], column + 1]
+        if self.codec is not None:
+            ids[pitch_at + n_codes + 1] = self.codec.encode(cells) + vocabulary.offset(Kind.VELOCITY)
         return ids
 
     def decode(self, ids: ArrayLike) -> Piece:
@@ -159,11 +161,12 @@ class PianoTokenizer:
         beats_sec = self.tempo.decode(tokens[tempo_at] - self.vocabulary.offset(Kind.TEMPO))
         return Piece.from_cells(cells, beats_sec, flat=self.codec is None, skipped=tokens.size - used)
 
-    def _kinds(self, tokens: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    def _kinds(self, tokens: NDArray[np.int64]) -> tuple[NDArray[np.int8], int]:
         """Kinds [T + 10], −1 for what is no id or follows EOS; and how many of BOS, EOS and PAD are in place."""
-        inside = (tokens >= 0) & (tokens < self.vocabulary.size)
-        kinds = np.full(tokens.size + 10, -1, np.int64)
-        kinds[: tokens.size] = np.where(inside, self.vocabulary.kind_of[np.where(inside, tokens, 0)], -1)
+        size = self.vocabulary.size
+        inside = tokens.view(np.uint64) < size  # a negative number is a huge one
+        kinds = np.full(tokens.size + 10, -1, np.int8)
+        kinds[: tokens.size] = self._kind_or_none[np.where(inside, tokens, size)]
         used = int(tokens.size > 0 and tokens[0] == self.vocabulary.bos)
         ends = np.flatnonzero(kinds == Kind.EOS)
         if ends.size:
@@ -173,7 +176,12 @@ class PianoTokenizer:
             kinds[end:] = -1
         return kinds, used
 
-    def _cell_lengths(self, kinds: NDArray[np.int64], pitch_at: NDArray[np.int64]) -> NDArray[np.int64]:
+    @cached_property
+    def _kind_or_none(self) -> NDArray[np.int8]:
+        """[V + 1] kind of every id, −1 behind the last."""
+        return np.append(self.vocabulary.kind_of, -1).astype(np.int8)
+
+    def _cell_lengths(self, kinds: NDArray[np.int8], pitch_at: NDArray[np.int64]) -> NDArray[np.int64]:
         """Tokens after each pitch that complete its cell by the grammar's table; 0 where it breaks off."""
         length = np.zeros(pitch_at.size, np.int64)
         phase = np.full(pitch_at.size, int(Phase.CODES), np.int64)
@@ -188,7 +196,7 @@ class PianoTokenizer:
         return length
 
     def _codes(
-        self, tokens: NDArray[np.int64], kinds: NDArray[np.int64], pitch_at: NDArray[np.int64]
+        self, tokens: NDArray[np.int64], kinds: NDArray[np.int8], pitch_at: NDArray[np.int64]
     ) -> NDArray[np.int64]:
         """[C, 8] code ids of whole cells, each at the eighth where its part begins, −1 elsewhere."""
         code_ids = np.full((pitch_at.size, 8), -1, np.int64)
