@@ -88,9 +88,7 @@ def strike_after_silence(sustain: NDArray[np.uint64], onset: NDArray[np.uint64])
 
 def segment_lengths(sustain: NDArray[np.uint64], onset: NDArray[np.uint64]) -> NDArray[np.int64]:
     """[S] frames that each segment of some cells lasts, in cell order."""
-    starts = segment_starts(sustain, onset)
-    cell = np.repeat(np.arange(sustain.size), np.bitwise_count(starts))
-    return _run_lengths(sustain[cell], starts[cell], _positions(starts))
+    return _segment_spans(sustain, onset)[2]
 
 
 def segment_of_frame(sustain: NDArray[np.uint64], onset: NDArray[np.uint64]) -> NDArray[np.int8]:
@@ -209,15 +207,12 @@ def cells_to_frames(cells: Cells) -> FrameNotes:
     A segment at frame 0 that is not struck goes on with the note of that pitch that sounds in the last frame of the
     beat before; where none sounds it is a strike.
     """
-    start_mask = segment_starts(cells.sustain, cells.onset)
-    cell = np.repeat(np.arange(len(cells)), cells.segment_count)
-    start = _positions(start_mask)
-    length = segment_lengths(cells.sustain, cells.onset)
+    cell, start, length = _segment_spans(cells.sustain, cells.onset)
     onset = cells.beat[cell].astype(np.int64) * FRAMES + start
+    struck = (cells.onset[cell] >> start.astype(np.uint64)) & _ONE == _ONE
     order = stable_order(cells.pitch[cell], 128)  # segments are in order of time already
-    cell, onset, length = cell[order], onset[order], length[order]
-    struck = (cells.onset[cell] >> (onset % FRAMES).astype(np.uint64)) & _ONE == _ONE
-    pitch, end = cells.pitch[cell], onset + length
+    onset, struck = onset[order], struck[order]
+    pitch, end = cells.pitch[cell[order]], onset + length[order]
     follows = np.zeros(cell.size, bool)
     follows[1:] = (pitch[1:] == pitch[:-1]) & (end[:-1] == onset[1:])
     first = np.flatnonzero(struck | ~follows)
@@ -231,12 +226,12 @@ def cells_to_frames(cells: Cells) -> FrameNotes:
 
 def frames_to_notes(frame_notes: FrameNotes, beats_sec: NDArray[np.float64]) -> Notes:
     """Frame notes, sorted by (pitch, onset), to seconds, sorted by (onset, pitch)."""
-    order = stable_order(frame_notes["onset"], (beats_sec.size - 1) * FRAMES)
-    frame_notes = frame_notes[order]
-    notes = np.zeros(frame_notes.size, NOTE_DTYPE)
-    notes["onset_sec"] = frames_to_seconds(frame_notes["onset"], beats_sec)
-    notes["offset_sec"] = frames_to_seconds(frame_notes["end"], beats_sec)
-    notes["pitch"], notes["velocity"] = frame_notes["pitch"], frame_notes["velocity"]
+    onset, end = frame_notes["onset"], frame_notes["end"]
+    order = stable_order(onset, (beats_sec.size - 1) * FRAMES)
+    notes = np.empty(frame_notes.size, NOTE_DTYPE)
+    notes["onset_sec"] = frames_to_seconds(onset[order], beats_sec)
+    notes["offset_sec"] = frames_to_seconds(end[order], beats_sec)
+    notes["pitch"], notes["velocity"] = frame_notes["pitch"][order], frame_notes["velocity"][order]
     return notes
 
 
@@ -251,34 +246,27 @@ def _bits(mask: NDArray[np.uint64]) -> NDArray[np.bool_]:
     return (mask[:, None] >> np.arange(FRAMES, dtype=np.uint64)) & _ONE == _ONE
 
 
-def _positions(mask: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Positions of all set bits, mask by mask, ascending within each."""
-    left = mask.copy()
-    rounds: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
-    rows = np.flatnonzero(left)
-    while rows.size:
-        rest = left[rows]
-        rounds.append((rows, _lowest_bit(rest)))
-        left[rows] = rest & (rest - _ONE)
-        rows = rows[left[rows] != 0]
-    if not rounds:
-        return np.zeros(0, np.int64)
-    row = np.concatenate([r for r, _ in rounds])
-    position = np.concatenate([p for _, p in rounds])
-    return position[np.argsort(row, kind="stable")]
+def _segment_spans(
+    sustain: NDArray[np.uint64], onset: NDArray[np.uint64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """[S] cell, first frame and length of every segment, in order of cells and time."""
+    starts = segment_starts(sustain, onset)
+    count = np.bitwise_count(starts).astype(np.int64)
+    offset = np.cumsum(count) - count
+    rest = np.empty(int(count.sum()), np.uint64)  # starts of the cell from each segment on
+    rows = np.flatnonzero(count)
+    left = starts[rows]
+    for nth in range(int(count.max(initial=0))):
+        rest[offset[rows] + nth] = left
+        left = left & (left - _ONE)
+        rows, left = rows[left != 0], left[left != 0]
+    cell = np.repeat(np.arange(sustain.size), count)
+    start = _lowest_bit(rest)
+    # A run stops at silence, at the next start, or at the beat: bits 48 and above of ~sustain are set.
+    stop = (~sustain | starts)[cell] >> start.astype(np.uint64) & ~_ONE
+    return cell, start, _lowest_bit(stop)
 
 
 def _lowest_bit(mask: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Index of the lowest set bit of each non-zero mask."""
     return np.bitwise_count((mask & (~mask + _ONE)) - _ONE).astype(np.int64)
-
-
-def _run_lengths(
-    sustain: NDArray[np.uint64], starts: NDArray[np.uint64], start: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """Frames from each segment's start to the next silence or the next segment's start."""
-    shift = start.astype(np.uint64)
-    stop = (
-        ~sustain | starts
-    ) >> shift & ~_ONE  # bit 48 and above of ~sustain are set: a run stops at the beat
-    return _lowest_bit(stop)

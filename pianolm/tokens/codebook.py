@@ -213,7 +213,7 @@ class Codebook:
         first = Patterns(
             *(np.where(ids[:, 0] >= 0, masks[ids[:, 0]], np.uint64(0)) for masks in self.id_patterns)
         )
-        rows = np.flatnonzero((ids[:, 1:] >= 0).any(axis=1))  # of several codes; few
+        rows = np.flatnonzero(ids[:, 1:].max(axis=1, initial=-1) >= 0)  # of several codes; few
         part = ids[rows, 1:]
         shift = np.arange(1, 8, dtype=np.uint64) * np.uint64(6)
         for mask, masks in zip(first, self.id_patterns, strict=True):

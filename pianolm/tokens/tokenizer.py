@@ -184,29 +184,34 @@ class PianoTokenizer:
     def _cell_lengths(self, kinds: NDArray[np.int8], pitch_at: NDArray[np.int64]) -> NDArray[np.int64]:
         """Tokens after each pitch that complete its cell by the grammar's table; 0 where it breaks off."""
         length = np.zeros(pitch_at.size, np.int64)
-        phase = np.full(pitch_at.size, int(Phase.CODES), np.int64)
         open_cells = np.arange(pitch_at.size)
+        phase = np.full(pitch_at.size, int(Phase.CODES), np.int8)
         for step in range(1, 10):
-            kind = kinds[pitch_at[open_cells] + step]
-            phase[open_cells] = np.where(kind < 0, ILLEGAL, self.grammar.table[phase[open_cells], kind])
-            length[open_cells[phase[open_cells] == Phase.BEAT]] = step
-            open_cells = open_cells[phase[open_cells] >= Phase.CODES]
+            phase = self._table_or_illegal[phase, kinds[pitch_at[open_cells] + step]]
+            length[open_cells[phase == Phase.BEAT]] = step
+            going = phase >= Phase.CODES
+            open_cells, phase = open_cells[going], phase[going]
             if not open_cells.size:
                 break
         return length
+
+    @cached_property
+    def _table_or_illegal(self) -> NDArray[np.int8]:
+        """The grammar's table with a last column for what is no id: nowhere legal."""
+        return np.pad(self.grammar.table, ((0, 0), (0, 1)), constant_values=ILLEGAL)
 
     def _codes(
         self, tokens: NDArray[np.int64], kinds: NDArray[np.int8], pitch_at: NDArray[np.int64]
     ) -> NDArray[np.int64]:
         """[C, 8] code ids of whole cells, each at the eighth where its part begins, −1 elsewhere."""
         code_ids = np.full((pitch_at.size, 8), -1, np.int64)
-        eighth = np.zeros(pitch_at.size, np.int64)
-        rows = np.arange(pitch_at.size)
+        rows, eighth = np.arange(pitch_at.size), np.zeros(pitch_at.size, np.int64)
         for step in range(1, 9):
-            kind = kinds[pitch_at[rows] + step]
-            code_ids[rows, eighth[rows]] = tokens[pitch_at[rows] + step]
-            eighth[rows] += _EIGHTHS[kind]
-            rows = rows[eighth[rows] < 8]
+            at = pitch_at[rows] + step
+            code_ids[rows, eighth] = tokens[at]
+            eighth = eighth + _EIGHTHS[kinds[at]]
+            going = eighth < 8
+            rows, eighth = rows[going], eighth[going]
             if not rows.size:
                 break
         return code_ids
