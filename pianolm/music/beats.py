@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -233,9 +234,8 @@ def cover(
     """
     if onset_sec.size == 0:
         return beats_sec
-    intervals = np.diff(beats_sec)
-    ahead = float(np.median(intervals[:_NEIGHBOURS]))
-    behind = float(np.median(intervals[-_NEIGHBOURS:]))
+    ahead = median(np.diff(beats_sec[: _NEIGHBOURS + 1]).tolist())
+    behind = median(np.diff(beats_sec[-_NEIGHBOURS - 1 :]).tolist())
     last_sec = max(float(offset_sec.max()), float(onset_sec.max()) + behind / FRAMES)
     before = max(int(np.ceil((beats_sec[0] - onset_sec.min()) / ahead - _TOLERANCE_SEC)), 0)
     after = max(int(np.ceil((last_sec - beats_sec[-1]) / behind - _TOLERANCE_SEC)), 0)
