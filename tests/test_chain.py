@@ -171,6 +171,37 @@ def test_base_mode_generates_without_a_codec(chain: Path) -> None:
         Planner(cfg).node("finetune")
 
 
+def test_a_codebook_made_elsewhere_is_brought_in_as_six_plain_arrays(tmp_path: Path) -> None:
+    """Arrays as the README describes them, written without pianolm."""
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for level, (count, frames) in enumerate([(2048, 48), (1024, 24), (512, 12)], 1):
+        lengths = np.arange(count) % frames + 1
+        starts = np.minimum(np.arange(count) // frames, frames - lengths)
+        masks = dict.fromkeys(((1 << int(n)) - 1) << int(s) for n, s in zip(lengths, starts, strict=True))
+        while len(masks) < count:
+            masks[int(rng.integers(1, 1 << frames))] = None
+        sustain = np.array(list(masks), np.uint64)
+        if level > 1:
+            sustain[0] = 0  # silence
+        arrays[f"l{level}_sustain"], arrays[f"l{level}_onset"] = sustain, sustain & np.uint64(1)
+    own = tmp_path / "own.npz"
+    np.savez(own, **arrays)
+    metrics = execute(
+        tiny(tmp_path, "stage=evaluate", "tokenizer=base", f"upstream.codebook={own}"), tmp_path / "run"
+    )
+    assert metrics["notes_exact"] > 0.99
+    tokenizer = PianoTokenizer.from_pretrained(only(tmp_path, "tokenize"))
+    assert np.array_equal(tokenizer.codebook.levels[0].sustain, arrays["l1_sustain"])
+    np.savez(own, **{**arrays, "l2_onset": ~arrays["l2_onset"]})
+    with pytest.raises(
+        UserError, match=r"own\.npz: codebook L2: a pattern is struck where it does not sound"
+    ):
+        execute(
+            tiny(tmp_path, "stage=tokenize", "tokenizer=base", f"upstream.codebook={own}"), tmp_path / "run"
+        )
+
+
 def test_given_artifacts_are_taken_and_mismatches_named(chain: Path, tmp_path: Path) -> None:
     model, base = only(chain, "finetune"), only(chain, "base")
     metrics = execute(tiny(tmp_path, "stage=generate", f"upstream.model={model}"), tmp_path / "run")

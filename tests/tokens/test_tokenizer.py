@@ -90,6 +90,21 @@ def test_every_possible_cell_round_trips_with_an_untrained_codebook(untrained: C
     assert np.array_equal(back.onset, onset)
 
 
+@given(st.lists(patterns(), min_size=1, max_size=30), st.lists(patterns(), max_size=40), st.integers(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_every_possible_cell_round_trips_with_any_codebook(cells: list, known: list, size: int) -> None:
+    """Codebooks of any small size with any patterns in them, known cells among those encoded."""
+    vocabulary = Vocabulary(l1=size, l2=1 + size // 2, l3=1 + size // 3)
+    masks = np.array(known, np.uint64).reshape(-1, 2)
+    levels = [Patterns(*(masks & np.uint64((1 << frames) - 1)).T) for frames in (48, 24, 12)]
+    sounding = [level.take(level.sustain != 0) for level in levels]
+    codebook = complete(sounding, vocabulary)
+    sustain, onset = np.array(cells + known, np.uint64).T
+    back = codebook.decode(codebook.encode(sustain, onset))
+    assert np.array_equal(back.sustain, sustain)
+    assert np.array_equal(back.onset, onset)
+
+
 @given(st.lists(patterns(), min_size=1, max_size=30))
 @settings(max_examples=30, deadline=None)
 def test_without_the_fourth_level_cells_stay_well_formed(untrained: Codebook, cells: list) -> None:
