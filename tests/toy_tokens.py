@@ -70,6 +70,8 @@ def settings(**changes: object) -> dict[str, object]:
         "batch_tokens": 128,
         "micro_batch_tokens": None,
         "max_steps": 8,
+        "transpose": 0,
+        "source_weights": {},
         "val_tokens": None,
         "val_every": 4,
         "learning_rate": 1e-2,

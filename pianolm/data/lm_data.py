@@ -1,13 +1,16 @@
 """Batches of tokens for the language models.
 
-Shapes: W windows of a global batch, B rows of a micro-batch, T inputs of a row (the context), V ids.
+Shapes: R rows of a global batch, B rows of a micro-batch, T inputs of a row (the context), W windows, V ids.
 
 A batch is a dict: `input_ids` int64 [B, T]; `labels` int64 [B, T], already shifted: `labels[b, t]` is the
 token that follows `input_ids[b, t]`, or −100 where no loss is taken (after the end of the piece, at velocity
-tokens of flat pieces, and at validation targets that another window scores); `performance` bool [B], whether
-the row counts for bits per note; and three whole numbers of the *global* batch, all processes and
+tokens of flat pieces, and at validation targets that another window scores); `performance` bool [B, T], whether
+a target counts for bits per note; and three whole numbers of the *global* batch, all processes and
 micro-batches together: `n_targets` labels that are not −100, `n_tokens` inputs that are not PAD, `n_slots`
 inputs in all. PAD stands at the end of rows only, so that causal attention needs no mask.
+
+Where a row holds several windows, `position_ids` int64 [B, T] is there too: it begins at 0 in every window, and
+attention must not reach from one window into another.
 """
 
 from __future__ import annotations
@@ -25,15 +28,20 @@ from lightning.pytorch.utilities import rank_zero_info
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from pianolm.data.order import StepSampler, TrainingOrder, WindowIndex, Windows, evenly_spaced
+from pianolm.data.order import Rows, StepSampler, TrainingOrder, WindowIndex, Windows, evenly_spaced
 from pianolm.data.token_store import TokenStore
 from pianolm.errors import UserError
 from pianolm.metrics import unigram_cross_entropy
 from pianolm.tokens.vocabulary import Kind
 
 IGNORE = -100
-FALLBACK_WINDOWS = 64
-"""Training windows that stand in for validation ones where there are none and `val_tokens` sets no number."""
+KEYBOARD = 21, 108
+"""Lowest and highest pitch of a piano."""
+FALLBACK_ROWS = 64
+"""Training rows that stand in for validation ones where there are none and `val_tokens` sets no number."""
+
+_TRANSPOSING = 1
+"""Tells the stream of random numbers that transposes from others of the same seed."""
 
 Batch = dict[str, Any]
 
@@ -43,19 +51,19 @@ class BatchPlan:
     """How a global batch is divided.
 
     Attributes:
-        windows: W of the global batch.
+        global_rows: R of the global batch.
         rows: B of a micro-batch on one process.
         accumulate: Micro-batches an optimizer step on each process.
         processes: Among which it is divided.
     """
 
-    windows: int
+    global_rows: int
     rows: int
     accumulate: int
     processes: int
 
     def part(self, micro: int, rank: int) -> slice:
-        """Windows of the global batch that process `rank` takes in micro-batch number `micro` of the step."""
+        """Rows of the global batch that process `rank` takes in micro-batch number `micro` of the step."""
         first = (micro * self.processes + rank) * self.rows
         return slice(first, first + self.rows)
 
@@ -108,26 +116,61 @@ class WindowReader:
         if store.mode == "velocity":
             self._performance &= ~self._flat  # their velocities are not scored, so their notes lack some bits
         self._is_velocity = store.vocabulary.kind_of == Kind.VELOCITY
+        self._is_pitch = store.vocabulary.kind_of == Kind.PITCH
 
-    def labels(self, window: Windows, row: int) -> NDArray[np.int64]:
+    def tokens(self, windows: Windows, at: int) -> NDArray[np.int64]:
+        """All tokens of one window."""
+        return self.store.tokens[windows.start[at] : windows.stop[at]].astype(np.int64)
+
+    def labels(self, windows: Windows, at: int, tokens: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """The targets of one window, −100 where none is scored."""
-        labels = self.store.tokens[window.start[row] + 1 : window.stop[row]].astype(np.int64)
-        if self._flat[window.piece[row]]:
+        labels = (self.tokens(windows, at) if tokens is None else tokens)[1:].copy()
+        if self._flat[windows.piece[at]]:
             labels[self._is_velocity[labels]] = IGNORE
-        labels[: window.scored[row] - window.start[row] - 1] = IGNORE
+        labels[: windows.scored[at] - windows.start[at] - 1] = IGNORE
         return labels
 
-    def batch(self, windows: Windows, rows: int) -> Batch:
-        """Windows, at most `rows` of them, as tensors of `rows` rows; the rows left over are PAD alone."""
-        input_ids = np.full((rows, self.context), self.store.vocabulary.pad, np.int64)
-        labels = np.full((rows, self.context), IGNORE, np.int64)
-        performance = np.zeros(rows, bool)
-        performance[: len(windows)] = self._performance[windows.piece]
-        for row, n in enumerate(windows.inputs.tolist()):
-            input_ids[row, :n] = self.store.tokens[windows.start[row] : windows.stop[row] - 1]
-            labels[row, :n] = self.labels(windows, row)
+    def batch(
+        self, rows: Rows, n_rows: int, transpose: int = 0, drawn_R: NDArray[np.float64] | None = None
+    ) -> Batch:
+        """Rows, at most `n_rows` of them, as tensors of `n_rows` rows; the rows left over are PAD alone.
+
+        Args:
+            rows: What to read.
+            n_rows: B.
+            transpose: Most semitones up or down that a window's pitches are moved by.
+            drawn_R: A number in [0, 1) for each row, which chooses among the moves that stay on the keyboard.
+        """
+        shape = (n_rows, self.context)
+        input_ids = np.full(shape, self.store.vocabulary.pad, np.int64)
+        labels = np.full(shape, IGNORE, np.int64)
+        performance = np.zeros(shape, bool)
+        position_ids = np.tile(np.arange(self.context), (n_rows, 1))
+        windows, inputs, row = rows.windows, rows.windows.inputs, rows.row
+        column = np.cumsum(inputs) - inputs
+        column -= column[rows.first[row]] if len(windows) else 0
+        for at in range(len(windows)):
+            tokens = self.tokens(windows, at)
+            if transpose and drawn_R is not None:
+                self._transpose(tokens, transpose, drawn_R[row[at]])
+            place = row[at], slice(column[at], column[at] + inputs[at])
+            input_ids[place], labels[place] = tokens[:-1], self.labels(windows, at, tokens)
+            performance[place] = self._performance[windows.piece[at]]
+            position_ids[place] = np.arange(inputs[at])
         arrays = {"input_ids": input_ids, "labels": labels, "performance": performance}
+        if len(windows) > len(rows):
+            arrays["position_ids"] = position_ids
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+    def _transpose(self, tokens: NDArray[np.int64], most: int, drawn: float) -> None:
+        """Moves the pitches of a window by one of −most … most semitones that keeps all on the keyboard."""
+        at = np.flatnonzero(self._is_pitch[tokens])
+        if not at.size:
+            return
+        pitch = tokens[at] - self.store.vocabulary.offset(Kind.PITCH)
+        lowest, highest = min(KEYBOARD[0], pitch.min()), max(KEYBOARD[1], pitch.max())
+        down, up = min(most, pitch.min() - lowest), min(most, highest - pitch.max())
+        tokens[at] += int(drawn * (down + up + 1)) - down
 
     def n_targets(self, windows: Windows) -> int:
         """Labels of these windows that are not −100."""
@@ -158,40 +201,50 @@ class WindowReader:
 class _TrainBatches(Dataset[Batch]):
     """Micro-batches of one process by their number, counted over all optimizer steps."""
 
-    def __init__(self, reader: WindowReader, order: TrainingOrder, plan: BatchPlan, rank: int) -> None:
+    def __init__(
+        self, reader: WindowReader, order: TrainingOrder, plan: BatchPlan, rank: int, transpose: int = 0
+    ) -> None:
         self._reader, self._order, self._plan, self._rank = reader, order, plan, rank
-        self._step, self._windows, self._totals = -1, None, {}  # type: tuple[int, Windows | None, Batch]
+        self._transpose = transpose
+        self._step, self._rows, self._totals = -1, None, {}  # type: tuple[int, Rows | None, Batch]
+        self._drawn_R = np.zeros(plan.global_rows)
 
     def __getitem__(self, number: int) -> Batch:
         step, micro = divmod(number, self._plan.accumulate)
-        if step != self._step or self._windows is None:
-            self._windows = self._order.global_batch(step)
-            self._totals = self._count(self._windows)
+        if step != self._step or self._rows is None:
+            self._rows = self._order.global_batch(step)
+            self._drawn_R = np.random.default_rng([self._order.seed, step, _TRANSPOSING]).random(
+                len(self._rows)
+            )
+            self._totals = self._count(self._rows)
             self._step = step
-        part = self._windows.take(self._plan.part(micro, self._rank))
-        return {**self._reader.batch(part, self._plan.rows), **self._totals}
+        part = self._plan.part(micro, self._rank)
+        batch = self._reader.batch(
+            self._rows.take(part), self._plan.rows, self._transpose, self._drawn_R[part]
+        )
+        return {**batch, **self._totals}
 
-    def _count(self, windows: Windows) -> Batch:
+    def _count(self, rows: Rows) -> Batch:
         return {
-            "n_targets": self._reader.n_targets(windows),
-            "n_tokens": int(windows.inputs.sum()),
-            "n_slots": len(windows) * self._reader.context,
+            "n_targets": self._reader.n_targets(rows.windows),
+            "n_tokens": int(rows.windows.inputs.sum()),
+            "n_slots": len(rows) * self._reader.context,
         }
 
 
 class _ValidationBatches(Dataset[Batch]):
     """The share of one process. All processes have equally many batches of equal shape: they work in step."""
 
-    def __init__(self, reader: WindowReader, windows: Windows, plan: BatchPlan, rank: int) -> None:
-        self._reader, self._plan, self._windows = reader, plan, windows
-        self._mine = np.arange(rank, len(windows), plan.processes)
+    def __init__(self, reader: WindowReader, rows: Rows, plan: BatchPlan, rank: int) -> None:
+        self._reader, self._plan, self._rows = reader, plan, rows
+        self._mine = np.arange(rank, len(rows), plan.processes)
 
     def __len__(self) -> int:
-        return -(-len(self._windows) // (self._plan.rows * self._plan.processes))
+        return -(-len(self._rows) // (self._plan.rows * self._plan.processes))
 
     def __getitem__(self, number: int) -> Batch:
         rows = self._plan.rows
-        return self._reader.batch(self._windows.take(self._mine[number * rows : (number + 1) * rows]), rows)
+        return self._reader.batch(self._rows.take(self._mine[number * rows : (number + 1) * rows]), rows)
 
 
 class LMDataModule(L.LightningDataModule):
@@ -200,7 +253,7 @@ class LMDataModule(L.LightningDataModule):
     Args:
         store: Directory of the token store.
         settings: `context`, `batch_tokens` (global), `micro_batch_tokens` (None: as much as a process has),
-            `max_steps`, `val_tokens` (None: all).
+            `max_steps`, `val_tokens` (None: all), `transpose` (semitones), `source_weights`.
         seed: Of the order.
         processes: Among which each batch is divided.
         workers: Processes that make batches; 0 makes them in this one.
@@ -222,17 +275,24 @@ class LMDataModule(L.LightningDataModule):
         self._max_steps, self._val_tokens = int(settings["max_steps"]), settings["val_tokens"]
         self._workers = workers
         self._train_pieces = self.store.split("train")
-        index = WindowIndex(self.store, self._train_pieces, self._reader.context)
+        self._transpose = settings["transpose"]
+        if not isinstance(self._transpose, int) or not 0 <= self._transpose <= KEYBOARD[1] - KEYBOARD[0]:
+            raise UserError(
+                f"trainer.transpose={self._transpose!r} found, expected a whole number of semitones from 0 to "
+                f"{KEYBOARD[1] - KEYBOARD[0]}"
+            )
+        weights = settings["source_weights"]
+        index = WindowIndex(self.store, self._train_pieces, self._reader.context, weights)
         if not len(index):
             raise UserError(
                 f"{store}: no piece to train on among {len(self.store.pieces)}; give more files or smaller "
                 "data.validation_fraction and data.test_fraction"
             )
-        self._order = TrainingOrder(index, seed, self.plan.windows)
+        self._order = TrainingOrder(index, seed, self.plan.global_rows)
 
     @cached_property
-    def validation_windows(self) -> Windows:
-        """What validation scores: every target of its pieces once, or windows of `val_tokens` evenly spaced.
+    def validation_rows(self) -> Rows:
+        """What validation scores: every target of its pieces once, or rows of `val_tokens` evenly spaced.
 
         Where no piece is for validation, training windows stand in, and that is said.
         """
@@ -246,25 +306,25 @@ class LMDataModule(L.LightningDataModule):
                 "how well the model does on new music; give more files or a larger data.validation_fraction"
             )
             index = WindowIndex(self.store, self._train_pieces, context)
-            wanted = wanted or FALLBACK_WINDOWS
-        windows = index.validation()
-        return windows if wanted is None else evenly_spaced(windows, wanted)
+            wanted = wanted or FALLBACK_ROWS
+        rows = index.validation()
+        return rows if wanted is None else evenly_spaced(rows, wanted)
 
     def unigram_entropy(self) -> float:
         """Nats a validation target under the frequencies of training targets, one added to each count."""
         train = self._reader.piece_label_counts(self._train_pieces)
-        return unigram_cross_entropy(train, self._reader.label_counts(self.validation_windows))
+        return unigram_cross_entropy(train, self._reader.label_counts(self.validation_rows.windows))
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Micro-batches from where the trainer stands to the last step."""
         self._check_trainer()
-        dataset = _TrainBatches(self._reader, self._order, self.plan, self._rank)
+        dataset = _TrainBatches(self._reader, self._order, self.plan, self._rank, self._transpose)
         first = self._step * self.plan.accumulate
         return self._loader(dataset, StepSampler(first, self._max_steps * self.plan.accumulate))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The share of this process of the validation windows."""
-        dataset = _ValidationBatches(self._reader, self.validation_windows, self.plan, self._rank)
+        dataset = _ValidationBatches(self._reader, self.validation_rows, self.plan, self._rank)
         return self._loader(dataset, StepSampler(0, len(dataset)))
 
     def _loader(self, dataset: Dataset[Batch], sampler: StepSampler) -> DataLoader[Batch]:

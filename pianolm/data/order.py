@@ -1,14 +1,15 @@
 """Which windows of tokens a training step or a validation sees: a function of numbers, not of the past.
 
 A window is a run of a piece's tokens that starts at a beat. Its inputs are all its tokens but the last, its
-targets all but the first. Offsets count tokens of the whole store. P pieces, W windows, N beats, T = context,
-the most inputs a window may have.
+targets all but the first. Windows shorter than the context share a row of a batch. Offsets count tokens of the whole
+store. P pieces, W windows, R rows, N beats, T = context, the most inputs a window or row may have.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Iterator
+import math
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from pianolm.data.token_store import TokenStore
+from pianolm.errors import UserError
 
 Offsets = NDArray[np.int64]
 
@@ -68,6 +70,61 @@ class Windows:
         return self.stop - self.start - 1
 
 
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """R rows of one or more windows each, which together have at most T inputs.
+
+    Attributes:
+        windows: Those of the first row, then those of the second, ….
+        first: [R + 1] where the windows of each row begin.
+    """
+
+    windows: Windows
+    first: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return self.first.size - 1
+
+    @property
+    def row(self) -> NDArray[np.int64]:
+        """[W] the row of each window."""
+        return np.repeat(np.arange(len(self)), np.diff(self.first))
+
+    def take(self, index: NDArray[np.int64] | slice) -> Rows:
+        """The rows at these positions."""
+        chosen = np.arange(len(self))[index]
+        count = np.diff(self.first)[chosen]
+        first = np.concatenate([[0], np.cumsum(count)])
+        within = np.arange(first[-1]) - np.repeat(first[:-1], count)
+        return Rows(self.windows.take(np.repeat(self.first[chosen], count) + within), first)
+
+
+def pack(windows: Windows, context: int) -> Rows:
+    """Puts windows of at most T inputs into few rows of T: the longest first, each where it leaves least free.
+
+    Rows of one window keep the order that windows have; rows of several come behind them.
+    """
+    inputs = windows.inputs
+    shortest = int(inputs.min(initial=context))
+    alone = inputs + shortest > context
+    bins: list[list[int]] = []
+    free: list[tuple[int, int]] = []  # ascending: inputs still free, and the bin
+    loose = np.flatnonzero(~alone)
+    for window in loose[np.argsort(-inputs[loose], kind="stable")].tolist():
+        size = int(inputs[window])
+        at = bisect_left(free, (size, -1))
+        left, which = free.pop(at) if at < len(free) else (context, len(bins))
+        if which == len(bins):
+            bins.append([])
+        bins[which].append(window)
+        insort(free, (left - size, which))
+    order = [*np.flatnonzero(alone).tolist(), *(window for members in bins for window in members)]
+    count = [1] * int(alone.sum()) + [len(members) for members in bins]
+    return Rows(
+        windows.take(np.array(order, np.int64)), np.concatenate([[0], np.cumsum(count, dtype=np.int64)])
+    )
+
+
 class WindowIndex:
     """Cuts pieces into windows.
 
@@ -78,9 +135,20 @@ class WindowIndex:
         store: Where the pieces lie.
         pieces: [P] indices of the pieces to cut; those without a target are left out.
         context: T.
+        source_weights: How often an epoch goes through the pieces of a source, 1 where nothing is said; of a
+            fraction, that share of the pieces is drawn anew for each epoch.
+
+    Raises:
+        UserError: A weight is negative, or no piece is of a source that has one.
     """
 
-    def __init__(self, store: TokenStore, pieces: list[int], context: int) -> None:
+    def __init__(
+        self,
+        store: TokenStore,
+        pieces: list[int],
+        context: int,
+        source_weights: Mapping[str, float] | None = None,
+    ) -> None:
         assert context >= 1, "a window has an input"
         rows = [store.pieces[index] for index in pieces]
         begin = np.array([row.start for row in rows], np.int64)
@@ -91,39 +159,50 @@ class WindowIndex:
         self._begin = begin[there]
         self._last = stop[there] - 1
         self._beats = store.beat_starts
+        self._weight = piece_weights([row.source for row in rows], source_weights or {})[there]
 
     def __len__(self) -> int:
         """Pieces that have windows."""
         return self._piece.size
 
-    def training(self, seed: int, epoch: int) -> Windows:
-        """The windows of one epoch, shuffled: every target at least once, borders elsewhere in every epoch.
+    def training(self, seed: int, epoch: int) -> Rows:
+        """The rows of one epoch, shuffled: every target of weight 1 at least once, borders elsewhere in every epoch.
 
         The first window of a piece starts at its beginning, the second at a random beat inside the first.
         Each of the others starts a random bit before the one ahead of it ends: chains that always went on exactly
         there would meet at some beat, whatever their beginning, and share all borders from then on.
         """
         generator = np.random.default_rng([seed, epoch])
+        which = np.arange(len(self))
+        if (self._weight != 1).any():
+            whole = np.floor(self._weight).astype(np.int64)
+            which = np.repeat(which, whole + (generator.random(len(self)) < self._weight - whole))
         windows = self._chain(
-            self._begin + generator.integers(1, self.context + 1, len(self)),
+            which,
+            self._begin[which] + generator.integers(1, self.context + 1, which.size),
             lambda n: generator.integers(0, self.context // JITTER + 1, n),
         )
-        shuffled = windows.take(generator.permutation(len(windows)))
-        return Windows(shuffled.piece, shuffled.start, shuffled.start + 1, shuffled.stop)
+        windows = Windows(windows.piece, windows.start, windows.start + 1, windows.stop)
+        rows = pack(windows, self.context)
+        return rows.take(generator.permutation(len(rows)))
 
-    def validation(self) -> Windows:
-        """Windows in which every target counts exactly once, with as few of them as possible."""
-        windows = self._chain(self._begin + self.context, lambda n: np.zeros(n, np.int64))
-        return windows.take(np.argsort(windows.start, kind="stable"))
+    def validation(self) -> Rows:
+        """Rows in which every target counts exactly once, with as few windows as possible."""
+        which = np.arange(len(self))
+        windows = self._chain(which, self._begin + self.context, lambda n: np.zeros(n, np.int64))
+        return pack(windows.take(np.argsort(windows.start, kind="stable")), self.context)
 
-    def _chain(self, second: Offsets, overlap: Callable[[int], NDArray[np.int64]]) -> Windows:
-        """Windows from beginning to end of every piece, each round adding one to all pieces that lack one.
+    def _chain(
+        self, which: NDArray[np.int64], second: Offsets, overlap: Callable[[int], NDArray[np.int64]]
+    ) -> Windows:
+        """Windows from beginning to end of some pieces, each round adding one to all pieces that lack one.
 
         Args:
-            second: [P] offsets that the second window of each piece starts at, or at the beat before.
+            which: [N] the pieces; one may be there several times.
+            second: [N] offsets that the second window of each piece starts at, or at the beat before.
             overlap: Gives for n windows how many tokens before their end the next one starts at the latest.
         """
-        which, start, scored = np.arange(len(self)), self._begin, self._begin + 1
+        start, scored = self._begin[which], self._begin[which] + 1
         wanted = second
         rounds = []
         while which.size:
@@ -157,24 +236,46 @@ class WindowIndex:
         return np.where(at < self._beats.size, self._beats[np.minimum(at, self._beats.size - 1)], otherwise)
 
 
+def piece_weights(sources: list[str], weights: Mapping[str, float]) -> NDArray[np.float64]:
+    """[P] weight of each piece by its source.
+
+    Raises:
+        UserError: A weight is negative, no piece is of a source that has one, or all weights are 0.
+    """
+    for source, weight in weights.items():
+        if source not in sources:
+            raise UserError(
+                f"trainer.source_weights.{source}: no training piece is of that source; there are "
+                f"{', '.join(sorted(set(sources))) or 'none'}"
+            )
+        if not 0 <= weight < math.inf:
+            raise UserError(
+                f"trainer.source_weights.{source}={weight} found, expected a number of at least 0"
+            )
+    found = np.array([float(weights.get(source, 1.0)) for source in sources])
+    if sources and not found.any():
+        raise UserError("trainer.source_weights: all weights are 0; leave some source to train on")
+    return found
+
+
 class TrainingOrder:
-    """The endless sequence of training windows, epoch after epoch, and its global batches.
+    """The endless sequence of training rows, epoch after epoch, and its global batches.
 
     Args:
-        index: Makes the windows of an epoch.
+        index: Makes the rows of an epoch.
         seed: Of borders and order.
-        windows: W of one global batch.
+        rows: R of one global batch.
     """
 
-    def __init__(self, index: WindowIndex, seed: int, windows: int) -> None:
+    def __init__(self, index: WindowIndex, seed: int, rows: int) -> None:
         assert len(index), "there is something to train on"
-        self.index, self.seed, self.windows = index, seed, windows
+        self.index, self.seed, self.rows = index, seed, rows
         self._ends: list[int] = []
-        self._kept: dict[int, Windows] = {}
+        self._kept: dict[int, Rows] = {}
 
-    def global_batch(self, k: int) -> Windows:
-        """The windows [W] of optimizer step k: a function of (seed, k), whatever was asked before."""
-        first, stop = k * self.windows, (k + 1) * self.windows
+    def global_batch(self, k: int) -> Rows:
+        """The rows [R] of optimizer step k: a function of (seed, k), whatever was asked before."""
+        first, stop = k * self.rows, (k + 1) * self.rows
         while not self._ends or self._ends[-1] < stop:
             before = self._ends[-1] if self._ends else 0
             self._ends.append(before + len(self._epoch(len(self._ends))))
@@ -187,7 +288,7 @@ class TrainingOrder:
             first = upto
         return concatenate(parts)
 
-    def _epoch(self, epoch: int) -> Windows:
+    def _epoch(self, epoch: int) -> Rows:
         if epoch not in self._kept:
             while len(self._kept) > 1:  # a batch reaches over the end of an epoch: two are in use
                 del self._kept[min(self._kept)]
@@ -195,14 +296,16 @@ class TrainingOrder:
         return self._kept[epoch]
 
 
-def concatenate(parts: list[Windows]) -> Windows:
-    """Windows one after the other."""
-    columns = [(p.piece, p.start, p.scored, p.stop) for p in parts]
-    return Windows(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+def concatenate(parts: list[Rows]) -> Rows:
+    """Rows one after the other."""
+    columns = [(p.windows.piece, p.windows.start, p.windows.scored, p.windows.stop) for p in parts]
+    windows = Windows(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+    counts = np.concatenate([np.diff(p.first) for p in parts])
+    return Rows(windows, np.concatenate([[0], np.cumsum(counts)]))
 
 
-def evenly_spaced(windows: Windows, count: int) -> Windows:
-    """At most `count` of the windows, at even distances."""
-    if len(windows) <= count:
-        return windows
-    return windows.take(((np.arange(count) + 0.5) * len(windows) / count).astype(np.int64))
+def evenly_spaced(rows: Rows, count: int) -> Rows:
+    """At most `count` of the rows, at even distances."""
+    if len(rows) <= count:
+        return rows
+    return rows.take(((np.arange(count) + 0.5) * len(rows) / count).astype(np.int64))

@@ -160,6 +160,21 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     ]
 
 
+def packing(position_ids_BT: Tensor | None) -> dict[str, Tensor]:
+    """Arguments that keep attention inside the windows of packed rows; none where no row holds several.
+
+    Args:
+        position_ids_BT: Positions that begin at 0 in every window, or None.
+    """
+    if position_ids_BT is None:
+        return {}
+    window_BT = (position_ids_BT == 0).cumsum(dim=1)
+    length = window_BT.shape[1]
+    causal_TT = torch.ones(length, length, dtype=torch.bool, device=window_BT.device).tril()
+    mask_B1TT = (window_BT[:, None, :, None] == window_BT[:, None, None, :]) & causal_TT
+    return {"position_ids": position_ids_BT, "attention_mask": mask_B1TT}
+
+
 class LanguageModule(L.LightningModule):
     """Trains a Llama on the batches of `pianolm.data.lm_data`.
 
@@ -203,7 +218,9 @@ class LanguageModule(L.LightningModule):
 
     def target_nll(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """Nats [n] of the labels that count, row by row, and those labels [n]. Logits are made only there."""
-        hidden_BTD = self.model.model(input_ids=batch["input_ids"], use_cache=False).last_hidden_state
+        hidden_BTD = self.model.model(
+            input_ids=batch["input_ids"], use_cache=False, **packing(batch.get("position_ids"))
+        ).last_hidden_state
         counts_BT = batch["labels"] != IGNORE
         hidden_nD, labels_n = hidden_BTD[counts_BT], batch["labels"][counts_BT]
         size = CPU_CHUNK if hidden_nD.device.type == "cpu" else max(len(labels_n), 1)
@@ -263,8 +280,7 @@ class LanguageModule(L.LightningModule):
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Adds a batch to the sums."""
         nll_n, labels_n = self.target_nll(batch)
-        performance_BT = batch["performance"][:, None].expand_as(batch["labels"])
-        self._losses.add(nll_n, labels_n, performance_BT[batch["labels"] != IGNORE])
+        self._losses.add(nll_n, labels_n, batch["performance"][batch["labels"] != IGNORE])
 
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics of all batches of all processes."""

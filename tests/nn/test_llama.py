@@ -12,10 +12,17 @@ import yaml
 from transformers import LlamaForCausalLM
 
 from pianolm.data.lm_data import IGNORE, LMDataModule, WindowReader
-from pianolm.data.order import WindowIndex
+from pianolm.data.order import Rows, WindowIndex, pack
 from pianolm.errors import UserError
 from pianolm.nn import llama
-from pianolm.nn.llama import LanguageModule, OptimizerSettings, build_llama, count_parameters, decay_groups
+from pianolm.nn.llama import (
+    LanguageModule,
+    OptimizerSettings,
+    build_llama,
+    count_parameters,
+    decay_groups,
+    packing,
+)
 from pianolm.tokens.vocabulary import Kind, Vocabulary
 from tests.toy_tokens import MODEL, VOCABULARY, ToyPiece, sequence, settings, write_store
 
@@ -62,8 +69,8 @@ def toy_trainer(**options: Any) -> L.Trainer:
 def whole_batch(store_dir: Path, context: int = 32) -> dict[str, Any]:
     """All windows, validation's too, with padding, masks of flat pieces and of targets scored before."""
     store = LMDataModule(store_dir, settings(context=context), 0).store
-    windows = WindowIndex(store, list(range(len(store.pieces))), context).validation()
-    return WindowReader(store, context).batch(windows, len(windows))
+    rows = WindowIndex(store, list(range(len(store.pieces))), context).validation()
+    return WindowReader(store, context).batch(rows, len(rows))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +133,7 @@ def test_only_labels_that_count_make_loss_and_they_are_those_of_the_full_logits(
     monkeypatch.setattr(llama, "CPU_CHUNK", chunk)
     module, batch = toy_module(toy_model()), whole_batch(store_dir)
     nll, _ = module.target_nll(batch)
-    logits = module.model(input_ids=batch["input_ids"]).logits
+    logits = module.model(input_ids=batch["input_ids"], **packing(batch.get("position_ids"))).logits
     full = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORE, reduction="none"
     )
@@ -138,7 +145,7 @@ def test_masked_targets_change_neither_loss_nor_gradient(store_dir: Path, tmp_pa
     module, batch = toy_module(toy_model()), whole_batch(store_dir)
     before = gradients(module, batch)
     store = LMDataModule(store_dir, settings(), 0).store
-    windows = WindowIndex(store, list(range(len(store.pieces))), 32).validation()
+    rows = WindowIndex(store, list(range(len(store.pieces))), 32).validation()
     scrambled = np.array(store.tokens)
     for row in store.pieces:
         if row.flat:
@@ -149,7 +156,7 @@ def test_masked_targets_change_neither_loss_nor_gradient(store_dir: Path, tmp_pa
             )
     assert (scrambled != store.tokens).any()
     store.tokens = scrambled
-    labels = WindowReader(store, 32).batch(windows, len(windows))["labels"]
+    labels = WindowReader(store, 32).batch(rows, len(rows))["labels"]
     after = gradients(module, {**batch, "labels": labels})
     for a, b in zip(before, after, strict=True):
         assert torch.equal(a, b)
@@ -164,6 +171,34 @@ def test_padding_changes_neither_loss_nor_gradient(store_dir: Path) -> None:
     after = gradients(module, {**batch, "input_ids": other})
     for a, b in zip(before, after, strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2])
+def test_packed_and_unpacked_pieces_give_the_same_loss_and_gradient(tmp_path: Path, kv_heads: int) -> None:
+    """Eight short pieces in few rows, and each in a row of its own; to a hundred-thousandth."""
+    store = write_store(tmp_path, [ToyPiece(sequence(seed, beats=1, most_cells=3)) for seed in range(8)])
+    packed = WindowIndex(store, list(range(8)), 64).validation()
+    assert len(packed) < 5
+    alone = Rows(packed.windows, np.arange(9))
+    module, reader = toy_module(toy_model(kv_heads=kv_heads)), WindowReader(store, 64)
+    one, other = (gradients(module, reader.batch(rows, len(rows))) for rows in (packed, alone))
+    assert torch.allclose(one[0], other[0], atol=1e-5)
+    assert torch.allclose(one[1], other[1], atol=1e-4, rtol=1e-4)
+    assert one[1].abs().max() > 0.1
+
+
+def test_no_window_of_a_packed_row_hears_another(tmp_path: Path) -> None:
+    """By zero gradient: the loss of the second window does not depend on what the first one holds."""
+    store = write_store(tmp_path, [ToyPiece(sequence(seed, beats=1)) for seed in range(2)])
+    rows = pack(WindowIndex(store, [0, 1], 256).validation().windows, 256)
+    batch, model = WindowReader(store, 256).batch(rows, 1), toy_model()
+    first = int(rows.windows.inputs[0])
+    embedded = model.get_input_embeddings()(batch["input_ids"]).detach().requires_grad_()
+    hidden = model.model(inputs_embeds=embedded, **packing(batch["position_ids"])).last_hidden_state
+    hidden[0, first + 3].sum().backward()
+    assert embedded.grad is not None
+    assert (embedded.grad[0, :first] == 0).all()
+    assert (embedded.grad[0, first : first + 4] != 0).any(dim=1).all()
 
 
 class GradientCatcher(L.Callback):
@@ -216,11 +251,12 @@ def test_validation_metrics_are_those_of_one_pass_by_hand(store_dir: Path) -> No
     with torch.no_grad():
         for batch in data.val_dataloader():
             for row in range(len(batch["labels"])):
-                alone = {name: batch[name][row : row + 1] for name in ("input_ids", "labels")}
+                alone = {name: value[row : row + 1] for name, value in batch.items()}
                 nll, labels = module.target_nll(alone)
-                for value, label in zip(nll.tolist(), labels.tolist(), strict=True):
+                counts = alone["performance"][alone["labels"] != IGNORE].tolist()
+                for value, label, counted in zip(nll.tolist(), labels.tolist(), counts, strict=True):
                     nats.setdefault(int(VOCABULARY.kind_of[label]), []).append(value)
-                    if batch["performance"][row]:
+                    if counted:
                         bits, notes = bits + value / math.log(2), notes + STRIKES[label]
     found = module.val_metrics
     everything = [value for values in nats.values() for value in values]
