@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import sys
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -36,16 +41,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class ConfigInCheckpoint(Callback):
-    """Puts the resolved configuration, plain containers only, into every checkpoint."""
+    """Puts the resolved configuration, plain containers only, and the stage into every checkpoint."""
 
-    def __init__(self, cfg: Mapping[str, Any]) -> None:
-        self._cfg = json.loads(json.dumps(cfg))
+    def __init__(self, cfg: Mapping[str, Any], stage: str) -> None:
+        self._cfg, self._stage = json.loads(json.dumps(cfg)), stage
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Adds the configuration."""
-        checkpoint["pianolm_config"] = self._cfg
+        """Adds both."""
+        checkpoint["pianolm_config"], checkpoint["pianolm_stage"] = self._cfg, self._stage
 
 
 class RandomStates(Callback):
@@ -101,7 +106,12 @@ def _set_random_state(state: dict[str, Any]) -> None:
 
 
 class StepLines(Callback):
-    """One line every so many steps: step, loss, speed in steps a second, time left; and one at each validation."""
+    """One line every so many steps: step, loss, speed, time left; and one at each validation.
+
+    Args:
+        every: Steps between lines.
+        monitor: Metric that is shown of a validation.
+    """
 
     def __init__(self, every: int, monitor: str) -> None:
         self._every = every
@@ -115,24 +125,125 @@ class StepLines(Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Shows a step that is complete."""
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0 and trainer.global_step > self._first_step:
+            self.show_step(trainer)
+
+    def show_step(self, trainer: L.Trainer) -> None:
         """Prints a line where one is due."""
-        step = trainer.global_step
-        whole_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if not whole_step or step % self._every or step == self._first_step:
-            return
-        pace = (step - self._first_step) / max(time.perf_counter() - self._start, 1e-9)
-        left = (trainer.max_steps - step) / pace
-        loss = trainer.callback_metrics.get("train/loss")
-        shown = "" if loss is None else f"  train/loss {float(loss):.4f}"
-        rank_zero_info(f"  step {step}/{trainer.max_steps}{shown}  {pace:.1f} steps/s  {left:.0f} s left")
+        if trainer.global_step % self._every == 0:
+            pace = (trainer.global_step - self._first_step) / max(time.perf_counter() - self._start, 1e-9)
+            loss, speed = loss_and_speed(trainer)
+            words = [loss and f"train/{loss}", f"{pace:.1f} steps/s", speed, f"{self.time_left(trainer)} left"]
+            self.say(trainer, "  ".join(filter(None, words)))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Prints the monitored metric."""
-        value = trainer.callback_metrics.get(self._monitor)
-        if value is not None and not trainer.sanity_checking:
-            rank_zero_info(
-                f"  step {trainer.global_step}/{trainer.max_steps}  {self._monitor} {float(value):.4f}"
+        """Prints the monitored metric, and bits per note where they are known."""
+        if trainer.sanity_checking:
+            return
+        names = dict.fromkeys([self._monitor, "val/bits_per_note"])
+        found = {name: trainer.callback_metrics.get(name) for name in names}
+        words = [f"{name} {float(value):.4f}" for name, value in found.items() if value is not None]
+        if words:
+            self.say(trainer, "  ".join(words))
+
+    def say(self, trainer: L.Trainer, text: str) -> None:
+        """Prints a line on the first process."""
+        rank_zero_info(f"  step {trainer.global_step}/{trainer.max_steps}  {text}")
+
+    def time_left(self, trainer: L.Trainer) -> str:
+        """Hours, minutes and seconds to the last step, at the speed so far with its validations."""
+        step = trainer.global_step
+        seconds = (time.perf_counter() - self._start) / max(step - self._first_step, 1)
+        return str(timedelta(seconds=round(seconds * (trainer.max_steps - step))))
+
+
+class StepBar(StepLines):
+    """A bar on the terminal: step, loss, speed, time left; validations are lines above it.
+
+    Args:
+        name: Before the bar.
+        monitor: Metric that is shown of a validation.
+        console: To draw on, None for the terminal.
+    """
+
+    def __init__(self, name: str, monitor: str, console: Console | None = None) -> None:
+        super().__init__(1, monitor)
+        self._name, self._console = name, console
+        self._bar: Bar | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Starts the clock and shows the bar."""
+        super().on_train_start(trainer, pl_module)
+        if trainer.is_global_zero:
+            self._bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[figures]}"),
+                TextColumn("{task.fields[left]}", justify="right"),
+                console=self._console,
+                expand=True,
+                refresh_per_second=4,
             )
+            self._task = self._bar.add_task(
+                self._name, total=trainer.max_steps, completed=trainer.global_step, figures="", left=""
+            )
+            self._bar.start()
+
+    def show_step(self, trainer: L.Trainer) -> None:
+        """Moves the bar; its figures change with the rows of the loggers, so that no step waits for them."""
+        if self._bar is None:
+            return
+        changed = {}
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            changed["figures"] = "  ".join(filter(None, loss_and_speed(trainer)))
+        left = f"{self.time_left(trainer)} left"
+        self._bar.update(self._task, completed=trainer.global_step, left=left, **changed)
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Says why the bar stands still."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=f"{self._name} validates")
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Prints the metric above the bar."""
+        super().on_validation_end(trainer, pl_module)
+        if self._bar is not None:
+            self._bar.update(self._task, description=self._name)
+
+    def say(self, trainer: L.Trainer, text: str) -> None:
+        """Prints a line above the bar."""
+        if self._bar is not None:
+            line = f"  step {trainer.global_step}/{trainer.max_steps}  {text}"
+            self._bar.console.print(line, markup=False, highlight=False)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Leaves the bar where it is."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Likewise, so that the error stands below it."""
+        self.on_train_end(trainer, pl_module)
+
+
+def step_display(name: str, every: int, monitor: str, plain: bool) -> StepLines:
+    """A bar where a person watches, else lines: in pipes and files, and where `plain` asks for them."""
+    watched = sys.stdout.isatty() and not Console().is_dumb_terminal
+    return StepBar(name, monitor) if watched and not plain else StepLines(every, monitor)
+
+
+def loss_and_speed(trainer: L.Trainer) -> tuple[str, str]:
+    """The training loss and the items a second of the last row that was logged, in words; empty where unknown."""
+    found = trainer.callback_metrics
+    loss = f"loss {float(found['train/loss']):.4f}" if "train/loss" in found else ""
+    speeds = [name for name in found if name.startswith("train/") and name.endswith("_per_second")]
+    words = [f"{float(found[n]):,.0f} {n[len('train/') : -len('_per_second')]}/s" for n in speeds]
+    return loss, "  ".join(words)
 
 
 class ValidateAtTheEnd(Callback):

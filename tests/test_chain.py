@@ -162,6 +162,17 @@ def test_only_what_a_change_reaches_is_built_again(chain: Path) -> None:
     assert plan("compute.loader_workers=1", "logger=wandb") == {"finetune": "reuse"}
 
 
+def test_a_finished_artifact_is_extended_by_its_path(chain: Path, tmp_path: Path) -> None:
+    finished = only(chain, "base")
+    assert (finished / "last.ckpt").is_file()
+    longer = ("stage=base", "base.max_steps=9", f"resume={finished}")
+    metrics = execute(tiny(chain, *longer, f"paths.artifacts={tmp_path}/artifacts"), tmp_path / "run")
+    assert metrics["resumed_from_step"] == 6
+    record = json.loads((Path(metrics["artifact"]) / "artifact.json").read_text())
+    plain = Planner(tiny(chain, *longer[:2])).node("base", "base")
+    assert record["fingerprint"] != plain.fingerprint  # it is not what nine steps from the start would be
+
+
 def test_base_mode_generates_without_a_codec(chain: Path) -> None:
     metrics = execute(tiny(chain, "stage=generate", "tokenizer=base"), chain / "base_run")
     assert metrics["valid_fraction"] == 1.0

@@ -80,6 +80,8 @@ def settings(**changes: object) -> dict[str, object]:
         "weight_decay": 0.1,
         "betas": [0.9, 0.95],
         "grad_clip": 1.0,
+        "patience": None,
+        "compile": False,
     }
     return {**plain, **changes}
 

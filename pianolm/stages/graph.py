@@ -67,6 +67,7 @@ STAGES = {
     "finetune": Stage(_lm_settings("finetune"), trains=True),
     "evaluate": Stage(lambda cfg: {"evaluate": cfg["evaluate"]}, publishes=False),
     "generate": Stage(lambda cfg: {"generate": cfg["generate"], "seed": cfg["seed"]}, publishes=False),
+    "plot": Stage(lambda cfg: {"plot": cfg["plot"]}, publishes=False),
 }
 
 
@@ -105,12 +106,14 @@ class Planner:
                 if mode is None
                 else {**self.cfg, "tokenizer": {**self.cfg["tokenizer"], "mode": mode}}
             )
+            if stage != self.cfg["stage"]["name"] and self.cfg["resume"] not in ("auto", "never"):
+                cfg = {**cfg, "resume": "auto"}  # a path is for the stage asked for
             upstream = self._upstream(stage, cfg)
             self._nodes[key] = Node(stage, cfg, upstream, _node_fingerprint(stage, cfg, upstream))
         return self._nodes[key]
 
     def _upstream(self, stage: str, cfg: Config) -> dict[str, Node]:
-        if stage == "prepare":
+        if stage in ("prepare", "plot"):
             return {}
         if stage in ("codebook", "velvq"):
             return {"cells": self._need("cells", "prepare")}
@@ -163,8 +166,19 @@ def _node_fingerprint(stage: str, cfg: Config, upstream: Mapping[str, Node]) -> 
             "version": _module(stage).VERSION,
             "settings": STAGES[stage].settings(cfg),
             "upstream": {role: node.fingerprint for role, node in upstream.items()},
+            **_extended(stage, cfg),
         }
     )
+
+
+def _extended(stage: str, cfg: Config) -> dict[str, str]:
+    """What a run that `resume=PATH` extends has come from."""
+    if not STAGES[stage].trains or cfg["resume"] in ("auto", "never"):
+        return {}
+    from pianolm.stages.training import given_checkpoint
+
+    checkpoint = given_checkpoint(cfg)
+    return {} if checkpoint is None else {"extends": file_fingerprint(checkpoint)}
 
 
 def _module(stage: str) -> ModuleType:
@@ -230,6 +244,8 @@ class Builder:
         target = self.store.path(node.stage, node.fingerprint)
         with self.store.publish(node.stage, node.fingerprint) as out:
             metrics = self._run(node, out)
+            if STAGES[node.stage].trains:
+                self._keep_for_extension(node, out)
             (out / "config.yaml").write_text(_to_yaml(node.cfg))
             write_record(
                 out,
@@ -243,6 +259,14 @@ class Builder:
         shutil.rmtree(self.work / node.stage / node.fingerprint, ignore_errors=True)
         self.say(f"{node.stage}: built {target} in {metrics['seconds']} s")
         return target, metrics
+
+    def _keep_for_extension(self, node: Node, out: Path) -> None:
+        """Moves what `resume=PATH` needs from the work directory, which goes, into the artifact."""
+        from pianolm.stages.training import LAST, WANDB_ID
+
+        for name in (LAST, WANDB_ID):
+            if (kept := self.work / node.stage / node.fingerprint / name).is_file():
+                shutil.move(kept, out / name)
 
     def _run(self, node: Node, out: Path) -> Metrics:
         upstream = {role: self.build(needed)[0] for role, needed in node.upstream.items()}

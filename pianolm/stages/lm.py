@@ -61,6 +61,8 @@ def train_language_model(ctx: StageContext, own_keys: frozenset[str] = frozenset
         tokenizer.strikes_per_id,
         data.unigram_entropy(),
     )
+    if settings["compile"]:
+        model.model.compile()  # in place, so that names of weights stay
     result = fit(
         ctx,
         module,
@@ -70,6 +72,7 @@ def train_language_model(ctx: StageContext, own_keys: frozenset[str] = frozenset
         monitor="val/loss",
         grad_clip=settings["grad_clip"],
         accumulate=data.plan.accumulate,
+        patience=settings["patience"],
     )
     if module.global_rank:
         return {}

@@ -5,26 +5,28 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import pickle
 import secrets
+import shutil
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from pianolm.callbacks import (
     AtomicCheckpointIO,
     ConfigInCheckpoint,
     RandomStates,
-    StepLines,
     ValidateAtTheEnd,
+    step_display,
 )
 from pianolm.errors import UserError
 from pianolm.stages.context import StageContext
@@ -33,10 +35,13 @@ _EXPECTED_WARNINGS = (
     ".*isinstance.treespec, LeafSpec.*",  # lightning 2.6 with torch 2.13: an interface that torch renames
     ".*does not have many workers.*",  # a batch is a slice of a mapped file
     ".*Checkpoint directory .* exists and is not empty.*",  # the work of a resumed run
+    ".*The dirpath has changed from .*",  # a run that is extended works in a directory of its own
     ".*resuming from a checkpoint that ended before the epoch ended.*",  # batch k depends on k alone
 )
 _CHATTER = ("GPU available", "TPU available", "HPU available", "💡 Tip", "`Trainer.fit` stopped")
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+LAST, WANDB_ID = "last.ckpt", "wandb_id.txt"
+"""Files of a run's work that go into its artifact, so that it can be extended."""
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed")
 
 
@@ -128,6 +133,8 @@ def fit(
     monitor: str,
     grad_clip: float | None = None,
     accumulate: int = 1,
+    patience: int | None = None,
+    pictures: Callable[[FitResult], Mapping[str, Path]] | None = None,
 ) -> FitResult:
     """Trains a module, going on from unfinished training of the same artifact where there is some.
 
@@ -140,25 +147,33 @@ def fit(
         monitor: Metric that chooses the best weights, the lowest being best.
         grad_clip: Largest norm of the gradient, None for no limit.
         accumulate: Micro-batches an optimizer step.
+        patience: Validations without a better metric after which training stops early; None for never.
+        pictures: Called on the first process after training, while the loggers are open; the PNG files that it
+            returns by name are logged to W&B.
     """
     hardware = resolve_hardware(ctx.cfg)
     set_threads(ctx.cfg, hardware.processes)
     keep_freed_memory()
     ctx.work.mkdir(parents=True, exist_ok=True)
-    last = ctx.work / "last.ckpt"
-    resumed_step = _checkpoint_step(last) if _may_resume(ctx.cfg) else 0
+    last = ctx.work / LAST
+    start_from = last if ctx.cfg["resume"] != "never" else ctx.work / "none"
+    given = given_checkpoint(ctx.cfg)
+    if given is not None and not last.is_file():
+        start_from = given
+        _check_extension(given, ctx, max_steps)
+    resumed_step = _checkpoint_step(start_from)
     if resumed_step:
-        rank_zero_info(f"{ctx.name}: goes on from step {resumed_step} ({last})")
+        rank_zero_info(f"{ctx.name}: goes on from step {resumed_step} ({start_from})")
     best = ModelCheckpoint(
         ctx.work / "best", "{step}", monitor=monitor, mode="min", save_top_k=1, auto_insert_metric_name=False
     )
-    loggers = _loggers(ctx)
+    loggers = _loggers(ctx, resumed=resumed_step > 0)
     _quieten()
     trainer = _make_trainer(
         ctx,
         hardware,
         loggers,
-        _callbacks(ctx, best, monitor),
+        _callbacks(ctx, best, monitor, patience),
         max_steps=max_steps,
         val_check_interval=max(min(val_every, max_steps), 1) * accumulate,
         gradient_clip_val=grad_clip,
@@ -166,25 +181,70 @@ def fit(
     )
     start = time.perf_counter()
     try:
-        trainer.fit(module, datamodule, ckpt_path=str(last) if resumed_step else None, weights_only=True)
+        trainer.fit(
+            module, datamodule, ckpt_path=str(start_from) if resumed_step else None, weights_only=True
+        )
         if trainer.interrupted:
             raise KeyboardInterrupt
-        return FitResult(Path(best.best_model_path), resumed_step, time.perf_counter() - start)
+        trainer.save_checkpoint(last)  # of the last step, so that the run can be extended
+        result = FitResult(Path(best.best_model_path), resumed_step, time.perf_counter() - start)
+        if trainer.is_global_zero:
+            _log_pictures(loggers, {**_curves(ctx), **(pictures(result) if pictures else {})})
+        return result
     finally:
         _finish(loggers)
 
 
-def _may_resume(cfg: Mapping[str, Any]) -> bool:
-    if cfg["resume"] not in ("auto", "never"):
-        raise UserError(f"resume={cfg['resume']!r} found, expected auto or never")
-    return bool(cfg["resume"] == "auto")
+def given_checkpoint(cfg: Mapping[str, Any]) -> Path | None:
+    """The checkpoint that `resume=PATH` names, None for auto and never.
+
+    Raises:
+        UserError: There is none at that path.
+    """
+    resume = str(cfg["resume"])
+    if resume in ("auto", "never"):
+        return None
+    path = Path(resume).expanduser()
+    path = path / LAST if path.is_dir() else path
+    if not path.is_file():
+        raise UserError(
+            f"resume={resume}: no checkpoint {path}; expected auto, never, the artifact directory of a trained "
+            "stage or a .ckpt file"
+        )
+    return path
+
+
+def _check_extension(path: Path, ctx: StageContext, max_steps: int) -> None:
+    """Refuses a checkpoint of another stage or model, or of a run that is as long already.
+
+    Raises:
+        UserError: Names what differs.
+    """
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        theirs, step = saved["pianolm_config"], int(saved["global_step"])
+    except (KeyError, RuntimeError, pickle.UnpicklingError) as error:
+        raise UserError(f"resume={path}: no checkpoint of pianolm ({type(error).__name__})") from error
+    part = "velvq" if ctx.name == "velvq" else "model"
+    if (saved.get("pianolm_stage"), theirs.get(part)) != (ctx.name, ctx.cfg[part]):
+        raise UserError(
+            f"resume={path}: of stage {saved.get('pianolm_stage')} with {part} {theirs.get(part)}, but stage "
+            f"{ctx.name} with {part} {ctx.cfg[part]} is asked for; give the settings it was trained with"
+        )
+    if step >= max_steps:
+        raise UserError(
+            f"resume={path}: trained for {step} steps already, and {max_steps} are asked for; give a larger "
+            f"{'velvq' if part == 'velvq' else 'trainer'}.max_steps"
+        )
+    id_file = path.with_name(WANDB_ID)
+    if id_file.is_file() and not (ctx.work / WANDB_ID).is_file():  # the same run goes on there
+        shutil.copy(id_file, ctx.work / WANDB_ID)
 
 
 def _make_trainer(
     ctx: StageContext, hardware: Hardware, loggers: list[Logger], callbacks: list[Callback], **schedule: Any
 ) -> L.Trainer:
     """A Trainer that counts steps, not epochs: the data's batch k depends on k alone."""
-    batches = schedule["max_steps"] * schedule["accumulate_grad_batches"]
     return L.Trainer(
         accelerator=hardware.accelerator,
         devices=hardware.processes,
@@ -194,7 +254,7 @@ def _make_trainer(
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
-        log_every_n_steps=max(min(int(ctx.cfg["callbacks"]["log_every"]), batches), 1),
+        log_every_n_steps=max(min(int(ctx.cfg["callbacks"]["log_every"]), schedule["max_steps"]), 1),
         logger=loggers,
         callbacks=callbacks,
         plugins=[AtomicCheckpointIO()],
@@ -205,12 +265,18 @@ def _make_trainer(
     )
 
 
-def _callbacks(ctx: StageContext, best: ModelCheckpoint, monitor: str) -> list[Callback]:
+def _callbacks(
+    ctx: StageContext, best: ModelCheckpoint, monitor: str, patience: int | None
+) -> list[Callback]:
     settings = ctx.cfg["callbacks"]
+    if patience is not None and patience < 1:
+        raise UserError(f"trainer.patience={patience} found, expected at least 1 validation, or null")
+    stopping = [] if patience is None else [EarlyStopping(monitor, patience=patience, mode="min")]
     return [
-        ConfigInCheckpoint(ctx.cfg),
+        *stopping,
+        ConfigInCheckpoint(ctx.cfg, ctx.name),
         RandomStates(),
-        StepLines(int(settings["lines_every"]), monitor),
+        step_display(ctx.name, int(settings["lines_every"]), monitor, plain=bool(ctx.extra.get("sweep"))),
         ValidateAtTheEnd(),
         best,
         ModelCheckpoint(  # a callback of its own: with save_last of `best` the last can be stale
@@ -225,9 +291,10 @@ def _callbacks(ctx: StageContext, best: ModelCheckpoint, monitor: str) -> list[C
     ]
 
 
-def _loggers(ctx: StageContext) -> list[Logger]:
+def _loggers(ctx: StageContext, resumed: bool) -> list[Logger]:
     settings = ctx.cfg["logger"]
-    loggers: list[Logger] = [CSVLogger(ctx.run_dir, name=ctx.name, version="csv", flush_logs_every_n_steps=1)]
+    version = _csv_directory(ctx, resumed) or "csv"
+    loggers: list[Logger] = [CSVLogger(ctx.run_dir, ctx.name, version, flush_logs_every_n_steps=1)]
     if settings["wandb"]:
         loggers.append(_wandb(ctx, settings))
     return loggers
@@ -237,7 +304,7 @@ def _wandb(ctx: StageContext, settings: Mapping[str, Any]) -> WandbLogger:
     """W&B offline unless a key is configured; the run id lies in the work directory, so that a resumed run goes on."""
     import wandb  # slow to import, and logger=csv does without
 
-    id_file = ctx.work / "wandb_id.txt"
+    id_file = ctx.work / WANDB_ID
     if not id_file.is_file():
         id_file.write_text(secrets.token_hex(4))
     mode = os.environ.get("WANDB_MODE", "online")
@@ -255,6 +322,41 @@ def _wandb(ctx: StageContext, settings: Mapping[str, Any]) -> WandbLogger:
         settings=wandb.Settings(silent=True, console="off"),
         config=dict(ctx.cfg),
     )
+
+
+@rank_zero_only
+def _csv_directory(ctx: StageContext, resumed: bool) -> str:
+    """Name of the directory for the rows of this run: `csv`, or the next after those of the run that it goes on.
+
+    Rows that a broken run wrote elsewhere are copied, so that the curves of a run directory are whole.
+    """
+    here, note = (ctx.run_dir / ctx.name).absolute(), ctx.work / "rows.txt"
+    before = Path(note.read_text()) if note.is_file() else here
+    note.write_text(str(here))
+    if not resumed:
+        for stale in here.glob("csv*/metrics.csv"):
+            stale.unlink()
+        return "csv"
+    if before != here:
+        for rows in before.glob("csv*/metrics.csv"):
+            (here / rows.parent.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(rows, here / rows.parent.name)
+    parts = len(list(here.glob("csv*/metrics.csv")))
+    return f"csv_{parts + 1}" if parts else "csv"
+
+
+def _curves(ctx: StageContext) -> dict[str, Path]:
+    from pianolm.stages.plot import draw_finished  # matplotlib is slow to import, and this the end
+
+    picture = draw_finished(ctx.run_dir, ctx.name)
+    return {} if picture is None else {f"curves_{ctx.name}": picture}
+
+
+def _log_pictures(loggers: list[Logger], pictures: Mapping[str, Path]) -> None:
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            for name, path in pictures.items():
+                logger.log_image(f"pictures/{name}", [str(path)])
 
 
 def _finish(loggers: list[Logger]) -> None:

@@ -191,6 +191,69 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
         assert torch.equal(value, weights(broken)[name]), name
 
 
+def test_a_finished_run_extended_is_the_longer_run(tokens: Path, tmp_path: Path) -> None:
+    """With a constant learning rate, six steps and six more are twelve steps, to the last bit."""
+    constant = {"min_lr_fraction": 1.0, "warmup_steps": 0}
+    long = context(tmp_path / "long", "base", {"tokens": tokens}, trainer={**constant, "max_steps": 12})
+    expected = base.run(long)
+    short = context(tmp_path / "short", "base", {"tokens": tokens}, trainer={**constant, "max_steps": 6})
+    base.run(short)
+    checkpoint = short.work / "last.ckpt"
+    more = context(
+        tmp_path / "more",
+        "base",
+        {"tokens": tokens},
+        trainer={**constant, "max_steps": 12},
+        resume=str(checkpoint),
+    )
+    metrics = base.run(more)
+    assert metrics["resumed_from_step"] == 6
+    assert metrics["tokens_seen"] == expected["tokens_seen"]
+    states = [torch.load(ctx.work / "last.ckpt", weights_only=True)["state_dict"] for ctx in (long, more)]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "trained for 6 steps already, and 6 are asked for; give a larger trainer.max_steps"),
+        ({"trainer": {"max_steps": 9}, "model": {"ffn": 64}}, "give the settings it was trained with"),
+        ({"resume": "nowhere"}, "resume=nowhere: no checkpoint nowhere; expected auto, never"),
+        ({"resume": __file__}, "no checkpoint of pianolm"),
+    ],
+)
+def test_a_run_that_cannot_be_extended_is_one_sentence(
+    trained: tuple[StageContext, Metrics],
+    tokens: Path,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    message: str,
+) -> None:
+    given = {"resume": str(trained[0].work / "last.ckpt"), **changes}
+    with pytest.raises(UserError, match=message):
+        base.run(context(tmp_path, "base", {"tokens": tokens}, **given))
+
+
+def test_patience_stops_a_run_that_gets_worse(tokens: Path, tmp_path: Path) -> None:
+    changes = {"max_steps": 40, "val_every": 2, "patience": 2, "learning_rate": 3.0, "grad_clip": None}
+    ctx = context(tmp_path, "base", {"tokens": tokens}, trainer=changes)
+    metrics = base.run(ctx)
+    assert 4 <= torch.load(ctx.work / "last.ckpt", weights_only=True)["global_step"] < 40
+    assert metrics["val/loss"] < 60  # of the first validation, the best
+    with pytest.raises(UserError, match=r"trainer\.patience=0 found, expected at least 1"):
+        base.run(context(tmp_path / "b", "base", {"tokens": tokens}, trainer={"patience": 0}))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler warns about itself
+def test_a_compiled_run_learns_what_a_plain_one_does(
+    trained: tuple[StageContext, Metrics], tokens: Path, tmp_path: Path
+) -> None:
+    ctx = context(tmp_path, "base", {"tokens": tokens}, trainer={"compile": True})
+    assert base.run(ctx)["val/loss"] == pytest.approx(trained[1]["val/loss"], rel=1e-3)
+    assert weights(ctx).keys() == weights(trained[0]).keys()
+
+
 def test_finetune_starts_from_the_weights_of_base(
     trained: tuple[StageContext, Metrics], tokens: Path, tmp_path: Path
 ) -> None:
