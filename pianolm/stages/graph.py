@@ -35,7 +35,9 @@ class Stage:
 def _data_settings(cfg: Config) -> Mapping[str, Any]:
     from pianolm.stages.prepare import manifest
 
-    return {"data": {k: v for k, v in cfg["data"].items() if k != "root"}, "manifest": manifest(cfg)}
+    # Where folders lie determines nothing; the manifest says what is in them.
+    data = {k: v for k, v in cfg["data"].items() if k not in ("root", "parts")}
+    return {"data": data, "manifest": manifest(cfg)}
 
 
 def _precision(cfg: Config) -> str:

@@ -217,7 +217,9 @@ class _Report:
         self._files += 1
         if isinstance(result, str):
             # Where the folder lies is no part of the result.
-            reason = result.replace(f"{self._collection.root}{os.sep}", "")
+            reason = result
+            for root in self._collection.roots:
+                reason = reason.replace(f"{root}{os.sep}", "")
             self._rejects.append((path, reason.removeprefix(f"{path}: ")))
             return
         row, repairs = result.row, result.repairs

@@ -137,6 +137,32 @@ def test_one_piece_has_one_id_in_asap_and_acpas(tmp_path: Path) -> None:
     assert {record.split for record in settled} == {"test"}
 
 
+def test_a_mix_is_its_parts_with_one_split_a_composition(tmp_path: Path, midi_file: Writer) -> None:
+    for name in ("asap", "acpas", "own"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "asap/metadata.csv").write_text(ASAP_HEADER + asap_row("Bach", "Fugue_bwv_1", "Ann"))
+    (tmp_path / "acpas/distinct_pieces.csv").write_text(ACPAS_PIECES, "utf-8")
+    row = "S_1,1,s,S_1.mid,S_1.mid,S_1.tsv,S_1.tsv\nS_2,9,s,S_2.mid,S_2.mid,S_2.tsv,S_2.tsv\n"
+    (tmp_path / "acpas/metadata_S.csv").write_text(ACPAS_HEADER + row)
+    midi_file(tmp_path / "own/a.mid")
+    parts = {"asap": str(tmp_path / "asap"), "acpas": str(tmp_path / "acpas"), "pop909": None}
+    parts["folder"] = str(tmp_path / "own")
+    mixed = collect(
+        config("mix", None, parts=parts, validation_fraction=0, test_fraction=0), tmp_path / "cache"
+    )
+    assert [(r.source, r.split) for r in mixed.records] == [
+        ("asap", "test"),
+        ("asap", "test"),
+        ("acpas", "test"),
+        ("folder", "train"),
+    ]
+    assert mixed.rejects == (("acpas/s/S_2.mid", "distinct_pieces.csv has no piece 9"),)
+    assert mixed.relative(mixed.tables[0]) == "asap/metadata.csv"
+    assert mixed.relative(mixed.records[-1].midi_path) == "folder/a.mid"
+    with pytest.raises(UserError, match=r"data=mix has no part; give two or more of data\.parts\.asap=PATH"):
+        collect(config("mix", None, parts={"asap": None}), tmp_path)
+
+
 @pytest.mark.parametrize("inner", [".", "POP909"])
 def test_pop909_is_split_by_number(tmp_path: Path, inner: str) -> None:
     for number in ("001", "720", "721", "800", "801", "909"):
@@ -209,14 +235,14 @@ def test_demo_is_read_as_it_was_composed(tmp_path: Path) -> None:
 WRONG = {
     "no such source": (
         {"source": "maestros"},
-        "no such data source; there are acpas, asap, demo, folder, pop909",
+        "no such data source; there are acpas, asap, demo, folder, mix, pop909",
     ),
     "no source": ({}, "no such data source"),
     "no pieces": ({"source": "demo", "pieces": 0}, "data.pieces=0"),
     **{
         f"{name} without root": ({"source": name}, "data.root is not set")
         for name in SOURCES
-        if name != "demo"
+        if name not in ("demo", "mix")
     },
     **{
         f"{name} elsewhere": (
@@ -224,7 +250,7 @@ WRONG = {
             "data.root=/no/such/place: not there",
         )
         for name in SOURCES
-        if name != "demo"
+        if name not in ("demo", "mix")
     },
 }
 

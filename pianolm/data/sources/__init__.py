@@ -10,7 +10,9 @@ from typing import Any
 from pianolm.data.sources.base import KINDS, Collection, Record, settle_splits
 from pianolm.errors import UserError
 
-SOURCES = {name: f"pianolm.data.sources.{name}" for name in ("acpas", "asap", "demo", "folder", "pop909")}
+SOURCES = {
+    name: f"pianolm.data.sources.{name}" for name in ("acpas", "asap", "demo", "folder", "mix", "pop909")
+}
 """Modules by the value of `data.source`; a new data set is a new file and a name here."""
 
 __all__ = ["KINDS", "SOURCES", "Collection", "Record", "collect", "settle_splits"]

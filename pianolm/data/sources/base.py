@@ -58,15 +58,25 @@ class Collection:
         records: Files to read.
         tables: Metadata files that decided what the records are.
         rejects: (path relative to root, reason) of what the data set lists but cannot be a record.
+        parts: Of a mix, its data sets by name; paths are then told relative to theirs.
     """
 
     root: Path
     records: tuple[Record, ...]
     tables: tuple[Path, ...] = ()
     rejects: tuple[tuple[str, str], ...] = ()
+    parts: tuple[tuple[str, Collection], ...] = ()
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """Every directory that files lie below."""
+        return (self.root, *(root for _, part in self.parts for root in part.roots))
 
     def relative(self, path: Path) -> str:
-        """A path below the root, with forward slashes."""
+        """A path below the root, with forward slashes; of a mix, the part's name before it."""
+        for name, part in self.parts:
+            if path.is_relative_to(part.root):
+                return f"{name}/{part.relative(path)}"
         return path.relative_to(self.root).as_posix()
 
 

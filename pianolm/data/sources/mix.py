@@ -1,0 +1,36 @@
+"""Several data sets as one: `data.parts.asap=PATH data.parts.pop909=PATH`.
+
+A composition that stands in several data sets has one split in all of them. `trainer.source_weights` says how often an
+epoch goes through each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pianolm.data.sources.base import Collection, settle_splits
+from pianolm.errors import UserError
+
+
+def collect(data: Mapping[str, Any], cache: Path) -> Collection:
+    """The records of every part that has a folder."""
+    from pianolm.data.sources import collect as collect_one
+
+    known_parts: Mapping[str, Any] = data.get("parts") or {}
+    chosen = {name: root for name, root in known_parts.items() if root is not None}
+    if not chosen:
+        known = ", ".join(f"data.parts.{name}=PATH" for name in known_parts) or "data.parts.asap=PATH"
+        raise UserError(f"data=mix has no part; give two or more of {known}")
+    parts = tuple(
+        (name, collect_one({**data, "source": name, "root": root}, cache / name))
+        for name, root in chosen.items()
+    )
+    return Collection(
+        root=cache,
+        records=tuple(settle_splits(record for _, part in parts for record in part.records)),
+        tables=tuple(table for _, part in parts for table in part.tables),
+        rejects=tuple((f"{name}/{path}", reason) for name, part in parts for path, reason in part.rejects),
+        parts=parts,
+    )
