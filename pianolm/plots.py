@@ -1,4 +1,4 @@
-"""Pictures: piano rolls and histograms, drawn without a display."""
+"""Pictures: piano rolls, drawn without a display."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from pianolm.music.piece import Piece
 
@@ -63,16 +62,3 @@ def _draw_roll(drawn: Figure, axes: Axes, piece: Piece) -> None:
         axes.set_ylim(pitch.min() - 3, pitch.max() + 3)
     axes.set_ylabel("MIDI pitch")
     drawn.colorbar(bars, ax=axes, label="velocity", pad=0.01)
-
-
-def save_usage(count_K: NDArray[np.int64], path: str | Path, title: str) -> None:
-    """Draws how often each of K codes is used, most used first, on a logarithmic scale."""
-    drawn = figure(9, 4)
-    axes = drawn.subplots()
-    ordered = np.sort(count_K)[::-1]
-    axes.bar(np.arange(ordered.size), ordered, width=1.0)
-    axes.set_yscale("symlog", linthresh=1)
-    axes.set_xlabel("codes, most used first")
-    axes.set_ylabel("cells")
-    axes.set_title(f"{title}: {int((count_K > 0).sum())} of {count_K.size} codes used")
-    drawn.savefig(path, dpi=80)

@@ -2,26 +2,30 @@
 
 Reads `velvq.*`, `compute.loader_workers`, `paths.work` and upstream `cells`. Publishes codec.safetensors and
 config.json (`pianolm.tokens.velocity.VelocityCodec`), code_freq.npz (`count` int64 [K]: cells of the whole
-cache, training and validation, by their code) and its picture code_usage.png.
+cache, training and validation, by their code), and pictures of them (`pianolm.plots_velvq`): code_usage.png,
+code_atlas.png and worst_cells.png, which go to the logger too. docs/velvq.md explains them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import lightning as L
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pianolm.data.velvq_data import CellCache, VelVQDataModule
 from pianolm.errors import UserError
+from pianolm.music.cells import Cells
 from pianolm.nn.velvq import TARGET_MAE, VelVQModule, settings_of
+from pianolm.plots_velvq import cell_errors, save_code_atlas, save_code_usage, save_worst_cells, segment_group
 from pianolm.stages.context import Metrics, StageContext
-from pianolm.stages.training import fit
+from pianolm.stages.training import FitResult, fit
 from pianolm.tokens.velocity import VelocityCodec
-from pianolm.tokens.velocity_errors import VelocityErrors, perplexity
+from pianolm.tokens.velocity_errors import CLASSES, VelocityErrors
 
 VERSION = 2
 
@@ -51,6 +55,16 @@ def run(ctx: StageContext) -> Metrics:
     )
     L.seed_everything(velvq["seed"], verbose=False)
     module = VelVQModule(settings)
+    metrics: Metrics = {}
+
+    def publish(result: FitResult) -> dict[str, Path]:
+        module.load_state_dict(torch.load(result.best, map_location="cpu", weights_only=True)["state_dict"])
+        module.export_weights(ctx.out)
+        codec = VelocityCodec.from_directory(ctx.out)
+        survey = survey_codec(codec, data)
+        metrics.update(survey.errors.metrics())
+        return publish_usage(ctx.out, codec, data, survey)
+
     result = fit(
         ctx,
         module,
@@ -59,14 +73,11 @@ def run(ctx: StageContext) -> Metrics:
         val_every=velvq["val_every"],
         monitor="val/velocity_mae",
         grad_clip=velvq["grad_clip"],
+        pictures=publish,
     )
     if not module.trainer.is_global_zero:
         return {}
-    module.load_state_dict(torch.load(result.best, map_location="cpu", weights_only=True)["state_dict"])
-    module.export_weights(ctx.out)
-    metrics: Metrics = dict(publish_usage(ctx.out, data))
-    cells = (settings.max_steps - result.resumed_from_step) * velvq["batch_cells"]
-    metrics["train/cells_per_second"] = round(cells / max(module.seconds_here, 1e-9), 1)
+    metrics["train/cells_per_second"] = round(module.pace.per_second, 1)
     if module.seconds_to_target is not None:
         metrics[f"seconds_to_{TARGET_MAE}"] = round(module.seconds_to_target, 1)
     metrics["resumed_from_step"] = result.resumed_from_step
@@ -78,42 +89,72 @@ def cache_root(ctx: StageContext) -> Path:
     return Path(ctx.cfg["paths"]["work"]) / "velvq_cells"
 
 
-def publish_usage(directory: Path, data: VelVQDataModule) -> dict[str, float]:
-    """Encodes the whole cache with the published codec: histogram, picture, errors on validation cells."""
-    codec = VelocityCodec.from_directory(directory)
-    errors = VelocityErrors.empty(codec.codebook_size)
-    count = np.zeros(codec.codebook_size, np.int64)
+@dataclass(eq=False)
+class Survey:
+    """What a codec does to all cells of a cache, added up.
+
+    Attributes:
+        errors: Of the validation cells.
+        code_count: [G, K] cells by their number of segments and their code.
+        pair_count: [V, V] cells of two segments by their velocities, first and second.
+        cell_error: Chunks [C] of the error of each validation cell, and
+        cell_group: its group by segments, in the order of the cache.
+    """
+
+    errors: VelocityErrors
+    code_count: NDArray[np.int64]
+    pair_count: NDArray[np.int64]
+    cell_error: list[NDArray[np.float32]] = field(default_factory=list)
+    cell_group: list[NDArray[np.int8]] = field(default_factory=list)
+
+    @classmethod
+    def empty(cls, codebook_size: int) -> Survey:
+        """No cells yet."""
+        count = np.zeros((len(CLASSES), codebook_size), np.int64)
+        return cls(VelocityErrors.empty(codebook_size), count, np.zeros((128, 128), np.int64))
+
+    def add(self, codec: VelocityCodec, cells: Cells, measured: bool) -> None:
+        """Encodes cells and counts them; where they are to be measured, decodes them too."""
+        codes, group = codec.encode(cells), segment_group(cells.segment_count)
+        flat = np.bincount(group * codec.codebook_size + codes, minlength=self.code_count.size)
+        self.code_count += flat.reshape(self.code_count.shape)
+        first = cells.segment_offset[:-1][cells.segment_count == 2]
+        pair = cells.segment_velocity[first].astype(np.int64) * 128 + cells.segment_velocity[first + 1]
+        self.pair_count += np.bincount(pair, minlength=self.pair_count.size).reshape(self.pair_count.shape)
+        if measured:
+            decoded = codec.decode(codes, cells.sustain, cells.onset)
+            self.errors.add(codes, cells.sustain, cells.onset, cells.segment_velocity, decoded)
+            self.cell_error.append(cell_errors(cells, decoded))
+            self.cell_group.append(group.astype(np.int8))
+
+
+def survey_codec(codec: VelocityCodec, data: VelVQDataModule) -> Survey:
+    """Encodes the whole cache, as the tokenizer does it, and measures the validation cells."""
+    survey = Survey.empty(codec.codebook_size)
     for cells in data.cache.values():
-        measured = errors if cells is data.validation_cells else None
-        count += code_counts(codec, cells, measured)
-    np.savez(directory / "code_freq.npz", count=count)
-    plot_usage(directory / "code_usage.png", count)
-    return errors.metrics()
+        for part in _chunks(cells):
+            survey.add(codec, part, measured=cells is data.validation_cells)
+    return survey
 
 
-def code_counts(codec: VelocityCodec, cells: CellCache, errors: VelocityErrors | None) -> NDArray[np.int64]:
-    """[K] cells by their code; where `errors` is given, decodes them too and adds them to it."""
-    count = np.zeros(codec.codebook_size, np.int64)
+def _chunks(cells: CellCache) -> Iterator[Cells]:
     for start in range(0, len(cells), _CHUNK):
-        part = cells.take(np.arange(start, min(start + _CHUNK, len(cells))))
-        codes = codec.encode(part)
-        count += np.bincount(codes, minlength=codec.codebook_size)
-        if errors is not None:
-            decoded = codec.decode(codes, part.sustain, part.onset)
-            errors.add(codes, part.sustain, part.onset, part.segment_velocity, decoded)
-    return count
+        yield cells.take(np.arange(start, min(start + _CHUNK, len(cells))))
 
 
-def plot_usage(path: Path, count: NDArray[np.int64]) -> None:
-    """Draws how often each code is used, most frequent first."""
-    figure = Figure(figsize=(8, 3), layout="constrained")
-    axes = figure.add_subplot()
-    share = np.sort(count)[::-1] / max(count.sum(), 1)
-    axes.bar(np.arange(count.size), share, width=1.0)
-    axes.set_yscale("log" if count.any() else "linear")
-    axes.set(
-        xlabel="velocity code, most frequent first", ylabel="share of cells", xlim=(-0.5, count.size - 0.5)
+def publish_usage(
+    directory: Path, codec: VelocityCodec, data: VelVQDataModule, survey: Survey
+) -> dict[str, Path]:
+    """Writes the histogram of codes and the pictures, which it returns by name."""
+    np.savez(directory / "code_freq.npz", count=survey.code_count.sum(axis=0))
+    pictures = {name: directory / f"{name}.png" for name in ("code_usage", "code_atlas", "worst_cells")}
+    save_code_usage(survey.code_count, pictures["code_usage"])
+    save_code_atlas(codec, survey.code_count, survey.pair_count, pictures["code_atlas"])
+    save_worst_cells(
+        codec,
+        data.validation_cells.take,
+        np.concatenate(survey.cell_error),
+        np.concatenate(survey.cell_group),
+        pictures["worst_cells"],
     )
-    used = np.count_nonzero(count)
-    axes.set_title(f"{used} of {count.size} codes used, perplexity {perplexity(count):.0f}", fontsize=10)
-    figure.savefig(path, dpi=120)
+    return pictures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,8 @@ def test_it_publishes_a_codec_and_how_often_its_codes_are_used(
         "config.json",
         "code_freq.npz",
         "code_usage.png",
+        "code_atlas.png",
+        "worst_cells.png",
     }
     count = np.load(out / "code_freq.npz")["count"]
     assert VelocityCodec.from_directory(out).codebook_size == count.size == 64
@@ -93,6 +96,19 @@ def test_it_publishes_a_codec_and_how_often_its_codes_are_used(
     assert float(metrics["val/velocity_mae"]) < 8  # far below the spread of played velocities
     assert float(metrics["train/cells_per_second"]) > 0
     assert metrics["resumed_from_step"] == 0
+
+
+def test_its_pictures_reach_the_run_of_wandb(
+    cells: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    ctx = context(tmp_path, cells, max_steps=2, val_every=2)
+    logger = {"wandb": True, "project": "pianolm", "group": None, "tags": []}
+    velvq.run(replace(ctx, cfg={**ctx.cfg, "logger": logger}))
+    (logged,) = ctx.run_dir.glob("wandb/offline-run-*/files/media/images/pictures")
+    for picture in ("code_usage", "code_atlas", "worst_cells"):
+        (copy,) = logged.glob(f"{picture}_*.png")
+        assert copy.read_bytes() == (ctx.out / f"{picture}.png").read_bytes()
 
 
 @pytest.mark.slow
