@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pianolm.errors import UserError
 from pianolm.music.cells import strike_after_silence
-from pianolm.tokens.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Vocabulary
+from pianolm.tokens.vocabulary import CODE_KINDS, Vocabulary
 
 LEVEL_FRAMES = (48, 24, 12, 6)
 """Frames of a pattern of L1, L2, L3, L4."""
@@ -150,6 +150,11 @@ class Codebook:
         return tuple(Level(patterns) for patterns in self.all_levels)
 
     @cached_property
+    def _offsets(self) -> list[int]:
+        """First id of each level."""
+        return [self.vocabulary.offset(kind) for kind in CODE_KINDS]
+
+    @cached_property
     def id_patterns(self) -> Patterns:
         """[V] pattern of every code id in its own frames; empty masks for ids that are no codes."""
         masks = np.zeros((2, self.vocabulary.size), np.uint64)
@@ -182,14 +187,14 @@ class Codebook:
         ids = np.full((sustain.size, 8), -1, np.int32)
         rows, eighth = np.arange(sustain.size), np.zeros(sustain.size, np.int64)
         wanted = Patterns(sustain, onset)
-        for depth, kind in enumerate(CODE_KINDS):
+        for depth in range(len(CODE_KINDS)):
             code = self._code(depth, wanted, exact, tolerance)
             done = code >= 0
-            ids[rows[done], eighth[done]] = code[done] + self.vocabulary.offset(kind)
+            ids[rows[done], eighth[done]] = code[done] + self._offsets[depth]
             left = ~done
             if not left.any():
                 break
-            frames, step = LEVEL_FRAMES[depth + 1], EIGHTHS_OF_KIND[CODE_KINDS[depth + 1]]
+            frames, step = LEVEL_FRAMES[depth + 1], LEVEL_FRAMES[depth + 1] // LEVEL_FRAMES[3]
             rest = wanted.take(left)
             wanted = join_patterns(rest.part(0, frames), rest.part(1, frames))
             rows = np.concatenate([rows[left], rows[left]])

@@ -29,6 +29,10 @@ DEFAULT_VELOCITY = 64
 """Velocity of decoded notes when the tokens carry none (base mode)."""
 
 _SETTINGS, _CODEBOOK, _CODEC = "tokenizer.json", "codebook.npz", "velocity"
+# Plain numbers: looking a member of an enum up costs more than a step of decoding a short sequence.
+_TEMPO, _PITCH, _VELOCITY = int(Kind.TEMPO), int(Kind.PITCH), int(Kind.VELOCITY)
+_BOS, _EOS, _PAD = int(Kind.BOS), int(Kind.EOS), int(Kind.PAD)
+_CODES, _BEAT = int(Phase.CODES), int(Phase.BEAT)
 _EIGHTHS = np.array([EIGHTHS_OF_KIND.get(kind, 0) for kind in Kind])
 
 
@@ -80,6 +84,7 @@ class PianoTokenizer:
                 f"{self.vocabulary.velocity} velocity ids; set tokenizer.vocabulary.velocity={codec.codebook_size} "
                 "or train the codec with fewer (velvq.codebook_size)"
             )
+        self._offset = [self.vocabulary.offset(kind) for kind in Kind]
         self.grammar = Grammar(self.vocabulary, codec is not None, codebook.silent_ids)
 
     @property
@@ -105,12 +110,11 @@ class PianoTokenizer:
     def encode(self, piece: Piece) -> Encoding:
         """Piece to ids, with BOS and EOS."""
         ids = self.encode_cells(piece.cells, piece.beats_sec)
-        meaningless = (self.vocabulary.kind_of[ids] == Kind.VELOCITY) & piece.flat
+        meaningless = (self.vocabulary.kind_of[ids] == _VELOCITY) & piece.flat
         return Encoding(ids, ~meaningless)
 
     def encode_cells(self, cells: Cells, beats_sec: NDArray[np.float64]) -> NDArray[np.int64]:
         """Cells on their beats [B + 1] to ids [T], with BOS and EOS."""
-        vocabulary = self.vocabulary
         codes = self.codebook.encode(cells.sustain, cells.onset, self.exact, self.tolerance)
         there = codes >= 0
         n_codes = np.bitwise_count(np.packbits(there, axis=1)[:, 0])
@@ -119,18 +123,18 @@ class PianoTokenizer:
         np.cumsum(length, out=before[1:])
         cells_before_beat = np.searchsorted(cells.beat, np.arange(cells.n_beats))
         ids = np.empty(before[-1] + cells.n_beats + 2, np.int64)
-        ids[0], ids[-1] = vocabulary.bos, vocabulary.eos
+        ids[0], ids[-1] = self._offset[_BOS], self._offset[_EOS]
         tempo_at = np.arange(1, cells.n_beats + 1) + before[cells_before_beat]
-        ids[tempo_at] = self.tempo.encode(beats_sec) + vocabulary.offset(Kind.TEMPO)
+        ids[tempo_at] = self.tempo.encode(beats_sec) + self._offset[_TEMPO]
         pitch_at = before[:-1] + cells.beat + 2
-        ids[pitch_at] = cells.pitch + np.int64(vocabulary.offset(Kind.PITCH))
+        ids[pitch_at] = cells.pitch + np.int64(self._offset[_PITCH])
         ids[pitch_at + 1] = codes[:, 0]
         several = np.flatnonzero(n_codes > 1)  # few
         row, column = np.nonzero(there[several, 1:])
         place = there[several].cumsum(axis=1)[row, column + 1]
         ids[pitch_at[several[row]] + place] = codes[several[row], column + 1]
         if self.codec is not None:
-            ids[pitch_at + n_codes + 1] = self.codec.encode(cells) + vocabulary.offset(Kind.VELOCITY)
+            ids[pitch_at + n_codes + 1] = self.codec.encode(cells) + self._offset[_VELOCITY]
         return ids
 
     def decode(self, ids: ArrayLike) -> Piece:
@@ -142,15 +146,15 @@ class PianoTokenizer:
         """
         tokens = np.asarray(ids, np.int64).ravel()
         kinds, used = self._kinds(tokens)
-        tempo_at = np.flatnonzero(kinds == Kind.TEMPO)
-        pitch_at = np.flatnonzero(kinds == Kind.PITCH)
+        tempo_at = np.flatnonzero(kinds == _TEMPO)
+        pitch_at = np.flatnonzero(kinds == _PITCH)
         length = self._cell_lengths(kinds, pitch_at)
         whole = (length > 0) & (np.searchsorted(tempo_at, pitch_at) > 0)
         pitch_at, length = pitch_at[whole], length[whole]
         code_ids = self._codes(tokens, kinds, pitch_at)
         sounds = (code_ids >= 0) & ~self.codebook.silent_ids[np.maximum(code_ids, 0)]
         beat = np.searchsorted(tempo_at, pitch_at) - 1
-        pitch = tokens[pitch_at] - self.vocabulary.offset(Kind.PITCH)
+        pitch = tokens[pitch_at] - self._offset[_PITCH]
         kept = np.flatnonzero(sounds.any(axis=1))
         key = beat[kept] * 128 + pitch[kept]
         highest = np.maximum.accumulate(np.concatenate([[-1], key]))[:-1]
@@ -158,7 +162,7 @@ class PianoTokenizer:
         last = pitch_at[kept] + length[kept]
         cells = self._cells(tokens, code_ids[kept], beat[kept], pitch[kept], last, tempo_at.size)
         used += tempo_at.size + int((length[kept] + 1).sum())
-        beats_sec = self.tempo.decode(tokens[tempo_at] - self.vocabulary.offset(Kind.TEMPO))
+        beats_sec = self.tempo.decode(tokens[tempo_at] - self._offset[_TEMPO])
         return Piece.from_cells(cells, beats_sec, flat=self.codec is None, skipped=tokens.size - used)
 
     def _kinds(self, tokens: NDArray[np.int64]) -> tuple[NDArray[np.int8], int]:
@@ -167,12 +171,12 @@ class PianoTokenizer:
         inside = tokens.view(np.uint64) < size  # a negative number is a huge one
         kinds = np.full(tokens.size + 10, -1, np.int8)
         kinds[: tokens.size] = self._kind_or_none[np.where(inside, tokens, size)]
-        used = int(tokens.size > 0 and tokens[0] == self.vocabulary.bos)
-        ends = np.flatnonzero(kinds == Kind.EOS)
+        used = int(tokens.size > 0 and tokens[0] == self._offset[_BOS])
+        ends = np.flatnonzero(kinds == _EOS)
         if ends.size:
             end = int(ends[0])
-            in_beat = (kinds[:end] == Kind.TEMPO).any()
-            used += int(in_beat) + int((kinds[end + 1 :] == Kind.PAD).sum())
+            in_beat = (kinds[:end] == _TEMPO).any()
+            used += int(in_beat) + int((kinds[end + 1 :] == _PAD).sum())
             kinds[end:] = -1
         return kinds, used
 
@@ -185,11 +189,11 @@ class PianoTokenizer:
         """Tokens after each pitch that complete its cell by the grammar's table; 0 where it breaks off."""
         length = np.zeros(pitch_at.size, np.int64)
         open_cells = np.arange(pitch_at.size)
-        phase = np.full(pitch_at.size, int(Phase.CODES), np.int8)
+        phase = np.full(pitch_at.size, _CODES, np.int8)
         for step in range(1, 10):
             phase = self._table_or_illegal[phase, kinds[pitch_at[open_cells] + step]]
-            length[open_cells[phase == Phase.BEAT]] = step
-            going = phase >= Phase.CODES
+            length[open_cells[phase == _BEAT]] = step
+            going = phase >= _CODES
             open_cells, phase = open_cells[going], phase[going]
             if not open_cells.size:
                 break
@@ -231,7 +235,7 @@ class PianoTokenizer:
             segments = int(np.bitwise_count(segment_starts(sustain, onset)).sum())
             velocity = np.full(segments, DEFAULT_VELOCITY, np.uint8)
         else:
-            codes = tokens[last] - self.vocabulary.offset(Kind.VELOCITY)
+            codes = tokens[last] - self._offset[_VELOCITY]
             # ids beyond the codec's own codes exist when the vocabulary has room for more
             velocity = self.codec.decode(np.minimum(codes, self.codec.codebook_size - 1), sustain, onset)
         return Cells(beat.astype(np.int32), pitch.astype(np.uint8), sustain, onset, velocity, n_beats)

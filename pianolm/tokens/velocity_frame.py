@@ -82,6 +82,20 @@ def _at_kept_frames(values_CF: NDArray[T], sounding_CF: NDArray[np.bool_], n: in
     return values_Cn
 
 
+def resample_onsets(sustain: NDArray[np.uint64], onset: NDArray[np.uint64], n: int) -> NDArray[np.bool_]:
+    """Where keys are struck, at n frames a beat: [C, n], true in the first frame that a struck segment owns.
+
+    So that it says where `resample` changes over to another velocity: a strike between two kept frames counts where
+    its segment is first seen, and one whose segment `resample` does not see at all is left out.
+    """
+    segment_CF = segment_of_frame(sustain, onset)
+    owner_Cn = _at_kept_frames(segment_CF, segment_CF >= 0, n)
+    first_Cn = owner_Cn >= 0
+    first_Cn[:, 1:] &= owner_Cn[:, 1:] != owner_Cn[:, :-1]
+    held_over = (sustain & ~onset & np.uint64(1)) != 0
+    return first_Cn & ~(held_over[:, None] & (owner_Cn == 0))
+
+
 def segment_velocities(
     frames_Cn: NDArray[np.floating], sustain: NDArray[np.uint64], onset: NDArray[np.uint64]
 ) -> NDArray[np.uint8]:
@@ -131,7 +145,8 @@ class FrameCodec(VelocityCodec):
     """Encodes and decodes the velocities of cells by way of n frames a beat.
 
     Attributes:
-        config: Besides `form` and `codebook_size`: frames, activation, layer widths of each network.
+        config: Besides `form` and `codebook_size`: frames, activation, layer widths of each network; and `see_onset`,
+            true where the networks see strikes beside activity.
         tensors: Weights by name, `<network>.<layer>.weight` [out, in] and `.bias` [out]; `codebook` [K, D].
     """
 
@@ -146,14 +161,32 @@ class FrameCodec(VelocityCodec):
         """n, the frames of a beat that the codec sees."""
         return int(self.config["frames"])
 
+    @property
+    def see_onset(self) -> bool:
+        """Whether the networks see where keys are struck; a configuration that does not say so means no."""
+        return bool(self.config.get("see_onset", False))
+
     def encode(self, cells: Cells) -> NDArray[np.int64]:
         """[C] velocity codes of cells; the code of a cell does not depend on what it is encoded with."""
-        return self.encode_frames(resample(frame_velocity(cells), self.frames))
+        onset_Cn = resample_onsets(cells.sustain, cells.onset, self.frames) if self.see_onset else None
+        return self.encode_frames(resample(frame_velocity(cells), self.frames), onset_Cn)
 
-    def encode_frames(self, velocity_Cn: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """[C] codes of frame velocities [C, n] as `resample` gives them; a distinct row is encoded once."""
-        index, inverse = _distinct(velocity_Cn)
-        return _in_blocks(self._encode_block, velocity_Cn[index])[inverse].astype(np.int64)
+    def encode_frames(
+        self, velocity_Cn: NDArray[np.uint8], onset_Cn: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.int64]:
+        """Codes of resampled cells; a distinct row is encoded once.
+
+        Args:
+            velocity_Cn: [C, n] as `resample` gives them.
+            onset_Cn: [C, n] as `resample_onsets` gives them, for a codec that sees onsets.
+
+        Returns:
+            [C] codes.
+        """
+        assert (onset_Cn is not None) == self.see_onset, "onsets for a codec that sees them, and for no other"
+        rows = velocity_Cn if onset_Cn is None else np.concatenate([velocity_Cn, onset_Cn], axis=1)
+        index, inverse = _distinct(rows)
+        return _in_blocks(self._encode_block, rows[index])[inverse].astype(np.int64)
 
     def decode(
         self, codes: NDArray[np.integer], sustain: NDArray[np.uint64], onset: NDArray[np.uint64]
@@ -172,26 +205,29 @@ class FrameCodec(VelocityCodec):
         keys = np.stack([codes.astype(np.uint64), sustain, onset], axis=1)
         index, inverse = _distinct(keys)
         code, sustain_D, onset_D = keys[index].T
-        mask_Dn = active_frames(sustain_D, self.frames).astype(np.float32)
+        pattern = [active_frames(sustain_D, self.frames)]
+        if self.see_onset:
+            pattern.append(resample_onsets(sustain_D, onset_D, self.frames))
         latent_D = self.tensors["codebook"][code.astype(np.int64)]
-        frames_Dn = _in_blocks(self._decode_block, np.concatenate([latent_D, mask_Dn], axis=1))
+        frames_Dn = _in_blocks(self._decode_block, np.concatenate([latent_D, *pattern], axis=1))
         velocity = segment_velocities(frames_Dn, sustain_D, onset_D)
         counts = np.bitwise_count(segment_starts(sustain_D, onset_D)).astype(np.int64)
         return _gather_runs(velocity, counts, inverse)
 
-    def _encode_block(self, velocity_Cn: NDArray[np.uint8]) -> NDArray[np.int64]:
+    def _encode_block(self, rows: NDArray[np.uint8]) -> NDArray[np.int64]:
+        velocity_Cn, onset_Cn = rows[:, : self.frames], rows[:, self.frames :].astype(np.float32)
         mask_Cn = (velocity_Cn > 0).astype(np.float32)
         centred_Cn = (velocity_Cn - np.float32(VELOCITY_CENTRE)) / np.float32(VELOCITY_SCALE) * mask_Cn
-        latent_CD = self._apply("encoder", np.concatenate([centred_Cn, mask_Cn], axis=1))
+        latent_CD = self._apply("encoder", np.concatenate([centred_Cn, mask_Cn, onset_Cn], axis=1))
         codebook_KD = self.tensors["codebook"]
         # |z|² is the same for every code: leaving it out does not change which is nearest.
         distance_CK = (codebook_KD**2).sum(axis=1) - np.float32(2) * (latent_CD @ codebook_KD.T)
         return distance_CK.argmin(axis=1)
 
-    def _decode_block(self, latent_and_mask: Array32) -> Array32:
-        mask_Cn = latent_and_mask[:, -self.frames :]
-        hidden = self._activate(self._apply("decoder", latent_and_mask))
-        frames_Cn = self._apply("output", np.concatenate([hidden, mask_Cn], axis=1))
+    def _decode_block(self, latent_and_pattern: Array32) -> Array32:
+        pattern = latent_and_pattern[:, self.tensors["codebook"].shape[1] :]
+        hidden = self._activate(self._apply("decoder", latent_and_pattern))
+        frames_Cn = self._apply("output", np.concatenate([hidden, pattern], axis=1))
         return frames_Cn * np.float32(VELOCITY_SCALE) + np.float32(VELOCITY_CENTRE)
 
     @property

@@ -51,7 +51,7 @@ class SlotRows(NamedTuple):
 
 
 def slot_rows(cells: Cells, slots: int, least: int = 1) -> Iterator[SlotRows]:
-    """Cells by their number of segments n = `least` … `slots`.
+    """Cells by their number of segments n = `least` … `slots`, as far as there are any.
 
     A cell of more than `slots` segments is cut into `slots` runs of neighbouring segments; a run has the mean velocity
     of its frames.
@@ -65,6 +65,8 @@ def slot_rows(cells: Cells, slots: int, least: int = 1) -> Iterator[SlotRows]:
     length = segment_lengths(cells.sustain[many], cells.onset[many])
     for n in range(least, slots + 1):
         rows = np.flatnonzero(count == n if n < slots else count >= n)
+        if not rows.size:
+            continue
         if n == slots and (count[rows] > n).any():
             yield SlotRows(many[rows], *_pooled(rows, count, first, velocity, length, n))
         else:
