@@ -85,9 +85,14 @@ class ArtifactStore:
 
     @contextmanager
     def publish(self, stage: str, name: str) -> Iterator[Path]:
-        """Gives an empty directory; when the block ends well it becomes the artifact, else it is removed."""
+        """Gives an empty directory; when the block ends well it becomes the artifact, else it is removed.
+
+        The caller holds the lock: what lies there unfinished is of a run that was killed, and goes.
+        """
         target = self.path(stage, name)
         target.parent.mkdir(parents=True, exist_ok=True)
+        for left in target.parent.glob(f".{name}.*.partial"):
+            shutil.rmtree(left, ignore_errors=True)
         partial = target.with_name(f".{name}.{uuid.uuid4().hex[:8]}.partial")
         partial.mkdir()
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -15,12 +16,14 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
+
+from pianolm.errors import UserError
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -29,15 +32,103 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
     ) -> None:
-        """Saves `checkpoint` at `path`; a crash leaves the file that was there before."""
+        """Saves `checkpoint` at `path`; a crash leaves the file that was there before.
+
+        Raises:
+            UserError: It cannot be written, because the disk is full for example; what was begun is removed.
+        """
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.partial")
-        with partial.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(target)
+        except Exception as error:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            if (cause := _os_error(error)) is None:
+                raise
+            raise UserError(
+                f"{target}: this checkpoint could not be written ({cause.strerror}); the one before it is whole: "
+                "free some space and give the same command again, it goes on from there"
+            ) from error
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """The system's error behind an exception: torch's zip writer raises one of its own over it."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
+
+
+class LastCheckpoint(Checkpoint):
+    """Saves the state of training for resuming, every so many optimizer steps but for the last one.
+
+    A state is complete only between two optimizer steps, and where a validation follows, after it: Lightning goes on
+    behind that validation, so that the choice of the best weights and the random numbers drawn in it have to be in the
+    state.
+    """
+
+    def __init__(self, path: Path, every: int) -> None:
+        self._path, self._every = path, every
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves where a checkpoint is due and no validation follows."""
+        whole_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        val_every = trainer.val_check_batch
+        validates = val_every is not None and (trainer.fit_loop.total_batch_idx + 1) % val_every == 0
+        if whole_step and not validates:
+            self._save_if_due(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Saves where a checkpoint is due; Lightning calls this after the callback that keeps the best weights."""
+        self._save_if_due(trainer)
+
+    def _save_if_due(self, trainer: L.Trainer) -> None:
+        if trainer.global_step % self._every == 0 and trainer.global_step < trainer.max_steps:
+            trainer.save_checkpoint(self._path, weights_only=False)
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the weights with the lowest value of a metric of the validation.
+
+    A resumed run may know of a file that a better one replaced after the last checkpoint for resuming; it then chooses
+    anew from the next validation on, and comes to that better one again.
+    """
+
+    def __init__(self, directory: Path, monitor: str) -> None:
+        super().__init__(
+            directory,
+            "{step}",
+            monitor=monitor,
+            mode="min",
+            save_top_k=1,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,  # a resumed run writes the same file again
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes back what was best, unless its file is gone."""
+        if Path(state_dict["best_model_path"]).is_file():
+            super().load_state_dict(state_dict)
+
+
+class StopEarly(EarlyStopping):
+    """Stops when a metric has not fallen for so many validations, and once stopped does not train on when resumed."""
+
+    def __init__(self, monitor: str, patience: int) -> None:
+        super().__init__(monitor, patience=patience, mode="min")
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stops at once where that was decided before; a run that extends another has no best weights yet."""
+        best = trainer.checkpoint_callback
+        if self.wait_count >= self.patience and isinstance(best, BestCheckpoint) and best.best_model_path:
+            trainer.should_stop = True
 
 
 class ConfigInCheckpoint(Callback):
@@ -134,7 +225,12 @@ class StepLines(Callback):
         if trainer.global_step % self._every == 0:
             pace = (trainer.global_step - self._first_step) / max(time.perf_counter() - self._start, 1e-9)
             loss, speed = loss_and_speed(trainer)
-            words = [loss and f"train/{loss}", f"{pace:.1f} steps/s", speed, f"{self.time_left(trainer)} left"]
+            words = [
+                loss and f"train/{loss}",
+                f"{pace:.1f} steps/s",
+                speed,
+                f"{self.time_left(trainer)} left",
+            ]
             self.say(trainer, "  ".join(filter(None, words)))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -163,12 +259,13 @@ class StepBar(StepLines):
 
     Args:
         name: Before the bar.
+        every: Steps between rows of the loggers.
         monitor: Metric that is shown of a validation.
         console: To draw on, None for the terminal.
     """
 
-    def __init__(self, name: str, monitor: str, console: Console | None = None) -> None:
-        super().__init__(1, monitor)
+    def __init__(self, name: str, every: int, monitor: str, console: Console | None = None) -> None:
+        super().__init__(every, monitor)
         self._name, self._console = name, console
         self._bar: Bar | None = None
 
@@ -195,11 +292,9 @@ class StepBar(StepLines):
         """Moves the bar; its figures change with the rows of the loggers, so that no step waits for them."""
         if self._bar is None:
             return
-        changed = {}
-        if trainer.global_step % trainer.log_every_n_steps == 0:
-            changed["figures"] = "  ".join(filter(None, loss_and_speed(trainer)))
-        left = f"{self.time_left(trainer)} left"
-        self._bar.update(self._task, completed=trainer.global_step, left=left, **changed)
+        self._bar.update(self._task, completed=trainer.global_step, left=f"{self.time_left(trainer)} left")
+        if trainer.global_step % self._every == 0:
+            self._bar.update(self._task, figures="  ".join(filter(None, loss_and_speed(trainer))))
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Says why the bar stands still."""
@@ -231,10 +326,18 @@ class StepBar(StepLines):
         self.on_train_end(trainer, pl_module)
 
 
-def step_display(name: str, every: int, monitor: str, plain: bool) -> StepLines:
-    """A bar where a person watches, else lines: in pipes and files, and where `plain` asks for them."""
-    watched = sys.stdout.isatty() and not Console().is_dumb_terminal
-    return StepBar(name, monitor) if watched and not plain else StepLines(every, monitor)
+def step_display(name: str, settings: Mapping[str, Any], monitor: str, plain: bool) -> StepLines:
+    """A bar where a person watches, else lines: in pipes and files, and where `plain` asks for them.
+
+    Args:
+        name: Of the stage.
+        settings: `log_every` and `lines_every`.
+        monitor: Metric that is shown of a validation.
+        plain: Lines also on a terminal.
+    """
+    if sys.stdout.isatty() and not Console().is_dumb_terminal and not plain:
+        return StepBar(name, int(settings["log_every"]), monitor)
+    return StepLines(int(settings["lines_every"]), monitor)
 
 
 def loss_and_speed(trainer: L.Trainer) -> tuple[str, str]:

@@ -76,6 +76,7 @@ class Pace:
         self._tokens = 0
         self._seconds = 0.0
         self._mark: float | None = None
+        self._told = (0, 0.0)
 
     def step(self, tokens: int) -> None:
         """A step with so many tokens is done."""
@@ -100,3 +101,9 @@ class Pace:
     def per_second(self) -> float:
         """Tokens a second, 0 before the second step."""
         return self._tokens / self._seconds if self._tokens else 0.0
+
+    def recent(self) -> float:
+        """Tokens a second since this was asked last, 0 where no step was counted since."""
+        tokens, seconds = self._tokens - self._told[0], self._seconds - self._told[1]
+        self._told = (self._tokens, self._seconds)
+        return tokens / seconds if tokens else 0.0

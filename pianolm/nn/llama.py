@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,7 +19,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from pianolm.errors import UserError
-from pianolm.metrics import Pace, TokenLosses
+from pianolm.metrics import TokenLosses
+from pianolm.nn.watched import WatchedModule
 
 IGNORE = -100
 CPU_CHUNK = 512
@@ -175,7 +175,7 @@ def packing(position_ids_BT: Tensor | None) -> dict[str, Tensor]:
     return {"position_ids": position_ids_BT, "attention_mask": mask_B1TT}
 
 
-class LanguageModule(L.LightningModule):
+class LanguageModule(WatchedModule):
     """Trains a Llama on the batches of `pianolm.data.lm_data`.
 
     Args:
@@ -189,7 +189,6 @@ class LanguageModule(L.LightningModule):
         val_metrics: Of the last validation; they travel with the checkpoint that was made at it.
         tokens_seen: Inputs that were not PAD, over all steps and processes.
         slots_seen: Inputs with PAD.
-        pace: Speed of this process's run.
     """
 
     def __init__(
@@ -200,16 +199,15 @@ class LanguageModule(L.LightningModule):
         strikes: NDArray[np.int64],
         unigram_entropy: float | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__("tokens")
         self.model = model
         self.settings = settings
         self.val_metrics: dict[str, float] = {}
         self.tokens_seen = self.slots_seen = 0
-        self.pace = Pace()
         self._unigram_entropy = unigram_entropy
         self._kind_of, self._strikes = torch.from_numpy(kind_of), torch.from_numpy(strikes)
         self._losses = TokenLosses(self._kind_of, self._strikes)
-        self._step_nats = torch.zeros(())
+        self._train_losses = TokenLosses(self._kind_of, self._strikes)
 
     @property
     def padding_fraction(self) -> float:
@@ -236,41 +234,31 @@ class LanguageModule(L.LightningModule):
         The sum of nats is divided by the targets of all processes and micro-batches. Lightning divides the
         loss by the micro-batches and DDP averages gradients over processes; both are multiplied back.
         """
-        nll_n, _ = self.target_nll(batch)
+        nll_n, labels_n = self.target_nll(batch)
         nats = nll_n.sum() / batch["n_targets"]
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
-            self._step_nats = torch.zeros_like(nats)
-        self._step_nats = self._step_nats + nats.detach()
+            self._train_losses = TokenLosses(self._kind_of, self._strikes, self.device)
+        if self.writes_row:
+            self._train_losses.add(nll_n, labels_n, batch["performance"][batch["labels"] != IGNORE])
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
             self._log_step(batch)
         return nats * (self.trainer.world_size * self.trainer.accumulate_grad_batches)
 
     def _log_step(self, batch: Mapping[str, Any]) -> None:
-        """Counts and logs an optimizer step at its last micro-batch."""
+        """Counts an optimizer step at its last micro-batch, and logs it when a row is due."""
         self.tokens_seen += batch["n_tokens"]
         self.slots_seen += batch["n_slots"]
-        self.pace.step(batch["n_tokens"])
-        self.log(
-            "train/loss", self._step_nats * self.trainer.world_size, sync_dist=self.trainer.world_size > 1
-        )
+        self.log_pace(batch["n_tokens"])
+        if not self.writes_row:
+            return
+        self._train_losses.sums = self.trainer.strategy.reduce(self._train_losses.sums, reduce_op="sum")
         self.log_dict(
             {
-                "train/tokens_per_second": self.pace.per_second,
+                **{f"train/{name}": value for name, value in self._train_losses.metrics().items()},
                 "train/padding_fraction": self.padding_fraction,
-                "train/learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"],
                 "tokens_seen": float(self.tokens_seen),
             }
         )
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clips the norm of the gradient where the trainer asks for it, and logs the norm from before."""
-        limit = math.inf if gradient_clip_val is None else gradient_clip_val
-        self.log("train/grad_norm", nn.utils.clip_grad_norm_(self.parameters(), limit))
 
     def on_validation_epoch_start(self) -> None:
         """Empties the sums."""

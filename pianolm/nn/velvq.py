@@ -16,7 +16,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
-import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from pianolm.errors import UserError
 from pianolm.music.cells import Cells
+from pianolm.nn.watched import WatchedModule
 from pianolm.tokens.velocity import FORMS, VelocityCodec
 from pianolm.tokens.velocity_errors import VelocityErrors
 
@@ -104,7 +104,7 @@ def settings_of(velvq: Mapping[str, Any]) -> VelVQSettings:
     return settings.from_config(velvq)
 
 
-class VelVQModule(L.LightningModule):
+class VelVQModule(WatchedModule):
     """Trains the networks of any form.
 
     A training batch is what the networks' `training_losses` takes; a validation batch is a dict of `sustain` and
@@ -112,7 +112,7 @@ class VelVQModule(L.LightningModule):
     """
 
     def __init__(self, settings: VelVQSettings) -> None:
-        super().__init__()
+        super().__init__("cells")
         self.settings = settings
         self.model: VelVQNetwork | None = None
         self._codec: VelocityCodec | None = None
@@ -120,7 +120,6 @@ class VelVQModule(L.LightningModule):
         self.seconds_to_target: float | None = None
         self._errors = VelocityErrors.empty(settings.codebook_size)
         self._clock: float | None = None
-        self._seconds_before = 0.0
 
     def configure_model(self) -> None:
         """Builds the networks, here because the quantizer has to know whether there is a process group."""
@@ -138,7 +137,10 @@ class VelVQModule(L.LightningModule):
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """The loss of a global batch."""
         losses = self.network.training_losses(batch, self._share)
-        self.log_dict({f"train/{name}": value for name, value in losses.items()})
+        cells = sum(len(part) for name, part in batch.items() if name.startswith("velocity"))
+        self.log_pace(cells * self.trainer.world_size)
+        if self.writes_row:
+            self.log_dict({f"train/{name}": value for name, value in losses.items()}, sync_dist=True)
         return losses["loss"]
 
     def on_validation_epoch_start(self) -> None:
@@ -184,23 +186,20 @@ class VelVQModule(L.LightningModule):
 
     # The clock of `train_seconds` stands still in validation and goes on where a resumed run left it.
 
-    @property
-    def seconds_here(self) -> float:
-        """Training time of this run alone."""
-        return self.train_seconds - self._seconds_before
-
     def on_train_start(self) -> None:
         """Starts the clock."""
-        self._seconds_before, self._clock = self.train_seconds, time.perf_counter()
+        self._clock = time.perf_counter()
 
     def on_validation_start(self) -> None:
         """Stops it."""
         self._tick()
+        self.pace.pause()
         self._clock = None
 
     def on_validation_end(self) -> None:
         """Starts it again."""
         self._clock = time.perf_counter()
+        self.pace.resume()
 
     def on_train_end(self) -> None:
         """Stops it for good."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -263,12 +264,15 @@ class Builder:
         return target, metrics
 
     def _keep_for_extension(self, node: Node, out: Path) -> None:
-        """Moves what `resume=PATH` needs from the work directory, which goes, into the artifact."""
+        """Puts what `resume=PATH` needs into the artifact; a run killed now still finds it in the work directory."""
         from pianolm.stages.training import LAST, WANDB_ID
 
         for name in (LAST, WANDB_ID):
             if (kept := self.work / node.stage / node.fingerprint / name).is_file():
-                shutil.move(kept, out / name)
+                try:
+                    os.link(kept, out / name)
+                except OSError:  # on another file system, or one without links
+                    shutil.copyfile(kept, out / name)
 
     def _run(self, node: Node, out: Path) -> Metrics:
         upstream = {role: self.build(needed)[0] for role, needed in node.upstream.items()}

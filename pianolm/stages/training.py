@@ -17,14 +17,17 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from pianolm.callbacks import (
     AtomicCheckpointIO,
+    BestCheckpoint,
     ConfigInCheckpoint,
+    LastCheckpoint,
     RandomStates,
+    StopEarly,
     ValidateAtTheEnd,
     step_display,
 )
@@ -164,16 +167,14 @@ def fit(
     resumed_step = _checkpoint_step(start_from)
     if resumed_step:
         rank_zero_info(f"{ctx.name}: goes on from step {resumed_step} ({start_from})")
-    best = ModelCheckpoint(
-        ctx.work / "best", "{step}", monitor=monitor, mode="min", save_top_k=1, auto_insert_metric_name=False
-    )
+    best = BestCheckpoint(ctx.work / "best", monitor)
     loggers = _loggers(ctx, resumed=resumed_step > 0)
     _quieten()
     trainer = _make_trainer(
         ctx,
         hardware,
         loggers,
-        _callbacks(ctx, best, monitor, patience),
+        _callbacks(ctx, best, last, monitor, patience),
         max_steps=max_steps,
         val_check_interval=max(min(val_every, max_steps), 1) * accumulate,
         gradient_clip_val=grad_clip,
@@ -186,7 +187,9 @@ def fit(
         )
         if trainer.interrupted:
             raise KeyboardInterrupt
-        trainer.save_checkpoint(last)  # of the last step, so that the run can be extended
+        if trainer.global_step > resumed_step:
+            # of the last step: the run can be extended, and is not trained again if it is killed while it publishes
+            trainer.save_checkpoint(last, weights_only=False)
         result = FitResult(Path(best.best_model_path), resumed_step, time.perf_counter() - start)
         if trainer.is_global_zero:
             _log_pictures(loggers, {**_curves(ctx), **(pictures(result) if pictures else {})})
@@ -266,28 +269,20 @@ def _make_trainer(
 
 
 def _callbacks(
-    ctx: StageContext, best: ModelCheckpoint, monitor: str, patience: int | None
+    ctx: StageContext, best: BestCheckpoint, last: Path, monitor: str, patience: int | None
 ) -> list[Callback]:
     settings = ctx.cfg["callbacks"]
     if patience is not None and patience < 1:
         raise UserError(f"trainer.patience={patience} found, expected at least 1 validation, or null")
-    stopping = [] if patience is None else [EarlyStopping(monitor, patience=patience, mode="min")]
+    stopping = [] if patience is None else [StopEarly(monitor, patience)]
     return [
         *stopping,
         ConfigInCheckpoint(ctx.cfg, ctx.name),
         RandomStates(),
-        step_display(ctx.name, int(settings["lines_every"]), monitor, plain=bool(ctx.extra.get("sweep"))),
+        step_display(ctx.name, settings, monitor, plain=bool(ctx.extra.get("sweep"))),
         ValidateAtTheEnd(),
         best,
-        ModelCheckpoint(  # a callback of its own: with save_last of `best` the last can be stale
-            ctx.work,
-            filename="last",
-            every_n_train_steps=int(settings["checkpoint_every"]),
-            save_top_k=1,
-            monitor=None,
-            enable_version_counter=False,
-            save_on_train_epoch_end=False,
-        ),
+        LastCheckpoint(last, int(settings["checkpoint_every"])),  # after `best`, whose choice it saves
     ]
 
 

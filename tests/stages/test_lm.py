@@ -16,6 +16,7 @@ from pianolm import PianoTokenizer
 from pianolm.data.token_store import TokenStoreWriter
 from pianolm.errors import UserError
 from pianolm.music.cells import FRAMES, frames_to_cells, resolve_collisions
+from pianolm.plots_runs import Curves, find_runs, read_curves
 from pianolm.stages import base, finetune, lm, training
 from pianolm.stages.context import Metrics, StageContext
 from pianolm.stages.ranks import other_ranks
@@ -190,6 +191,29 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
     assert metrics["val/loss"] == expected["val/loss"]
     for name, value in weights(unbroken).items():
         assert torch.equal(value, weights(broken)[name]), name
+    whole, joined = curves(unbroken), curves(resumed)
+    assert joined.resumed_at == [4]
+    for name in ("train/loss", "train/loss_pitch", "val/loss", "tokens_seen", "gradient_norm"):
+        assert np.array_equal(joined.columns[name], whole.columns[name]), name
+
+
+def curves(ctx: StageContext) -> Curves:
+    """What the loggers of a run directory hold."""
+    return read_curves(find_runs(ctx.run_dir)[ctx.run_dir][ctx.name])
+
+
+def test_loggers_and_a_picture_show_how_training_went(trained: tuple[StageContext, Metrics]) -> None:
+    ctx, metrics = trained
+    columns = curves(ctx).columns
+    for name in (
+        *("train/loss", "train/loss_tempo", "train/loss_pitch", "train/loss_pattern", "train/bits_per_note"),
+        *("learning_rate", "gradient_norm", "memory_mb", "tokens_seen", "train/padding_fraction"),
+    ):
+        assert columns[name][0].tolist() == [1, 2, 3, 4, 5, 6], name
+    assert columns["train/tokens_per_second"][0].tolist() == [2, 3, 4, 5, 6], "the first step warms up"
+    assert columns["val/loss_pitch"][0].tolist() == [3, 6]
+    assert columns["tokens_seen"][1][-1] == metrics["tokens_seen"]
+    assert (ctx.run_dir / "curves_base.png").is_file()
 
 
 def test_a_finished_run_extended_is_the_longer_run(tokens: Path, tmp_path: Path) -> None:
