@@ -28,7 +28,7 @@ from pianolm.data.order import StepSampler
 from pianolm.data.store import CellStore
 from pianolm.errors import UserError
 from pianolm.music.cells import Cells, frame_velocity
-from pianolm.tokens.velocity_frame import resample
+from pianolm.tokens.velocity_frame import resample, resample_onsets
 from pianolm.tokens.velocity_segment import segment_least, slot_rows
 
 PARTS = ("train", "validation")
@@ -178,22 +178,32 @@ class SegmentBatches(Dataset[dict[str, Tensor]]):
 
 
 class FrameBatches(Dataset[dict[str, Tensor]]):
-    """Training batches of `velvq=frame`: velocities of n frames a beat.
+    """Training batches of `velvq=frame`: velocities of n frames a beat, and with `see_onset` where keys are struck.
 
     Batch k is drawn by (seed, k) alone, and this process takes its slice of it. Cells are drawn with replacement:
     over many cells that is as good as epochs, and needs neither a permutation in memory nor a position to resume at.
     """
 
     def __init__(
-        self, cells: CellCache, frames: int, batch_cells: int, seed: int, rank: int, world: int
+        self,
+        cells: CellCache,
+        frames: int,
+        batch_cells: int,
+        seed: int,
+        rank: int,
+        world: int,
+        see_onset: bool = False,
     ) -> None:
-        self.cells, self.frames, self.batch_cells = cells, frames, batch_cells
+        self.cells, self.frames, self.batch_cells, self.see_onset = cells, frames, batch_cells, see_onset
         self.seed, self.rank, self.world = seed, rank, world
 
     def __getitem__(self, k: int) -> dict[str, Tensor]:
         index = _generator(self.seed, k).integers(0, len(self.cells), self.batch_cells)
         cells = self.cells.take(_rank_slice(index, self.rank, self.world))
-        return {"velocity": torch.from_numpy(resample(frame_velocity(cells), self.frames))}
+        batch = {"velocity": torch.from_numpy(resample(frame_velocity(cells), self.frames))}
+        if self.see_onset:
+            batch["struck"] = torch.from_numpy(resample_onsets(cells.sustain, cells.onset, self.frames))
+        return batch
 
 
 class ValidationBatches(Dataset[dict[str, Tensor]]):
@@ -275,7 +285,8 @@ class VelVQDataModule(L.LightningDataModule):
             least = segment_least(v["codebook_size"])
             batches = SegmentBatches(segment_tables(self.cache["train"], v["slots"], least), *drawn)
         else:
-            batches = FrameBatches(self.cache["train"], v["frames"], *drawn)
+            see_onset = bool(v.get("see_onset", False))
+            batches = FrameBatches(self.cache["train"], v["frames"], *drawn, see_onset)
         first = trainer.global_step * trainer.accumulate_grad_batches
         steps = StepSampler(first, v["max_steps"] * trainer.accumulate_grad_batches)
         return DataLoader(batches, batch_size=None, sampler=steps, num_workers=self._loader_workers)

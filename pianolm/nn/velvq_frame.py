@@ -38,6 +38,7 @@ class FrameSettings(VelVQSettings):
         depth: Hidden layers of the encoder, and of the decoder before its output layers.
         activation: silu or relu.
         commitment: Weight of the distance between latents and their codes.
+        see_onset: Whether the networks see where keys are struck, beside where they sound.
     """
 
     frames: int
@@ -46,6 +47,7 @@ class FrameSettings(VelVQSettings):
     depth: int
     activation: str
     commitment: float
+    see_onset: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -91,10 +93,11 @@ class MLP(nn.Sequential):
 
 
 class FrameVelVQ(VelVQNetwork):
-    """Velocities of n frames → one code; the code and the activity mask → velocities of n frames.
+    """Velocities and pattern of n frames → one code; the code and the pattern → velocities of n frames.
 
-    The decoder is given the mask twice: beside the latent, and again before its output layers, so that the
-    code need not spend anything on what the pattern tells.
+    The pattern is the activity mask, and with `see_onset` the strikes behind it: m = n or 2 n numbers. The decoder is
+    given it twice: beside the latent, and again before its output layers, so that the code need not spend anything on
+    what the pattern tells.
 
     Args:
         settings: Sizes.
@@ -105,7 +108,8 @@ class FrameVelVQ(VelVQNetwork):
         super().__init__()
         self.settings = settings
         n, hidden, latent, act = settings.frames, settings.hidden, settings.latent, settings.activation
-        self.encoder = MLP([2 * n, *[hidden] * settings.depth, latent], act)
+        m = 2 * n if settings.see_onset else n
+        self.encoder = MLP([n + m, *[hidden] * settings.depth, latent], act)
         self.quantizer = ResidualVQ(
             dim=latent,
             num_quantizers=1,
@@ -117,25 +121,28 @@ class FrameVelVQ(VelVQNetwork):
             rotation_trick=False,
             sync_codebook=distributed,
         )
-        self.decoder = MLP([latent + n, *[hidden] * settings.depth], act)
+        self.decoder = MLP([latent + m, *[hidden] * settings.depth], act)
         self.activate = _ACTIVATIONS[act]()
-        self.output = MLP([hidden + n, hidden, n], act)
+        self.output = MLP([hidden + m, hidden, n], act)
 
-    def forward(self, velocity_Bn: Tensor) -> VelVQOutput:
+    def forward(self, velocity_Bn: Tensor, onset_Bn: Tensor | None = None) -> VelVQOutput:
         """Encodes, quantizes and decodes.
 
         Args:
-            velocity_Bn: [B, n] uint8 as `pianolm.tokens.velocity.resample` gives them, 0 silent.
+            velocity_Bn: [B, n] uint8 as `pianolm.tokens.velocity_frame.resample` gives them, 0 silent.
+            onset_Bn: [B, n] bool as `pianolm.tokens.velocity_frame.resample_onsets` gives them, with `see_onset` only.
         """
-        mask_Bn = (velocity_Bn > 0).float()
-        latent_BD = self.encoder(torch.cat([normalise(velocity_Bn), mask_Bn], dim=1))
+        assert (onset_Bn is not None) == self.settings.see_onset, "onsets with see_onset, and only then"
+        active_Bn = velocity_Bn > 0
+        pattern_Bm = (active_Bn if onset_Bn is None else torch.cat([active_Bn, onset_Bn], dim=1)).float()
+        latent_BD = self.encoder(torch.cat([normalise(velocity_Bn), pattern_Bm], dim=1))
         quantized_BD, codes_B1, commitment = self.quantizer(latent_BD)
-        return VelVQOutput(self.decode(quantized_BD, mask_Bn), codes_B1[:, 0], commitment.sum())
+        return VelVQOutput(self.decode(quantized_BD, pattern_Bm), codes_B1[:, 0], commitment.sum())
 
-    def decode(self, latent_BD: Tensor, mask_Bn: Tensor) -> Tensor:
-        """[B, n] normalised velocities from latents [B, D] and activity [B, n] (0 or 1)."""
-        hidden = self.activate(self.decoder(torch.cat([latent_BD, mask_Bn], dim=1)))
-        frames_Bn: Tensor = self.output(torch.cat([hidden, mask_Bn], dim=1))
+    def decode(self, latent_BD: Tensor, pattern_Bm: Tensor) -> Tensor:
+        """[B, n] normalised velocities from latents [B, D] and patterns [B, m] (0 or 1)."""
+        hidden = self.activate(self.decoder(torch.cat([latent_BD, pattern_Bm], dim=1)))
+        frames_Bn: Tensor = self.output(torch.cat([hidden, pattern_Bm], dim=1))
         return frames_Bn
 
     def training_losses(self, batch: Mapping[str, Tensor], share: Share) -> dict[str, Tensor]:
@@ -145,7 +152,7 @@ class FrameVelVQ(VelVQNetwork):
         """
         velocity_Bn = batch["velocity"]
         with torch.autocast(velocity_Bn.device.type, enabled=False):
-            output = self(velocity_Bn)
+            output = self(velocity_Bn, batch.get("struck"))
         active_Bn = velocity_Bn > 0
         squared = (output.frames - normalise(velocity_Bn)).square() * active_Bn
         reconstruction = squared.sum() * share(active_Bn.sum())
@@ -170,6 +177,10 @@ class FrameVelVQ(VelVQNetwork):
         for name, network in networks.items():
             for i, layer in enumerate(network.linears()):
                 tensors |= {f"{name}.{i}.weight": layer.weight, f"{name}.{i}.bias": layer.bias}
+        if (
+            self.settings.see_onset
+        ):  # not said where false, so that a codec without onsets keeps its fingerprint
+            config["see_onset"] = True
         return FrameCodec(
             config, {k: t.detach().float().cpu().contiguous().numpy() for k, t in tensors.items()}
         )

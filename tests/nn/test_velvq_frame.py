@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from pianolm.data.velvq_data import CellCache, FrameBatches
 from pianolm.errors import UserError
 from pianolm.music.cells import Cells, frame_velocity
 from pianolm.nn.velvq import VelVQModule
@@ -21,6 +22,7 @@ from pianolm.tokens.velocity_frame import (
     VELOCITY_CENTRE,
     VELOCITY_SCALE,
     resample,
+    resample_onsets,
     segment_velocities,
 )
 
@@ -143,18 +145,23 @@ def test_metrics_are_those_of_the_exported_codec(
 
 @pytest.mark.parametrize("frames", [48, 24, 12])
 @pytest.mark.parametrize("activation", ["silu", "relu"])
-def test_numpy_and_torch_agree(frames: int, activation: str) -> None:
-    model = FrameVelVQ(settings(frames=frames, activation=activation, depth=2))
+@pytest.mark.parametrize("see_onset", [False, True])
+def test_numpy_and_torch_agree(frames: int, activation: str, see_onset: bool) -> None:
+    model = FrameVelVQ(settings(frames=frames, activation=activation, depth=2, see_onset=see_onset))
     rng = np.random.default_rng(0)
     cells = two_note_cells(400)
+    cells.onset[:] = np.uint64(1) | np.uint64(1) << rng.integers(1, 48, 400).astype(np.uint64)
     cells.segment_velocity[:] = rng.integers(1, 128, cells.segment_velocity.size)
-    velocity = resample(frame_velocity(cells), frames)
-    velocity_Bn = torch.from_numpy(velocity)
-    model(velocity_Bn)  # k-means gives the codes their places
+    seen = [torch.from_numpy(resample(frame_velocity(cells), frames))]
+    if see_onset:
+        seen.append(torch.from_numpy(resample_onsets(cells.sustain, cells.onset, frames)))
+    model(*seen)  # k-means gives the codes their places
     model.eval()
     with torch.no_grad():
-        output = model(velocity_Bn)
+        output = model(*seen)
     codec = model.codec()
+    assert codec.see_onset == see_onset
+    assert ("see_onset" in codec.config) == see_onset
     codes = codec.encode(cells)
     assert np.array_equal(codes, output.codes.numpy())
     assert np.unique(codes).size > 20
@@ -201,6 +208,46 @@ def test_the_decoder_reads_the_mask_at_its_start_and_before_its_output() -> None
         layer.weight.data[:, -48:] = 0
     assert torch.equal(model.decode(latent, mask + 1), model.decode(latent, mask))
     assert plain.shape == (8, 48)
+
+
+def test_batches_hold_onsets_where_they_are_seen() -> None:
+    cells = two_note_cells(50)
+    cells.onset[:] = np.uint64(1) | np.uint64(1) << np.arange(1, 48, dtype=np.uint64).repeat(2)[:50]
+    cache = CellCache(cells.sustain, cells.onset, cells.segment_offset, cells.segment_velocity)
+    drawn = (24, 16, 0, 0, 1)
+    plain, seeing = FrameBatches(cache, *drawn)[3], FrameBatches(cache, *drawn, see_onset=True)[3]
+    assert set(plain) == {"velocity"}
+    assert torch.equal(plain["velocity"], seeing["velocity"])
+    known = {
+        (*velocity, *struck)
+        for velocity, struck in zip(
+            resample(frame_velocity(cells), 24).tolist(),
+            resample_onsets(cells.sustain, cells.onset, 24).tolist(),
+            strict=True,
+        )
+    }
+    rows = zip(seeing["velocity"].tolist(), seeing["struck"].tolist(), strict=True)
+    assert {(*velocity, *struck) for velocity, struck in rows} <= known
+
+
+def test_only_onsets_tell_apart_what_sounds_alike() -> None:
+    """With a single code, beats held through and beats struck again have one meaning unless onsets are seen."""
+    velocity = torch.full((64, 48), 50, dtype=torch.uint8)
+    velocity[32:] = 90
+    onset = torch.zeros(64, 48, dtype=torch.bool)
+    onset[:, 0] = onset[32:, 24] = True
+    error = {}
+    for see_onset, batch in ((False, {}), (True, {"struck": onset})):
+        torch.manual_seed(0)
+        model = FrameVelVQ(settings(codebook_size=1, see_onset=see_onset))
+        optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+        for _ in range(60):
+            losses = model.training_losses({"velocity": velocity, **batch}, lambda count: 1 / float(count))
+            optimizer.zero_grad()
+            losses["loss"].backward()
+            optimizer.step()
+        error[see_onset] = float(losses["reconstruction"].detach())
+    assert error[True] < 0.1 * error[False]
 
 
 def test_dead_codes_come_back_to_life() -> None:

@@ -21,6 +21,7 @@ from pianolm.tokens.velocity_frame import (
     frame_sources,
     nearest_frames,
     resample,
+    resample_onsets,
     segment_velocities,
 )
 
@@ -46,12 +47,15 @@ def random_cells(n_cells: int, seed: int = 0) -> Cells:
     return Cells(beat, np.full(n_cells, 60, np.uint8), sustain, onset, velocity, n_cells)
 
 
-def random_codec(frames: int, codebook_size: int = 64, seed: int = 0, activation: str = "silu") -> FrameCodec:
+def random_codec(
+    frames: int, codebook_size: int = 64, seed: int = 0, activation: str = "silu", see_onset: bool = False
+) -> FrameCodec:
     rng = np.random.default_rng(seed)
+    pattern = 2 * frames if see_onset else frames
     widths = {
-        "encoder": [2 * frames, 32, 4],
-        "decoder": [4 + frames, 32],
-        "output": [32 + frames, 32, frames],
+        "encoder": [frames + pattern, 32, 4],
+        "decoder": [4 + pattern, 32],
+        "output": [32 + pattern, 32, frames],
     }
     tensors = {"codebook": rng.normal(0, 0.5, (codebook_size, 4)).astype(np.float32)}
     for name, sizes in widths.items():
@@ -64,6 +68,7 @@ def random_codec(frames: int, codebook_size: int = 64, seed: int = 0, activation
         "codebook_size": codebook_size,
         "activation": activation,
         "widths": widths,
+        **({"see_onset": True} if see_onset else {}),
     }
     return FrameCodec(config, tensors)
 
@@ -92,6 +97,46 @@ def test_no_cell_is_lost_in_resampling_and_its_activity_follows_from_its_pattern
     resampled = resample(frame_velocity(cells), n)
     assert resampled.any(axis=1).all()
     assert np.array_equal(resampled > 0, active_frames(cells.sustain, n))
+
+
+@pytest.mark.parametrize("n", FRAMES_TRIED)
+def test_onsets_are_seen_where_a_struck_segment_begins_to_be_seen(n: int) -> None:
+    cells = random_cells(2000)
+    struck = resample_onsets(cells.sustain, cells.onset, n)
+    assert not (struck & ~active_frames(cells.sustain, n)).any()
+    if n == 48:
+        bits = (cells.onset[:, None] >> np.arange(48, dtype=np.uint64)) & np.uint64(1) == 1
+        assert np.array_equal(struck, bits)
+    sounding = resample(frame_velocity(cells), n).astype(int)
+    changes = (sounding[:, 1:] != sounding[:, :-1]) & (sounding[:, 1:] > 0)
+    assert struck[:, 1:][changes].all()
+    assert (struck.sum(axis=1) <= np.bitwise_count(cells.onset)).all()
+
+
+def test_a_strike_between_kept_frames_is_seen_at_the_next_and_a_held_note_is_none() -> None:
+    sustain, onset = mask(*range(20)), mask(9)  # held over, struck again at frame 9
+    assert np.flatnonzero(resample_onsets(sustain, onset, 12)).tolist() == [3]
+    assert np.flatnonzero(resample_onsets(sustain, mask(0, 9, 10), 12)).tolist() == [0, 3]
+    assert np.flatnonzero(resample_onsets(mask(9, 10), mask(9), 12)).tolist() == [2]
+
+
+@pytest.mark.parametrize("n", FRAMES_TRIED)
+def test_only_a_codec_that_sees_onsets_reads_them(n: int) -> None:
+    sustain = np.full(200, (1 << 48) - 1, np.uint64)
+    held, struck = np.ones(200, np.uint64), np.full(200, 1 | 1 << 24, np.uint64)
+    velocity = np.random.default_rng(3).integers(1, 128, 200).astype(np.uint8)
+    place = np.zeros(200, np.int32)
+    once = Cells(place, place.astype(np.uint8), sustain, held, velocity, 1)
+    twice = Cells(place, place.astype(np.uint8), sustain, struck, velocity.repeat(2), 1)
+    codes = np.random.default_rng(4).integers(0, 64, 200)
+    for see_onset in (False, True):
+        codec = random_codec(n, see_onset=see_onset)
+        output = codec.tensors["output.1.weight"]
+        output[:] = 5 * output[0]  # all frames say the same, so that a mean over some is a mean over all
+        assert np.array_equal(codec.encode(once), codec.encode(twice)) != see_onset
+        whole = codec.decode(codes, once.sustain, once.onset)
+        halves = codec.decode(codes, twice.sustain, twice.onset).reshape(-1, 2).mean(axis=1)
+        assert (np.abs(halves - whole) <= 1).all() != see_onset  # the same frames, but for rounding
 
 
 def test_a_cell_between_kept_frames_takes_the_frame_it_lies_in() -> None:
@@ -172,6 +217,16 @@ def test_a_saved_codec_is_the_same_codec(tmp_path: Path) -> None:
         assert loaded.fingerprint == codec.fingerprint
         assert np.array_equal(loaded.encode(cells), codec.encode(cells))
     assert random_codec(24, seed=1).fingerprint != codec.fingerprint
+
+
+def test_a_configuration_that_does_not_speak_of_onsets_loads_as_blind_to_them(tmp_path: Path) -> None:
+    old, seeing = random_codec(24), random_codec(24, see_onset=True)
+    old.save(tmp_path / "old")
+    seeing.save(tmp_path / "seeing")
+    assert "see_onset" not in json.loads((tmp_path / "old" / "config.json").read_text())
+    loaded = [VelocityCodec.from_directory(tmp_path / name) for name in ("old", "seeing")]
+    assert [isinstance(c, FrameCodec) and c.see_onset for c in loaded] == [False, True]
+    assert np.array_equal(loaded[1].encode(random_cells(300)), seeing.encode(random_cells(300)))
 
 
 def test_a_directory_that_is_no_codec_is_refused_in_one_sentence(tmp_path: Path) -> None:
