@@ -1,0 +1,65 @@
+"""Two fixed points beside the trained codecs, measured on the same validation cells.
+
+    python bounds.py STORE    a cell store of stage=prepare; JSON on standard output
+
+`cell_mean` says one velocity for a cell, the mean of its frames. `kmeans` has 512 centres for each number of segments
+from 2 to 6, learned by k-means from training cells; that is what the default codec starts from.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+from numpy.typing import NDArray
+from transfer import measure
+
+from pianolm.data.store import CellStore
+from pianolm.data.velvq_data import pieces_with_dynamics
+from pianolm.nn.velvq_segment import number_codes
+from pianolm.tokens.velocity_segment import VELOCITIES, SegmentCodec, slot_rows
+
+CODES, SLOTS = 512, 6
+POINTS, ROUNDS, SEED = 60_000, 15, 0  # of k-means: training cells drawn, iterations
+
+
+def cell_mean() -> SegmentCodec:
+    """A codec of one slot, and a code for every velocity: it pools the segments of a cell to their mean."""
+    return SegmentCodec.from_tables([np.arange(1, VELOCITIES + 1, dtype=np.uint8)[:, None]])
+
+
+def kmeans(store: CellStore) -> SegmentCodec:
+    """Centres of each number of segments on their own, rounded to velocities."""
+    rng = np.random.default_rng(SEED)
+    train = store.joined(pieces_with_dynamics(store, "train"))
+    learned = {}
+    for rows in slot_rows(train, SLOTS, least=2):
+        drawn = rng.permutation(len(rows.velocity))[:POINTS]
+        learned[rows.velocity.shape[1]] = centres(rows.velocity[drawn].astype(np.float32), rng)
+    return SegmentCodec.from_tables(number_codes(learned, CODES, SLOTS), "squared", "equal")
+
+
+def centres(points: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """[K, n] centres of points [P, n]; one that no point is nearest to starts again at a point."""
+    found = points[rng.choice(len(points), CODES, replace=len(points) < CODES)]
+    for _ in range(ROUNDS):
+        nearest = np.concatenate(
+            [
+                ((found**2).sum(axis=1) - 2 * part @ found.T).argmin(axis=1)
+                for part in np.array_split(points, 16)
+            ]
+        )
+        count = np.bincount(nearest, minlength=CODES)
+        total = np.stack([np.bincount(nearest, column, CODES) for column in points.T], axis=1)
+        again = points[rng.integers(0, len(points), CODES)]
+        found = np.where(count[:, None] > 0, total / np.maximum(count, 1)[:, None], again).astype(np.float32)
+    return np.clip(np.rint(found), 1, VELOCITIES).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    opened = CellStore.open(sys.argv[1])
+    codecs = {"cell_mean": cell_mean(), "kmeans": kmeans(opened)}
+    print(json.dumps({name: measure(codec, opened) for name, codec in codecs.items()}, indent=2))

@@ -1,0 +1,79 @@
+"""What a training step costs, and the share of it that goes into getting its batch.
+
+    python loading.py STORE    a cell store of stage=prepare; JSON on standard output
+
+One thread and no loader processes, as stage velvq runs by default. CPU time, which other processes do not lengthen;
+medians over steps. A step here is without Lightning around it, so that the share is if anything too high.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from hydra import compose, initialize_config_dir
+
+from pianolm.data.store import CellStore
+from pianolm.data.velvq_data import CellCache, FrameBatches, SegmentBatches, build_cache, segment_tables
+from pianolm.nn.velvq import settings_of
+from pianolm.run import CONFIG_DIR
+from pianolm.tokens.velocity_segment import segment_least
+
+JOBS = (
+    "velvq=segment",
+    "velvq=segment velvq.codebook_size=128",
+    "velvq=segment velvq.codebook_size=256",
+    "velvq=segment velvq.codebook_size=1024",
+    "velvq=segment velvq.slots=2",
+    "velvq=segment velvq.slots=8",
+    "velvq=frame",
+    "velvq=frame velvq.see_onset=true",
+)
+WARM_UP, STEPS = 10, 60
+
+
+def batches_of(velvq: Any, cells: CellCache) -> SegmentBatches | FrameBatches:
+    drawn = (velvq["batch_cells"], velvq["seed"], 0, 1)
+    if velvq["form"] == "segment":
+        tables = segment_tables(cells, velvq["slots"], segment_least(velvq["codebook_size"]))
+        return SegmentBatches(tables, *drawn)
+    return FrameBatches(cells, velvq["frames"], *drawn, velvq["see_onset"])
+
+
+def measure(velvq: Any, cells: CellCache) -> dict[str, float]:
+    torch.manual_seed(0)
+    batches, network = batches_of(velvq, cells), settings_of(velvq).network(distributed=False)
+    optimizer = torch.optim.AdamW(network.parameters(), velvq["learning_rate"])
+    loading, learning = [], []
+    for step in range(WARM_UP + STEPS):
+        start = time.process_time()
+        batch = batches[step]
+        loaded = time.process_time()
+        loss = network.training_losses(batch, lambda count: 1 / torch.as_tensor(count).clamp(min=1))["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        loading.append(loaded - start)
+        learning.append(time.process_time() - loaded)
+    load_ms, learn_ms = (1000 * float(np.median(seconds[WARM_UP:])) for seconds in (loading, learning))
+    return {
+        "batch_ms": round(load_ms, 2),
+        "step_ms": round(load_ms + learn_ms, 2),
+        "share": round(load_ms / (load_ms + learn_ms), 4),
+    }
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as scratch, initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        train = CellCache.open(build_cache(CellStore.open(sys.argv[1]), Path(scratch)), "train")
+        found = {job: measure(compose("config", job.split())["velvq"], train) for job in JOBS}
+    print(json.dumps(found, indent=2))
