@@ -490,23 +490,29 @@ def course(root: Path) -> Course:
 
 
 def other_course(expected_root: Path, found_root: Path) -> Iterator[str]:
-    """The first step at which what was logged differs; rows that no run logged are the matter of `lost_rows`."""
+    """The first step at which what was logged differs or, but for `lost_rows`, is missing."""
     expected, found = course(expected_root), course(found_root)
-    other = sorted(key for key in found if expected.get(key) != found[key])
+    lost = {step - 1 for step in lost_rows(expected_root, found_root)}
+    other = sorted(
+        (at, name)
+        for at, name in expected.keys() | found.keys()
+        if expected.get((at, name)) != found.get((at, name)) and not (at in lost and (at, name) not in found)
+    )
     if other:
-        step, name = other[0]
-        values = [", ".join(sorted(log.get((step, name), {"nothing"}))) for log in (expected, found)]
-        yield f"{len(other)} logged values, the first {name} at batch {step}: {values[0]} unbroken, {values[1]} killed"
+        at, name = other[0]
+        values = [", ".join(sorted(log.get((at, name), {"nothing"}))) for log in (expected, found)]
+        yield f"{len(other)} logged values, first {name} of step {at + 1}: {values[0]} unbroken, {values[1]} killed"
 
 
 def lost_rows(expected_root: Path, found_root: Path) -> list[int]:
-    """Steps of which the killed runs lack a row of the log.
+    """Steps with a checkpoint and without a validation of which the killed runs lack the row of the log.
 
-    A training step's row is written after its checkpoint; a kill between the two leaves a step that is done, and a row
-    that no later run writes.
+    The row is written after the checkpoint; a kill between the two leaves a step that is done and no run does again.
     """
     expected, found = course(expected_root), course(found_root)
-    return sorted({step + 1 for step, name in expected.keys() - found.keys()})
+    validated = {at for at, name in expected if name.startswith("val/")}
+    lost = {at for at, _ in expected.keys() - found.keys()} - validated
+    return sorted(at + 1 for at in lost if (at + 1) % CHECKPOINT_EVERY == 0)
 
 
 _STATES = ("global_step", "state_dict", "optimizer_states", "lr_schedulers", "random_states")

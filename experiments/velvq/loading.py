@@ -2,8 +2,8 @@
 
     python loading.py STORE    a cell store of stage=prepare; JSON on standard output
 
-One thread and no loader processes, as stage velvq runs by default. CPU time, which other processes do not lengthen;
-medians over steps. A step here is without Lightning around it, so that the share is if anything too high.
+One thread and no loader processes, as stage velvq runs by default. CPU time, which other processes lengthen less than
+the clock's; medians over steps. A step here is without Lightning around it, so that the share is if anything too high.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from vector_quantize_pytorch import VectorQuantize
 
+from pianolm.errors import UserError
 from pianolm.nn.velvq import Share, VelVQNetwork, VelVQSettings
 from pianolm.tokens.velocity_segment import (
     DISTANCES,
@@ -48,6 +49,11 @@ class SegmentSettings(VelVQSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_positive("slots")
+        if self.slots < segment_least(self.codebook_size):
+            raise UserError(
+                f"velvq.slots={self.slots} with velvq.codebook_size={self.codebook_size} leaves nothing to learn: every "
+                f"velocity has a code; give velvq.slots of at least 2, or fewer than {VELOCITIES} codes"
+            )
         check_choice("velvq.distance", self.distance, DISTANCES)
         check_choice("velvq.weighting", self.weighting, WEIGHTINGS)
 

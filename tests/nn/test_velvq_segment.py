@@ -154,6 +154,7 @@ def test_the_staircase_says_every_velocity_and_follows_the_loudness(size: int) -
     ("change", "message"),
     [
         ({"slots": 0}, "velvq.slots=0"),
+        ({"slots": 1}, "leaves nothing to learn"),
         ({"distance": "cosine"}, "velvq.distance='cosine'"),
         ({"weighting": "notes"}, "velvq.weighting='notes'"),
     ],
