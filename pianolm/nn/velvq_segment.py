@@ -51,8 +51,8 @@ class SegmentSettings(VelVQSettings):
         self.check_positive("slots")
         if self.slots < segment_least(self.codebook_size):
             raise UserError(
-                f"velvq.slots={self.slots} with velvq.codebook_size={self.codebook_size} leaves nothing to learn: every "
-                f"velocity has a code; give velvq.slots of at least 2, or fewer than {VELOCITIES} codes"
+                f"velvq.slots={self.slots} with velvq.codebook_size={self.codebook_size} leaves nothing to learn: "
+                f"every velocity has a code; give velvq.slots of at least 2, or fewer than {VELOCITIES} codes"
             )
         check_choice("velvq.distance", self.distance, DISTANCES)
         check_choice("velvq.weighting", self.weighting, WEIGHTINGS)
