@@ -21,7 +21,6 @@ from pianolm.music.notes import NOTE_DTYPE, Notes
 FRAME_MASK = np.uint64((1 << FRAMES) - 1)
 _ONE = np.uint64(1)
 
-
 FRAME_NOTE_DTYPE = np.dtype([("onset", "<i8"), ("end", "<i8"), ("pitch", "u1"), ("velocity", "u1")])
 """A note on the grid: first frame and the frame after its last, both counted from beat 0."""
 

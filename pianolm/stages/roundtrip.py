@@ -189,7 +189,10 @@ def run(ctx: StageContext) -> Metrics:
         pieces.append(_piece_row(read.record, result))
         lost += _lost_rows(read.record, read.piece, result)
     if not results:
-        raise UserError(f"none of {len(rejects)} files can be used, the first: {': '.join(rejects[0])}")
+        raise UserError(
+            f"none of {len(rejects)} files can be used, the first: {': '.join(rejects[0])}; mend that, or choose other "
+            "files with data.* and evaluate.split"
+        )
     _write(ctx.run_dir / "pieces.csv", _PIECE_COLUMNS, pieces)
     _write(ctx.run_dir / "lost_notes.csv", _LOST_COLUMNS, lost)
     _write(ctx.run_dir / "rejects.csv", ("path", "reason"), rejects)

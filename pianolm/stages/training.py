@@ -8,7 +8,6 @@ import os
 import pickle
 import secrets
 import shutil
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -65,12 +64,10 @@ class FitResult:
     Attributes:
         best: Weights with the best monitored metric.
         resumed_from_step: Optimizer steps done by an earlier run, 0 for a fresh start.
-        seconds: Of training in this run, validation included.
     """
 
     best: Path
     resumed_from_step: int
-    seconds: float
 
 
 def resolve_hardware(cfg: Mapping[str, Any]) -> Hardware:
@@ -180,7 +177,6 @@ def fit(
         gradient_clip_val=grad_clip,
         accumulate_grad_batches=accumulate,
     )
-    start = time.perf_counter()
     try:
         trainer.fit(
             module, datamodule, ckpt_path=str(start_from) if resumed_step else None, weights_only=True
@@ -190,7 +186,7 @@ def fit(
         if trainer.global_step > resumed_step:
             # of the last step: the run can be extended, and is not trained again if it is killed while it publishes
             trainer.save_checkpoint(last, weights_only=False)
-        result = FitResult(Path(best.best_model_path), resumed_step, time.perf_counter() - start)
+        result = FitResult(Path(best.best_model_path), resumed_step)
         if trainer.is_global_zero:
             _log_pictures(loggers, {**_curves(ctx), **(pictures(result) if pictures else {})})
         return result
@@ -227,12 +223,18 @@ def _check_extension(path: Path, ctx: StageContext, max_steps: int) -> None:
         saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         theirs, step = saved["pianolm_config"], int(saved["global_step"])
     except (KeyError, RuntimeError, pickle.UnpicklingError) as error:
-        raise UserError(f"resume={path}: no checkpoint of pianolm ({type(error).__name__})") from error
-    part = "velvq" if ctx.name == "velvq" else "model"
-    if (saved.get("pianolm_stage"), theirs.get(part)) != (ctx.name, ctx.cfg[part]):
         raise UserError(
-            f"resume={path}: of stage {saved.get('pianolm_stage')} with {part} {theirs.get(part)}, but stage "
-            f"{ctx.name} with {part} {ctx.cfg[part]} is asked for; give the settings it was trained with"
+            f"resume={path}: no checkpoint of pianolm ({type(error).__name__}); give the artifact directory of a "
+            f"trained stage or the {LAST} in it"
+        ) from error
+    part = "velvq" if ctx.name == "velvq" else "model"
+    own, other = (
+        {k: v for k, v in cfg.get(part, {}).items() if k != "max_steps"} for cfg in (ctx.cfg, theirs)
+    )
+    if (saved.get("pianolm_stage"), other) != (ctx.name, own):
+        raise UserError(
+            f"resume={path}: of stage {saved.get('pianolm_stage')} with {part} {other}, but stage {ctx.name} with "
+            f"{part} {own} is asked for; give the settings it was trained with"
         )
     if step >= max_steps:
         raise UserError(

@@ -191,16 +191,7 @@ class FrameCodec(VelocityCodec):
     def decode(
         self, codes: NDArray[np.integer], sustain: NDArray[np.uint64], onset: NDArray[np.uint64]
     ) -> NDArray[np.uint8]:
-        """Segment velocities of cells; each distinct (code, pattern) is decoded once.
-
-        Args:
-            codes: [C] any codes in 0 … K − 1.
-            sustain: [C] masks, normalised as those of `Cells`.
-            onset: [C] masks, likewise.
-
-        Returns:
-            [S] uint8, 1–127: the segments of a cell lie together, in time order.
-        """
+        """[S] velocities of segments; each distinct (code, pattern) is decoded once."""
         self.check_codes(codes)
         keys = np.stack([codes.astype(np.uint64), sustain, onset], axis=1)
         index, inverse = _distinct(keys)

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from pianolm.errors import UserError
-from pianolm.plots_runs import find_runs, read_curves, save_curves, unigram_bits_per_note
+from pianolm.plots_runs import _draw_training, find_runs, read_curves, save_curves, unigram_bits_per_note
 from pianolm.run import execute
 from pianolm.stages import plot
 from pianolm.stages.context import StageContext
@@ -97,10 +98,16 @@ def test_what_is_broken_off_or_not_finite_is_passed_over(tmp_path: Path) -> None
     size(tmp_path / "out.png")
 
 
-def test_many_rows_are_smoothed(tmp_path: Path) -> None:
-    path = write_rows(tmp_path, "base", rows(range(1000)))
-    save_curves({"run": read_curves([path])}, tmp_path / "out.png", "base")
-    size(tmp_path / "out.png")
+def test_many_rows_are_smoothed() -> None:
+    noise_n = np.random.default_rng(0).normal(size=1000)
+    axes = Figure().subplots()
+    _draw_training(axes, (np.arange(1000), noise_n), "black", pale=False)
+    rows_line, mean_line = (np.asarray(line.get_ydata()) for line in axes.lines)
+    assert np.array_equal(rows_line, noise_n), "the rows themselves stay in sight"
+    assert mean_line.std() < 0.3 * noise_n.std()
+    few = Figure().subplots()
+    _draw_training(few, (np.arange(20), noise_n[:20]), "black", pale=False)
+    assert len(few.lines) == 1, "few rows are drawn as they are"
 
 
 def test_runs_are_compared_by_list_pattern_and_directory_above(tmp_path: Path) -> None:

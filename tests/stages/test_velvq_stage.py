@@ -137,6 +137,18 @@ def test_two_processes_take_the_steps_that_one_takes(cells: Path, tmp_path: Path
         assert np.mean(one != two) < 0.01 or form == "frame", name
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_finished_codec_is_trained_on(cells: Path, tmp_path: Path, form: str) -> None:
+    short = context(tmp_path / "short", cells, form=form, max_steps=20)
+    velvq.run(short)
+    longer = context(tmp_path / "longer", cells, form=form, max_steps=30)
+    given = replace(longer, cfg={**longer.cfg, "resume": str(short.work / "last.ckpt")})
+    assert velvq.run(given)["resumed_from_step"] == 20
+    other = context(tmp_path / "other", cells, form=form, max_steps=30, decay=0.5)
+    with pytest.raises(UserError, match="give the settings it was trained with"):
+        velvq.run(replace(other, cfg={**other.cfg, "resume": str(short.work / "last.ckpt")}))
+
+
 def test_a_batch_smaller_than_the_codebook_is_refused(cells: Path, tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"velvq.batch_cells=32 found, expected at least velvq.codebook_size=64"
