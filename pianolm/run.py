@@ -77,6 +77,10 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
+class _RefusedError(BaseException):
+    """Carries a user's error past Hydra, which would print all overrides before the one sentence."""
+
+
 def job(cfg: DictConfig) -> float | None:
     """One Hydra job; under `-m` it runs in a process of its own."""
     hydra_cfg = HydraConfig.get()
@@ -85,7 +89,10 @@ def job(cfg: DictConfig) -> float | None:
     if hydra_cfg.mode == RunMode.MULTIRUN:
         metrics = _in_own_process(plain, run_dir, Path(hydra_cfg.sweep.dir).name)
     else:
-        metrics = execute(plain, run_dir)
+        try:
+            metrics = execute(plain, run_dir)
+        except UserError as error:
+            raise _RefusedError(error) from error
     value = metrics.get(OBJECTIVE.get(plain["stage"]["name"], ""))
     return None if value is None else float(value)
 
@@ -114,10 +121,11 @@ def cli() -> None:
             execute(content["cfg"], Path(content["run_dir"]), content["sweep"])
         else:
             hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(job)()
-    except (UserError, HydraException, OmegaConfBaseException) as error:
+    except (UserError, _RefusedError, HydraException, OmegaConfBaseException) as error:
         if full:
             raise
-        print(f"pianolm: {explain(error)}", file=sys.stderr)
+        cause = error.__cause__ if isinstance(error, _RefusedError) and error.__cause__ else error
+        print(f"pianolm: {explain(cause)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         if full:

@@ -58,6 +58,7 @@ def test_mistakes_end_in_one_sentence(arguments: list[str], expected: list[str],
     done = run_cli(*arguments, cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+    assert "Error executing job" not in done.stderr, "the sentence stands alone"
     for word in expected:
         assert word in done.stderr
 
@@ -66,7 +67,7 @@ def test_empty_folder_and_foreign_annotation_are_named(tmp_path: Path) -> None:
     (tmp_path / "music").mkdir()
     done = run_cli("data=folder", f"data.root={tmp_path}/music", "stage=prepare", cwd=tmp_path)
     assert done.returncode == 1
-    assert "Traceback" not in done.stderr
+    assert "Error executing job" not in done.stderr, "the sentence stands alone"
     assert f"{tmp_path}/music" in done.stderr
 
 
