@@ -63,7 +63,9 @@ def build_tokenizer(settings: Mapping[str, Any], upstream: Mapping[str, Path]) -
                 f"upstream.tokenizer={upstream['tokenizer']}: made without velocities, but tokenizer=velocity is "
                 "asked for; give a tokenizer with a velocity codec or use tokenizer=base"
             )
-        return PianoTokenizer(given.codebook, given.tempo, None, given.exact, given.tolerance)
+        return PianoTokenizer(
+            given.codebook, given.tempo, None, given.exact, given.tolerance, pitch_order=given.pitch_order
+        )
     vocabulary = Vocabulary.from_dict(dict(settings["vocabulary"]))
     path = upstream["codebook"]
     codec = VelocityCodec.from_directory(upstream["velvq"]) if mode == "velocity" else None
@@ -73,4 +75,6 @@ def build_tokenizer(settings: Mapping[str, Any], upstream: Mapping[str, Path]) -
         codec,
         exact=bool(settings["exact"]),
         tolerance=int(settings["tolerance"]),
+        held_velocity=bool(settings["held_velocity"]),
+        pitch_order=settings["pitch_order"],
     )

@@ -4,6 +4,9 @@
     codes  :=  L1  |  half half        half  :=  L2  |  quarter quarter        quarter  :=  L3  |  L4 L4
 
 A state is a phase (a row of the table), the pitch floor (the last pitch of the beat) and whether the cell sounds yet.
+
+Two options of the tokenizer bend it: cells without a strike may go without their velocity token, and pitches may
+descend. Both are read off the state, the table stays.
 """
 
 from __future__ import annotations
@@ -57,11 +60,20 @@ def transition_table(velocity: bool) -> NDArray[np.int8]:
 
 
 class State(NamedTuple):
-    """Where a sequence stands: phase, highest pitch of the beat so far (−1 for none), whether the cell sounds."""
+    """Where a sequence stands.
+
+    Attributes:
+        phase: Row of the table.
+        floor: Rank of the last pitch of the beat, −1 before the first. The rank is the pitch, or 127 minus it where
+            pitches descend.
+        sounding: Whether the codes of the cell so far are not all silent.
+        struck: Whether one of them strikes a note, kept only where that decides about the velocity token.
+    """
 
     phase: int = Phase.START
     floor: int = -1
     sounding: bool = False
+    struck: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,16 +91,29 @@ class Grammar:
         vocabulary: The ids.
         velocity: Whether every cell carries a velocity token.
         silent: [V] bool, the codes whose pattern is all silent.
+        strikes: [V] bool, the codes that strike a note, where cells without one carry no velocity token; None where
+            every cell carries one.
+        descending: Whether the pitches of a beat fall instead of rising.
     """
 
-    def __init__(self, vocabulary: Vocabulary, velocity: bool, silent: NDArray[np.bool_]) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        velocity: bool,
+        silent: NDArray[np.bool_],
+        strikes: NDArray[np.bool_] | None = None,
+        descending: bool = False,
+    ) -> None:
         assert silent.shape == (vocabulary.size,), "one flag an id"
         self.vocabulary = vocabulary
         self.velocity = velocity
         self.silent = silent
+        self.strikes = strikes if velocity else None
+        self.descending = descending
         self.table = transition_table(velocity)
         self.kind_of = vocabulary.kind_of
         self.pitch_of = np.arange(vocabulary.size) - vocabulary.offset(Kind.PITCH)
+        self.rank_of = vocabulary.pitch - 1 - self.pitch_of if descending else self.pitch_of
         is_code = np.isin(self.kind_of, [int(kind) for kind in CODE_KINDS])
         self._completes = {  # codes that would complete a cell from this phase; silent ones may not if all was silent
             phase: self._allowed_kinds(phase) & is_code & self._fills_up(phase)
@@ -111,7 +136,7 @@ class Grammar:
         """[V] the ids that may come next."""
         ids = self._by_phase[state.phase]
         if state.phase == Phase.BEAT and state.floor >= 0:
-            return ids & ((self.kind_of != Kind.PITCH) | (self.pitch_of > state.floor))
+            return ids & ((self.kind_of != Kind.PITCH) | (self.rank_of > state.floor))
         if Phase.CODES <= state.phase < Phase.VELOCITY and not state.sounding:
             return ids & ~(self._completes[state.phase] & self.silent)
         return ids
@@ -128,10 +153,19 @@ class Grammar:
         kind = Kind(self.kind_of[token])
         phase = int(self.table[state.phase, kind])
         if kind is Kind.PITCH:
-            return State(phase, int(self.pitch_of[token]), False)
+            return State(phase, int(self.rank_of[token]))
         if kind in CODE_KINDS:
-            return State(phase, state.floor, state.sounding or not bool(self.silent[token]))
-        return State(phase, -1 if kind is Kind.TEMPO else state.floor, False)
+            return self._after_code(state, token, phase)
+        return State(phase, -1 if kind is Kind.TEMPO else state.floor)
+
+    def _after_code(self, state: State, token: int, phase: int) -> State:
+        sounding = state.sounding or not bool(self.silent[token])
+        if self.strikes is None:
+            return State(phase, state.floor, sounding)
+        struck = state.struck or bool(self.strikes[token])
+        if phase == Phase.VELOCITY and not struck:  # held all along: the velocity is that of the cell before
+            return State(Phase.BEAT, state.floor)
+        return State(phase, state.floor, sounding, struck)
 
     def _problem(self, state: State, token: int) -> str | None:
         if not 0 <= token < self.vocabulary.size:
@@ -141,10 +175,15 @@ class Grammar:
         name = self.vocabulary.describe(token)
         kinds = [kind.name for kind in Kind if self.table[state.phase, kind] != ILLEGAL]
         if self.kind_of[token] == Kind.PITCH and state.phase == Phase.BEAT:
-            return f"{name} does not ascend: the beat already has pitch {state.floor}"
+            verb = "descend" if self.descending else "ascend"
+            return f"{name} does not {verb}: the beat already has pitch {self._pitch(state)}"
         if self.table[state.phase, self.kind_of[token]] != ILLEGAL:
-            return f"{name} leaves the cell of pitch {state.floor} all silent"
+            return f"{name} leaves the cell of pitch {self._pitch(state)} all silent"
         return f"{name} found, expected one of {', '.join(kinds)}"
+
+    def _pitch(self, state: State) -> int:
+        """The last pitch of the beat."""
+        return self.vocabulary.pitch - 1 - state.floor if self.descending else state.floor
 
     def first_problem(self, ids: ArrayLike) -> Problem | None:
         """The first ill-formed token of a sequence [T], None when it is a well-formed beginning of a piece."""

@@ -23,16 +23,20 @@ from pianolm.tokens.tempo import TempoBins
 from pianolm.tokens.velocity import VelocityCodec
 from pianolm.tokens.vocabulary import EIGHTHS_OF_KIND, Kind, Vocabulary
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+PITCH_ORDERS = "ascending", "descending"
 MODES = ("velocity", "base")
 DEFAULT_VELOCITY = 64
 """Velocity of decoded notes when the tokens carry none (base mode)."""
+
+_FORMAT_1: dict[str, Any] = {"held_velocity": True, "pitch_order": "ascending"}
+"""Options that format 1 did not have, as it had them."""
 
 _SETTINGS, _CODEBOOK, _CODEC = "tokenizer.json", "codebook.npz", "velocity"
 # Plain numbers: looking a member of an enum up costs more than a step of decoding a short sequence.
 _TEMPO, _PITCH, _VELOCITY = int(Kind.TEMPO), int(Kind.PITCH), int(Kind.VELOCITY)
 _BOS, _EOS, _PAD = int(Kind.BOS), int(Kind.EOS), int(Kind.PAD)
-_CODES, _BEAT = int(Phase.CODES), int(Phase.BEAT)
+_CODES, _BEAT, _WANTS_VELOCITY = int(Phase.CODES), int(Phase.BEAT), int(Phase.VELOCITY)
 _EIGHTHS = np.array([EIGHTHS_OF_KIND.get(kind, 0) for kind in Kind])
 
 
@@ -58,9 +62,12 @@ class PianoTokenizer:
         codec: The velocity codec; None makes a tokenizer without velocities (base mode).
         exact: Whether parts that L3 lacks use the exhaustive L4; else the nearest L3 code.
         tolerance: Frames of a part that a code may miss; 0 is exact.
+        held_velocity: Whether cells without a strike carry a velocity token, too; without one, what sounds there keeps
+            the velocity that its pitch had before.
+        pitch_order: Of the cells of a beat: ascending or descending.
 
     Raises:
-        UserError: The parts do not fit together.
+        UserError: The parts do not fit together, or the order is unknown.
     """
 
     def __init__(
@@ -70,10 +77,17 @@ class PianoTokenizer:
         codec: VelocityCodec | None = None,
         exact: bool = True,
         tolerance: int = 0,
+        held_velocity: bool = True,
+        pitch_order: str = "ascending",
     ) -> None:
+        if pitch_order not in PITCH_ORDERS:
+            raise UserError(
+                f"tokenizer.pitch_order={pitch_order!r} found, expected one of {', '.join(PITCH_ORDERS)}"
+            )
         self.vocabulary = codebook.vocabulary
         self.codebook, self.tempo, self.codec = codebook, tempo, codec
         self.exact, self.tolerance = exact, tolerance
+        self.held_velocity, self.pitch_order = held_velocity, pitch_order
         if tempo.bins != self.vocabulary.tempo:
             raise UserError(
                 f"tokenizer: {tempo.bins} tempo bins, but the vocabulary has {self.vocabulary.tempo} tempo ids"
@@ -85,7 +99,13 @@ class PianoTokenizer:
                 "or train the codec with fewer (velvq.codebook_size)"
             )
         self._offset = [self.vocabulary.offset(kind) for kind in Kind]
-        self.grammar = Grammar(self.vocabulary, codec is not None, codebook.silent_ids)
+        self.grammar = Grammar(
+            self.vocabulary,
+            codec is not None,
+            codebook.silent_ids,
+            None if held_velocity else self.strikes_per_id > 0,
+            descending=pitch_order == "descending",
+        )
 
     @property
     def mode(self) -> str:
@@ -100,11 +120,14 @@ class PianoTokenizer:
     @cached_property
     def hashes(self) -> dict[str, str]:
         """Content hash of each part; a part that is absent has an empty one."""
+        ascending = self.pitch_order == "ascending"
         return {
-            "vocabulary": self.vocabulary.fingerprint,
+            "vocabulary": self.vocabulary.fingerprint + ("" if ascending else "-descending"),
             "codebook": self.codebook.fingerprint,
             "tempo": self.tempo.fingerprint,
-            "velocity": "" if self.codec is None else self.codec.fingerprint,
+            "velocity": ""
+            if self.codec is None
+            else self.codec.fingerprint + ("" if self.held_velocity else "-struck"),
         }
 
     def encode(self, piece: Piece) -> Encoding:
@@ -116,9 +139,16 @@ class PianoTokenizer:
     def encode_cells(self, cells: Cells, beats_sec: NDArray[np.float64]) -> NDArray[np.int64]:
         """Cells on their beats [B + 1] to ids [T], with BOS and EOS."""
         codes = self.codebook.encode(cells.sustain, cells.onset, self.exact, self.tolerance)
+        pitch = cells.pitch.astype(np.int64)
+        velocity = np.zeros(0, np.int64) if self.codec is None else self.codec.encode(cells).astype(np.int64)
+        if self.pitch_order == "descending":
+            order = np.lexsort((-pitch, cells.beat))  # beats stay where they are
+            codes, pitch = codes[order], pitch[order]
+            velocity = velocity[order] if self.codec is not None else velocity
         there = codes >= 0
         n_codes = np.bitwise_count(np.packbits(there, axis=1)[:, 0])
-        length = n_codes + (1 if self.codec is None else 2)  # tokens of each cell
+        voiced = self._voiced(codes)
+        length = n_codes + 1 + voiced  # tokens of each cell
         before = np.zeros(len(cells) + 1, np.int64)
         np.cumsum(length, out=before[1:])
         cells_before_beat = np.searchsorted(cells.beat, np.arange(cells.n_beats))
@@ -127,15 +157,22 @@ class PianoTokenizer:
         tempo_at = np.arange(1, cells.n_beats + 1) + before[cells_before_beat]
         ids[tempo_at] = self.tempo.encode(beats_sec) + self._offset[_TEMPO]
         pitch_at = before[:-1] + cells.beat + 2
-        ids[pitch_at] = cells.pitch + np.int64(self._offset[_PITCH])
+        ids[pitch_at] = pitch + self._offset[_PITCH]
         ids[pitch_at + 1] = codes[:, 0]
         several = np.flatnonzero(n_codes > 1)  # few
         row, column = np.nonzero(there[several, 1:])
         place = there[several].cumsum(axis=1)[row, column + 1]
         ids[pitch_at[several[row]] + place] = codes[several[row], column + 1]
         if self.codec is not None:
-            ids[pitch_at + n_codes + 1] = self.codec.encode(cells) + self._offset[_VELOCITY]
+            ids[(pitch_at + n_codes + 1)[voiced]] = velocity[voiced] + self._offset[_VELOCITY]
         return ids
+
+    def _voiced(self, code_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """[C] whether cells of these codes [C, 8] carry a velocity token."""
+        if self.codec is None or self.held_velocity:
+            return np.full(len(code_ids), self.codec is not None)
+        strikes: NDArray[np.bool_] = (self.strikes_per_id[code_ids] > 0) & (code_ids >= 0)
+        return strikes.any(axis=1)
 
     def decode(self, ids: ArrayLike) -> Piece:
         """Ids [T] to the piece they say, starting at 0 seconds; never raises on whole numbers.
@@ -146,9 +183,10 @@ class PianoTokenizer:
         """
         tokens = np.asarray(ids, np.int64).ravel()
         kinds, used = self._kinds(tokens)
+        strikes = self._strikes(tokens, kinds)
         tempo_at = np.flatnonzero(kinds == _TEMPO)
         pitch_at = np.flatnonzero(kinds == _PITCH)
-        length = self._cell_lengths(kinds, pitch_at)
+        length = self._cell_lengths(kinds, strikes, pitch_at)
         whole = (length > 0) & (np.searchsorted(tempo_at, pitch_at) > 0)
         pitch_at, length = pitch_at[whole], length[whole]
         code_ids = self._codes(tokens, kinds, pitch_at)
@@ -156,9 +194,11 @@ class PianoTokenizer:
         beat = np.searchsorted(tempo_at, pitch_at) - 1
         pitch = tokens[pitch_at] - self._offset[_PITCH]
         kept = np.flatnonzero(sounds.any(axis=1))
-        key = beat[kept] * 128 + pitch[kept]
+        key = beat[kept] * 128 + self.grammar.rank_of[tokens[pitch_at[kept]]]
         highest = np.maximum.accumulate(np.concatenate([[-1], key]))[:-1]
         kept = kept[key > highest]
+        if self.pitch_order == "descending":
+            kept = kept[np.lexsort((pitch[kept], beat[kept]))]  # cells ascend whatever their tokens do
         last = pitch_at[kept] + length[kept]
         cells = self._cells(tokens, code_ids[kept], beat[kept], pitch[kept], last, tempo_at.size)
         used += tempo_at.size + int((length[kept] + 1).sum())
@@ -185,13 +225,29 @@ class PianoTokenizer:
         """[V + 1] kind of every id, −1 behind the last."""
         return np.append(self.vocabulary.kind_of, -1).astype(np.int8)
 
-    def _cell_lengths(self, kinds: NDArray[np.int8], pitch_at: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _strikes(self, tokens: NDArray[np.int64], kinds: NDArray[np.int8]) -> NDArray[np.bool_] | None:
+        """[T + 10] whether a token strikes a note, where that decides about velocity tokens."""
+        if self.grammar.strikes is None:
+            return None
+        strikes = np.zeros(kinds.size, bool)
+        known = np.flatnonzero(kinds >= 0)
+        strikes[known] = self.grammar.strikes[tokens[known]]
+        return strikes
+
+    def _cell_lengths(
+        self, kinds: NDArray[np.int8], strikes: NDArray[np.bool_] | None, pitch_at: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
         """Tokens after each pitch that complete its cell by the grammar's table; 0 where it breaks off."""
         length = np.zeros(pitch_at.size, np.int64)
         open_cells = np.arange(pitch_at.size)
         phase = np.full(pitch_at.size, _CODES, np.int8)
+        struck = np.zeros(pitch_at.size, bool)
         for step in range(1, 10):
-            phase = self._table_or_illegal[phase, kinds[pitch_at[open_cells] + step]]
+            at = pitch_at[open_cells] + step
+            phase = self._table_or_illegal[phase, kinds[at]]
+            if strikes is not None:
+                struck[open_cells] |= strikes[at]
+                phase[(phase == _WANTS_VELOCITY) & ~struck[open_cells]] = _BEAT
             length[open_cells[phase == _BEAT]] = step
             going = phase >= _CODES
             open_cells, phase = open_cells[going], phase[going]
@@ -229,15 +285,19 @@ class PianoTokenizer:
         last: NDArray[np.int64],
         n_beats: int,
     ) -> Cells:
-        """Cells from their codes and the position of their last token, the velocity in velocity mode."""
+        """Cells from their codes and the position of their last token, the velocity where they carry one."""
         sustain, onset = self.codebook.decode(code_ids)
-        if self.codec is None:
-            segments = int(np.bitwise_count(segment_starts(sustain, onset)).sum())
-            velocity = np.full(segments, DEFAULT_VELOCITY, np.uint8)
-        else:
-            codes = tokens[last] - self._offset[_VELOCITY]
+        count = np.bitwise_count(segment_starts(sustain, onset)).astype(np.int64)
+        velocity = np.full(int(count.sum()), DEFAULT_VELOCITY, np.uint8)
+        voiced = self._voiced(code_ids)
+        if self.codec is not None:
+            codes = tokens[last[voiced]] - self._offset[_VELOCITY]
             # ids beyond the codec's own codes exist when the vocabulary has room for more
-            velocity = self.codec.decode(np.minimum(codes, self.codec.codebook_size - 1), sustain, onset)
+            velocity[np.repeat(voiced, count)] = self.codec.decode(
+                np.minimum(codes, self.codec.codebook_size - 1), sustain[voiced], onset[voiced]
+            )
+            if not voiced.all():
+                _carry_over(velocity, count, voiced, pitch)
         return Cells(beat.astype(np.int32), pitch.astype(np.uint8), sustain, onset, velocity, n_beats)
 
     def save_pretrained(self, directory: str | Path) -> None:
@@ -247,11 +307,15 @@ class PianoTokenizer:
         self.codebook.save(directory / _CODEBOOK)
         if self.codec is not None:
             self.codec.save(directory / _CODEC)
+        options = {"held_velocity": self.held_velocity, "pitch_order": self.pitch_order}
+        if options == _FORMAT_1:
+            options = {}
         settings = {
-            "format_version": FORMAT_VERSION,
+            "format_version": FORMAT_VERSION if options else 1,  # what an older reader can read, it may
             "mode": self.mode,
             "exact": self.exact,
             "tolerance": self.tolerance,
+            **options,
             "tempo": self.tempo.scheme,
             "vocabulary": self.vocabulary.to_dict(),
             "hashes": self.hashes,
@@ -276,6 +340,7 @@ class PianoTokenizer:
             else None,
             exact=settings["exact"],
             tolerance=settings["tolerance"],
+            **{name: settings.get(name, value) for name, value in _FORMAT_1.items()},
         )
         changed = [name for name, value in tokenizer.hashes.items() if value != settings["hashes"].get(name)]
         if changed:
@@ -284,6 +349,31 @@ class PianoTokenizer:
                 "tokenizer was saved; take the directory as it was published"
             )
         return tokenizer
+
+
+def _carry_over(
+    velocity: NDArray[np.uint8],
+    count: NDArray[np.int64],
+    voiced: NDArray[np.bool_],
+    pitch: NDArray[np.int64],
+) -> None:
+    """Gives the segments [S] of cells [C] without a velocity the last one that their pitch had before, if any.
+
+    Args:
+        velocity: Changed in place.
+        count: Segments of each cell.
+        voiced: Cells that have velocities.
+        pitch: Of each cell, the cells in order of beats.
+    """
+    by_pitch = np.argsort(pitch, kind="stable")
+    spoke = np.where(voiced[by_pitch], np.arange(pitch.size), -1)
+    before = by_pitch[np.maximum.accumulate(spoke)]  # where none spoke before, some cell of another pitch
+    known = (np.maximum.accumulate(spoke) >= 0) & (pitch[before] == pitch[by_pitch]) & ~voiced[by_pitch]
+    last_segment = np.cumsum(count) - 1
+    found = np.full(pitch.size, DEFAULT_VELOCITY, np.uint8)
+    found[by_pitch[known]] = velocity[last_segment[before[known]]]
+    mute = np.repeat(~voiced, count)
+    velocity[mute] = np.repeat(found, count)[mute]
 
 
 def tokenizer_directory(directory: str | Path) -> Path:
