@@ -95,4 +95,6 @@ MODEL = {
     "rope_theta": 10000.0,
     "tie_embeddings": True,
     "dropout": 0.0,
+    "embedding": "table",
+    "projection_lr": 0.2,
 }

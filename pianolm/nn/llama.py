@@ -8,11 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
@@ -20,29 +19,40 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from pianolm.errors import UserError
 from pianolm.metrics import TokenLosses
+from pianolm.nn.embedding import CodebookEmbedding, inputs_and_head, use_features
+from pianolm.nn.loss import head_nll
 from pianolm.nn.watched import WatchedModule
 
 IGNORE = -100
-CPU_CHUNK = 512
-"""Targets whose logits are made at a time on a CPU: larger arrays get fresh pages, a fifth of a small model's time."""
-
-_MODEL_KEYS = {"width", "layers", "heads", "kv_heads", "ffn", "rope_theta", "tie_embeddings", "dropout"}
+EMBEDDINGS = ("codebook", "table")
+_MODEL_KEYS = {
+    *("width", "layers", "heads", "kv_heads", "ffn", "rope_theta", "tie_embeddings", "dropout"),
+    *("embedding", "projection_lr"),
+}
 _COUNTERS = "tokens_seen", "slots_seen"
 
 
 def build_llama(
-    settings: Mapping[str, Any], vocab_size: int, pad_id: int, bos_id: int, eos_id: int, context: int
+    settings: Mapping[str, Any],
+    vocab_size: int,
+    pad_id: int,
+    bos_id: int,
+    eos_id: int,
+    context: int,
+    features_VF: NDArray[np.float32] | None = None,
 ) -> LlamaForCausalLM:
     """A Llama with fresh weights.
 
     Args:
         settings: `width`, `layers`, `heads`, `kv_heads` (None: as many as heads), `ffn`, `rope_theta`,
-            `tie_embeddings`, `dropout` (of attention weights; Llama has no other).
+            `tie_embeddings`, `dropout` (of attention weights; Llama has no other), `embedding` (codebook or table),
+            `projection_lr` (of a codebook embedding; see `CodebookEmbedding`).
         vocab_size: V.
         pad_id: Of PAD.
         bos_id: Of BOS.
         eos_id: Of EOS.
         context: Longest sequence it is trained on.
+        features_VF: What each id is, for `embedding` codebook.
 
     Raises:
         UserError: A setting is missing or unknown, or the numbers do not fit together.
@@ -63,7 +73,11 @@ def build_llama(
         bos_token_id=bos_id,
         eos_token_id=eos_id,
     )
-    return LlamaForCausalLM(config)
+    model = LlamaForCausalLM(config)
+    if settings["embedding"] == "codebook":
+        assert features_VF is not None, "a codebook embedding is made of features"
+        use_features(model, features_VF, float(settings["projection_lr"]))
+    return model
 
 
 def _check_model(settings: Mapping[str, Any]) -> None:
@@ -83,6 +97,10 @@ def _check_model(settings: Mapping[str, Any]) -> None:
             problems.append(f"model.heads={heads} is no multiple of model.kv_heads={kv_heads}")
         if not 0 <= settings["dropout"] < 1:
             problems.append(f"model.dropout={settings['dropout']} is not in 0 to 1")
+        if settings["embedding"] not in EMBEDDINGS:
+            problems.append(f"model.embedding={settings['embedding']!r} is none of {', '.join(EMBEDDINGS)}")
+        if not settings["projection_lr"] > 0:
+            problems.append(f"model.projection_lr={settings['projection_lr']} is not above 0")
     if problems:
         raise UserError(f"model: {', '.join(problems)}; see conf/model for settings that fit")
 
@@ -91,9 +109,15 @@ def _is_size(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
+def codebook_embeddings(model: nn.Module) -> list[CodebookEmbedding]:
+    """The computed embeddings of a model: one or none."""
+    return [module for module in model.modules() if isinstance(module, CodebookEmbedding)]
+
+
 def count_parameters(model: nn.Module) -> int:
-    """Parameters, tied ones once."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    """Parameters as the model is published: tied ones once, and a table without the projection that makes it."""
+    projections = sum(module.projection.weight.numel() for module in codebook_embeddings(model))
+    return sum(parameter.numel() for parameter in model.parameters()) - projections
 
 
 @dataclass(frozen=True)
@@ -148,15 +172,31 @@ class OptimizerSettings:
         return self.min_lr_fraction + (1 - self.min_lr_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups: matrices decay; embeddings (an output layer tied to one, too) and norms do not."""
-    embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:
+    """Parameter groups: matrices decay; embeddings (an output layer tied to one, too) and norms do not.
+
+    The projection of a codebook embedding learns at a rate of its own and does not decay: whatever of a table it says,
+    the free part makes up the rest, so that only the table counts.
+    """
+    computed = codebook_embeddings(model)
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    tables |= {id(module.free) for module in computed}
+    projections = {id(module.projection.weight) for module in computed}
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
     for parameter in model.parameters():
-        groups[parameter.ndim >= 2 and id(parameter) not in embeddings].append(parameter)
+        if id(parameter) not in projections:
+            groups[parameter.ndim >= 2 and id(parameter) not in tables].append(parameter)
     return [
-        {"params": groups[True], "weight_decay": weight_decay},
+        {"params": groups[True], "weight_decay": settings.weight_decay},
         {"params": groups[False], "weight_decay": 0.0},
+        *(
+            {
+                "params": [module.projection.weight],
+                "weight_decay": 0.0,
+                "lr": settings.learning_rate * module.projection_lr,
+            }
+            for module in computed
+        ),
     ]
 
 
@@ -173,6 +213,14 @@ def packing(position_ids_BT: Tensor | None) -> dict[str, Tensor]:
     causal_TT = torch.ones(length, length, dtype=torch.bool, device=window_BT.device).tril()
     mask_B1TT = (window_BT[:, None, :, None] == window_BT[:, None, None, :]) & causal_TT
     return {"position_ids": position_ids_BT, "attention_mask": mask_B1TT}
+
+
+class TargetLosses(NamedTuple):
+    """Nats of a batch, which have a gradient; those of each target [n], which have none; and the targets' ids [n]."""
+
+    nats: Tensor
+    nll_n: Tensor
+    labels_n: Tensor
 
 
 class LanguageModule(WatchedModule):
@@ -214,19 +262,15 @@ class LanguageModule(WatchedModule):
         """PAD among the inputs seen."""
         return 1 - self.tokens_seen / max(self.slots_seen, 1)
 
-    def target_nll(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """Nats [n] of the labels that count, row by row, and those labels [n]. Logits are made only there."""
+    def target_nll(self, batch: Mapping[str, Any]) -> TargetLosses:
+        """Losses of the labels that count, row by row. Logits are made only there."""
+        inputs, head = inputs_and_head(self.model, batch["input_ids"])
         hidden_BTD = self.model.model(
-            input_ids=batch["input_ids"], use_cache=False, **packing(batch.get("position_ids"))
+            **inputs, use_cache=False, **packing(batch.get("position_ids"))
         ).last_hidden_state
         counts_BT = batch["labels"] != IGNORE
-        hidden_nD, labels_n = hidden_BTD[counts_BT], batch["labels"][counts_BT]
-        size = CPU_CHUNK if hidden_nD.device.type == "cpu" else max(len(labels_n), 1)
-        nll = [
-            F.cross_entropy(self.model.lm_head(hidden).float(), labels, reduction="none")
-            for hidden, labels in zip(hidden_nD.split(size), labels_n.split(size), strict=True)
-        ]
-        return torch.cat(nll), labels_n
+        labels_n = batch["labels"][counts_BT]
+        return TargetLosses(*head_nll(hidden_BTD[counts_BT], head.weight, labels_n), labels_n)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """The loss of a micro-batch, scaled so that its gradient is that of the mean over the *global* batch.
@@ -234,15 +278,15 @@ class LanguageModule(WatchedModule):
         The sum of nats is divided by the targets of all processes and micro-batches. Lightning divides the
         loss by the micro-batches and DDP averages gradients over processes; both are multiplied back.
         """
-        nll_n, labels_n = self.target_nll(batch)
-        nats = nll_n.sum() / batch["n_targets"]
+        nats, nll_n, labels_n = self.target_nll(batch)
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self._train_losses = TokenLosses(self._kind_of, self._strikes, self.device)
         if self.writes_row:
             self._train_losses.add(nll_n, labels_n, batch["performance"][batch["labels"] != IGNORE])
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
             self._log_step(batch)
-        return nats * (self.trainer.world_size * self.trainer.accumulate_grad_batches)
+        scale = self.trainer.world_size * self.trainer.accumulate_grad_batches
+        return nats * (scale / batch["n_targets"])
 
     def _log_step(self, batch: Mapping[str, Any]) -> None:
         """Counts an optimizer step at its last micro-batch, and logs it when a row is due."""
@@ -267,7 +311,7 @@ class LanguageModule(WatchedModule):
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Adds a batch to the sums."""
-        nll_n, labels_n = self.target_nll(batch)
+        _, nll_n, labels_n = self.target_nll(batch)
         self._losses.add(nll_n, labels_n, batch["performance"][batch["labels"] != IGNORE])
 
     def on_validation_epoch_end(self) -> None:
@@ -284,7 +328,7 @@ class LanguageModule(WatchedModule):
 
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, one step of it an optimizer step."""
-        groups = decay_groups(self.model, self.settings.weight_decay)
+        groups = parameter_groups(self.model, self.settings)
         optimizer = torch.optim.AdamW(groups, self.settings.learning_rate, self.settings.betas)
         scheduler = LambdaLR(optimizer, self.settings.factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -17,9 +17,11 @@ from transformers import LlamaForCausalLM
 from transformers.utils import logging as hf_logging
 
 from pianolm.errors import UserError
+from pianolm.nn.embedding import CodebookEmbedding
 
 WEIGHTS = "model.safetensors"
 _EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
+_FREE, _PROJECTION = "model.embed_tokens.free", "model.embed_tokens.projection.weight"
 _PREFIXES = ("model.", "module.", "_orig_mod.")
 
 
@@ -44,8 +46,12 @@ class LoadReport:
         return ", ".join(parts)
 
 
-def load_weights(path: str | Path, model: LlamaForCausalLM, role: str = "upstream.base") -> LoadReport:
+def load_weights(
+    path: str | Path, model: LlamaForCausalLM, role: str = "upstream.base", unmet_V: Tensor | None = None
+) -> LoadReport:
     """Puts weights into a model.
+
+    A table goes into a computed embedding exactly: its free part takes what the projection does not say.
 
     Args:
         path: A model directory (with `model.safetensors`), a `.safetensors` file, or a Lightning `.ckpt`,
@@ -54,6 +60,8 @@ def load_weights(path: str | Path, model: LlamaForCausalLM, role: str = "upstrea
         model: Gets them. Where its output layer is not tied and the file has none, it starts as the
             embedding.
         role: The configuration key that named the path, for messages.
+        unmet_V: Ids (bool) that the file's model never met. A computed embedding knows better what they are than rows
+            that nothing was learned for, and keeps its own.
 
     Raises:
         UserError: Not such a file, or of another vocabulary, width or depth.
@@ -61,14 +69,22 @@ def load_weights(path: str | Path, model: LlamaForCausalLM, role: str = "upstrea
     path = Path(path)
     where = f"{role}={path}"
     found = _read(path, where)
+    embedding = model.get_input_embeddings()
     own = model.state_dict()
-    weights, unexpected = _rename(found, set(own))
+    places = dict(own)
+    if isinstance(embedding, CodebookEmbedding):
+        places |= {_EMBEDDING: embedding.free, _HEAD: embedding.free}
+    weights, unexpected = _rename(found, set(places))
     if model.config.tie_word_embeddings:
         _refuse_untied(weights, where)
         weights.pop(_HEAD, None)
     elif _HEAD not in weights and _EMBEDDING in weights:
         weights[_HEAD] = weights[_EMBEDDING]
-    _refuse_mismatch(weights, unexpected, own, model, where)
+    _refuse_mismatch(weights, unexpected, places, model, where)
+    loaded = sorted(weights)
+    if isinstance(embedding, CodebookEmbedding) and _EMBEDDING in weights:
+        weights[_FREE] = embedding.free_part(weights.pop(_EMBEDDING), unmet_V)
+        weights[_PROJECTION] = own[_PROJECTION]
     result = model.load_state_dict(weights, strict=False)
     missing = [
         name for name in result.missing_keys if not (name == _HEAD and model.config.tie_word_embeddings)
@@ -79,7 +95,7 @@ def load_weights(path: str | Path, model: LlamaForCausalLM, role: str = "upstrea
             f"of the "
             "same architecture"
         )
-    return LoadReport(sorted(weights), missing, sorted(unexpected))
+    return LoadReport(loaded, missing, sorted(unexpected))
 
 
 def _read(path: Path, where: str) -> dict[str, Tensor]:
@@ -147,9 +163,15 @@ def _refuse_mismatch(
 ) -> None:
     """Says the first thing that does not fit, vocabulary before depth before shapes."""
     config = model.config
-    if _EMBEDDING not in weights:
+    if any(name.endswith(_FREE.removeprefix("model.")) for name in unexpected):
+        raise UserError(
+            f"{where}: of a run with model.embedding=codebook, whose table is computed, this model has "
+            f"model.embedding=table; give the artifact that the run published, or set model.embedding=codebook"
+        )
+    table = weights.get(_EMBEDDING, weights.get(_FREE))
+    if table is None:
         raise UserError(f"{where}: no {_EMBEDDING} in it, so these are no weights of a Llama language model")
-    rows = weights[_EMBEDDING].shape[0]
+    rows = table.shape[0]
     if rows != config.vocab_size:
         raise UserError(
             f"{where}: embedding of {rows} ids, this vocabulary has {config.vocab_size}; give weights of "

@@ -16,15 +16,19 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from pianolm.data.lm_data import LMDataModule
 from pianolm.errors import UserError
+from pianolm.nn.embedding import write_table
 from pianolm.nn.llama import LanguageModule, OptimizerSettings, build_llama, count_parameters
 from pianolm.nn.weights import load_weights, without_progress_bars
 from pianolm.stages.context import Metrics, StageContext
 from pianolm.stages.training import fit, resolve_hardware
+from pianolm.tokens.features import token_features
 from pianolm.tokens.tokenizer import PianoTokenizer, read_settings
+from pianolm.tokens.vocabulary import Kind
 
 COMPARED_HASHES = ("vocabulary", "codebook", "tempo")
 """Parts of a tokenizer that must be the same for a warm start; the velocity codec may differ or be absent."""
@@ -102,14 +106,14 @@ def stage_settings(ctx: StageContext, own_keys: frozenset[str]) -> dict[str, Any
 
 def make_model(ctx: StageContext, tokenizer: PianoTokenizer, context: int) -> LlamaForCausalLM:
     """The network with fresh weights, or with those of `ctx.upstream["base"]`."""
-    vocabulary = tokenizer.vocabulary
-    model = build_llama(
-        ctx.cfg["model"], vocabulary.size, vocabulary.pad, vocabulary.bos, vocabulary.eos, context
-    )
+    v = tokenizer.vocabulary
+    computed = ctx.cfg["model"].get("embedding") == "codebook"
+    features_VF = token_features(tokenizer) if computed else None
+    model = build_llama(ctx.cfg["model"], v.size, v.pad, v.bos, v.eos, context, features_VF)
     rank_zero_info(f"{ctx.name}: model of {count_parameters(model):,} parameters")
     if "base" in ctx.upstream:
         refuse_other_tokenizer(ctx.upstream["base"], tokenizer.hashes, ctx.upstream["tokens"])
-        report = load_weights(ctx.upstream["base"], model)
+        report = load_weights(ctx.upstream["base"], model, unmet_V=unmet_ids(ctx.upstream["base"], tokenizer))
         rank_zero_info(f"{ctx.name}: starts from {ctx.upstream['base']}: {report}")
     return model
 
@@ -120,8 +124,8 @@ def refuse_other_tokenizer(base: Path, hashes: Mapping[str, str], tokens: Path) 
     Raises:
         UserError: They differ in a part whose ids mean something else then.
     """
-    directory = (base if base.is_dir() else base.parent) / "tokenizer"
-    if not (directory / "tokenizer.json").is_file():
+    directory = tokenizer_beside(base)
+    if directory is None:
         rank_zero_info(
             f"upstream.base={base}: no tokenizer beside it, so what its ids mean cannot be compared"
         )
@@ -137,9 +141,27 @@ def refuse_other_tokenizer(base: Path, hashes: Mapping[str, str], tokens: Path) 
             )
 
 
+def unmet_ids(base: Path, tokenizer: PianoTokenizer) -> Tensor | None:
+    """bool [V], ids that a base model never met: those of velocities, where the tokenizer beside it has none.
+
+    None where it met all that we have, or where no tokenizer tells.
+    """
+    directory = tokenizer_beside(base)
+    if directory is None or read_settings(directory)["mode"] != "base":
+        return None
+    return torch.from_numpy(tokenizer.vocabulary.kind_of == Kind.VELOCITY)
+
+
+def tokenizer_beside(weights: Path) -> Path | None:
+    """The tokenizer published with a model, given its directory or a file in it; None where there is none."""
+    directory = (weights if weights.is_dir() else weights.parent) / "tokenizer"
+    return directory if (directory / "tokenizer.json").is_file() else None
+
+
 def publish(ctx: StageContext, model: LlamaForCausalLM, checkpoint: Path) -> dict[str, float]:
     """Writes a checkpoint's weights and the tokenizer to `ctx.out`; returns its validation metrics."""
     load_weights(checkpoint, model, role="checkpoint")
+    write_table(model)
     with without_progress_bars():
         model.save_pretrained(ctx.out, max_shard_size="1TB")
     shutil.copytree(ctx.upstream["tokens"] / "tokenizer", ctx.out / "tokenizer")

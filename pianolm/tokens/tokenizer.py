@@ -167,12 +167,13 @@ class PianoTokenizer:
             ids[(pitch_at + n_codes + 1)[voiced]] = velocity[voiced] + self._offset[_VELOCITY]
         return ids
 
-    def _voiced(self, code_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def _voiced(self, code_ids: NDArray[np.integer]) -> NDArray[np.bool_]:
         """[C] whether cells of these codes [C, 8] carry a velocity token."""
         if self.codec is None or self.held_velocity:
             return np.full(len(code_ids), self.codec is not None)
-        strikes: NDArray[np.bool_] = (self.strikes_per_id[code_ids] > 0) & (code_ids >= 0)
-        return strikes.any(axis=1)
+        strikes = np.where(code_ids >= 0, self.strikes_per_id[code_ids], 0)
+        voiced: NDArray[np.bool_] = strikes.sum(axis=1) > 0
+        return voiced
 
     def decode(self, ids: ArrayLike) -> Piece:
         """Ids [T] to the piece they say, starting at 0 seconds; never raises on whole numbers.

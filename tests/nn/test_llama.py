@@ -14,14 +14,14 @@ from transformers import LlamaForCausalLM
 from pianolm.data.lm_data import IGNORE, LMDataModule, WindowReader
 from pianolm.data.order import Rows, WindowIndex, pack
 from pianolm.errors import UserError
-from pianolm.nn import llama
+from pianolm.nn import loss
 from pianolm.nn.llama import (
     LanguageModule,
     OptimizerSettings,
     build_llama,
     count_parameters,
-    decay_groups,
     packing,
+    parameter_groups,
 )
 from pianolm.tokens.vocabulary import Kind, Vocabulary
 from tests.toy_tokens import MODEL, VOCABULARY, ToyPiece, sequence, settings, write_store
@@ -82,9 +82,9 @@ def test_sizes_are_those_written_in_the_config(name: str, parameters: int) -> No
     text = (CONF / f"{name}.yaml").read_text()
     vocabulary = Vocabulary()
     with torch.device("meta"):
-        model = build_llama(
-            yaml.safe_load(text), vocabulary.size, vocabulary.pad, vocabulary.bos, vocabulary.eos, 512
-        )
+        v = vocabulary
+        features = np.zeros((v.size, 9), np.float32)
+        model = build_llama(yaml.safe_load(text), v.size, v.pad, v.bos, v.eos, 512, features)
     assert count_parameters(model) == parameters
     assert f"# {parameters:,} parameters with a vocabulary of {vocabulary.size} ids" in text
 
@@ -122,18 +122,18 @@ def test_a_model_reads_no_token_after_the_target() -> None:
 
 def gradients(module: LanguageModule, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
     module.zero_grad()
-    nll, _ = module.target_nll(batch)
-    nll.sum().backward()
-    return nll.detach(), torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None])
+    nats, nll, _ = module.target_nll(batch)
+    nats.backward()
+    return nll, torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None])
 
 
 @pytest.mark.parametrize("chunk", [7, 10**6])
 def test_only_labels_that_count_make_loss_and_they_are_those_of_the_full_logits(
     store_dir: Path, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llama, "CPU_CHUNK", chunk)
+    monkeypatch.setattr(loss, "CPU_CHUNK", chunk)
     module, batch = toy_module(toy_model()), whole_batch(store_dir)
-    nll, _ = module.target_nll(batch)
+    _, nll, _ = module.target_nll(batch)
     logits = module.model(input_ids=batch["input_ids"], **packing(batch.get("position_ids"))).logits
     full = torch.nn.functional.cross_entropy(
         logits.flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORE, reduction="none"
@@ -234,9 +234,9 @@ def test_accumulated_micro_batches_give_the_gradient_of_the_whole_batch(store_di
 def test_the_loss_of_a_step_is_the_mean_over_its_targets(store_dir: Path) -> None:
     data = LMDataModule(store_dir, settings(), 0)
     batch = next(iter(data.train_dataloader()))
-    nll, labels = toy_module(toy_model()).target_nll(batch)
+    _, nll, labels = toy_module(toy_model()).target_nll(batch)
     assert labels.numel() == batch["n_targets"]
-    assert first_gradient(store_dir, None)[1] == pytest.approx(float(nll.detach().mean()), rel=1e-5)
+    assert first_gradient(store_dir, None)[1] == pytest.approx(float(nll.mean()), rel=1e-5)
 
 
 def validated(store_dir: Path) -> tuple[LanguageModule, LMDataModule]:
@@ -253,7 +253,7 @@ def test_validation_metrics_are_those_of_one_pass_by_hand(store_dir: Path) -> No
         for batch in data.val_dataloader():
             for row in range(len(batch["labels"])):
                 alone = {name: value[row : row + 1] for name, value in batch.items()}
-                nll, labels = module.target_nll(alone)
+                _, nll, labels = module.target_nll(alone)
                 counts = alone["performance"][alone["labels"] != IGNORE].tolist()
                 for value, label, counted in zip(nll.tolist(), labels.tolist(), counts, strict=True):
                     nats.setdefault(int(VOCABULARY.kind_of[label]), []).append(value)
@@ -291,7 +291,7 @@ def test_kinds_that_do_not_occur_are_not_logged(tmp_path: Path) -> None:
 def test_matrices_decay_and_nothing_else() -> None:
     for tied in (True, False):
         model = toy_model(tie_embeddings=tied)
-        decayed, plain = decay_groups(model, 0.1)
+        decayed, plain = parameter_groups(model, OptimizerSettings.from_config(settings()))
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
         assert {names[id(p)].split(".")[-2] for p in plain["params"]} == {

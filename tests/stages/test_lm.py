@@ -16,6 +16,7 @@ from pianolm import PianoTokenizer
 from pianolm.data.token_store import TokenStoreWriter
 from pianolm.errors import UserError
 from pianolm.music.cells import FRAMES, frames_to_cells, resolve_collisions
+from pianolm.nn.llama import EMBEDDINGS
 from pianolm.plots_runs import Curves, find_runs, read_curves
 from pianolm.stages import base, finetune, lm, training
 from pianolm.stages.context import Metrics, StageContext
@@ -23,7 +24,8 @@ from pianolm.stages.ranks import other_ranks
 from pianolm.tokens.codebook import Patterns
 from pianolm.tokens.fit import complete
 from pianolm.tokens.tempo import TempoBins
-from pianolm.tokens.vocabulary import Vocabulary
+from pianolm.tokens.velocity_segment import SegmentCodec
+from pianolm.tokens.vocabulary import Kind, Vocabulary
 from tests.toy_tokens import MODEL, settings
 
 VOCABULARY = Vocabulary(l1=16, l2=8, l3=8, velocity=8, reserved=377, tempo=20)
@@ -134,10 +136,8 @@ def test_base_returns_the_metrics_of_the_design(trained: tuple[StageContext, Met
     json.dumps(metrics)
 
 
-def test_val_metrics_are_those_of_the_published_weights(
-    trained: tuple[StageContext, Metrics], tokens: Path
-) -> None:
-    ctx, metrics = trained
+def validated(ctx: StageContext, tokens: Path) -> float:
+    """Validation loss of what was published, by plain means."""
     model = LlamaForCausalLM.from_pretrained(ctx.out).eval()
     data = lm.LMDataModule(tokens, ctx.cfg["trainer"], 0)
     nats = targets = 0.0
@@ -147,7 +147,14 @@ def test_val_metrics_are_those_of_the_published_weights(
             labels = batch["labels"].flatten()
             nats += float(torch.nn.functional.cross_entropy(logits, labels, reduction="sum"))
             targets += int((labels != -100).sum())
-    assert metrics["val/loss"] == pytest.approx(nats / targets, rel=1e-4)
+    return nats / targets
+
+
+def test_val_metrics_are_those_of_the_published_weights(
+    trained: tuple[StageContext, Metrics], tokens: Path
+) -> None:
+    ctx, metrics = trained
+    assert metrics["val/loss"] == pytest.approx(validated(ctx, tokens), rel=1e-4)
 
 
 def test_the_same_seed_gives_the_same_weights(
@@ -172,10 +179,11 @@ class KillAfter(Callback):
             raise KilledError
 
 
+@pytest.mark.parametrize("embedding", EMBEDDINGS)
 def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
-    tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    embedding: str, tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes = {"model": {"dropout": 0.1}, "trainer": {"micro_batch_tokens": 64}}
+    changes = {"model": {"dropout": 0.1, "embedding": embedding}, "trainer": {"micro_batch_tokens": 64}}
     unbroken = context(tmp_path / "unbroken", "base", {"tokens": tokens}, **changes)
     expected = base.run(unbroken)
     broken = context(tmp_path / "broken", "base", {"tokens": tokens}, **changes)
@@ -239,7 +247,8 @@ def test_a_finished_run_extended_is_the_longer_run(tokens: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_two_processes_take_the_steps_that_one_takes(tokens: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("embedding", EMBEDDINGS)
+def test_two_processes_take_the_steps_that_one_takes(embedding: str, tokens: Path, tmp_path: Path) -> None:
     """Weights after three steps of AdamW, which moves each by about a thousandth a step, differ by less than 1e-5."""
     states, losses = [], []
     for processes in (1, 2):
@@ -249,6 +258,7 @@ def test_two_processes_take_the_steps_that_one_takes(tokens: Path, tmp_path: Pat
             "base",
             {"tokens": tokens},
             hardware=hardware,
+            model={"embedding": embedding},
             trainer={"max_steps": 3, "transpose": 4, "learning_rate": 1e-3},
             compute={"threads": 1},
         )
@@ -294,12 +304,21 @@ def test_patience_stops_a_run_that_gets_worse(tokens: Path, tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler warns about itself
-def test_a_compiled_run_learns_what_a_plain_one_does(
-    trained: tuple[StageContext, Metrics], tokens: Path, tmp_path: Path
-) -> None:
-    ctx = context(tmp_path, "base", {"tokens": tokens}, trainer={"compile": True})
-    assert base.run(ctx)["val/loss"] == pytest.approx(trained[1]["val/loss"], rel=1e-3)
-    assert weights(ctx).keys() == weights(trained[0]).keys()
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # it looks at tensors so, and hides what torch says then
+@pytest.mark.parametrize("embedding", EMBEDDINGS)
+def test_a_compiled_run_learns_what_a_plain_one_does(embedding: str, tokens: Path, tmp_path: Path) -> None:
+    plain, compiled = (
+        context(
+            tmp_path / str(compiled),
+            "base",
+            {"tokens": tokens},
+            model={"embedding": embedding},
+            trainer={"compile": compiled},
+        )
+        for compiled in (False, True)
+    )
+    assert base.run(compiled)["val/loss"] == pytest.approx(base.run(plain)["val/loss"], rel=1e-3)
+    assert weights(compiled).keys() == weights(plain).keys()
 
 
 def test_finetune_starts_from_the_weights_of_base(
@@ -315,6 +334,50 @@ def test_finetune_starts_from_the_weights_of_base(
     finetune.run(ctx)
     for name, value in weights(ctx).items():
         assert torch.allclose(value, weights(trained[0])[name], atol=1e-6)
+
+
+def velocity_tokens(folder: Path) -> Path:
+    """With one code for every sixteenth velocity."""
+    softest = np.arange(8, 128, 16, dtype=np.uint8)
+    codec = SegmentCodec.from_tables([np.repeat(softest[:, None], n, axis=1) for n in (1, 2)])
+    plain = tokenizer()
+    return write_tokens(folder, PianoTokenizer(plain.codebook, plain.tempo, codec))
+
+
+@pytest.mark.parametrize("of", EMBEDDINGS)
+def test_a_codebook_embedding_starts_from_base_but_for_velocities_that_base_never_met(
+    of: str, tokens: Path, tmp_path: Path
+) -> None:
+    """Those rows come from what the codes say, neighbours alike; of a table they stay noise."""
+    source = context(tmp_path / "base", "base", {"tokens": tokens}, model={"embedding": of})
+    base.run(source)
+    ctx = context(
+        tmp_path,
+        "finetune",
+        {"tokens": velocity_tokens(tmp_path / "velocity"), "base": source.out},
+        model={"embedding": "codebook"},
+        finetune={"learning_rate": 1e-12, "max_steps": 1},
+    )
+    assert set(finetune.run(ctx)) >= METRICS | {"val/loss_velocity"}
+    before, after = (weights(c)["model.embed_tokens.weight"] for c in (source, ctx))
+    velocity = torch.from_numpy(VOCABULARY.kind_of == Kind.VELOCITY)
+    assert torch.allclose(before[~velocity], after[~velocity], atol=1e-6)
+    assert not torch.isclose(before[velocity], after[velocity]).all(dim=1).any()
+    rows = torch.nn.functional.normalize(after[velocity] - after[velocity].mean(dim=0))
+    cosine = rows @ rows.T
+    assert cosine.diagonal(1).min() > cosine.diagonal(5).max()
+
+
+def test_weights_of_both_embeddings_are_published_alike(
+    trained: tuple[StageContext, Metrics], tokens: Path, tmp_path: Path
+) -> None:
+    ctx = context(tmp_path, "base", {"tokens": tokens}, model={"embedding": "codebook"})
+    metrics = base.run(ctx)
+    assert {name: value.shape for name, value in weights(ctx).items()} == {
+        name: value.shape for name, value in weights(trained[0]).items()
+    }
+    assert metrics["parameters"] == trained[1]["parameters"]
+    assert metrics["val/loss"] == pytest.approx(validated(ctx, tokens), rel=1e-4)
 
 
 def test_finetune_from_scratch_needs_no_base(tokens: Path, tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""The loss of the output layer: its logits are made, used for loss and gradient, and dropped, some targets at a time.
+
+Shapes: n targets, D width, V ids.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CPU_CHUNK = 1024
+"""Targets whose logits are made at a time on a CPU: fewer make small matrices, more leave the cache."""
+
+
+def head_nll(hidden_nD: Tensor, weight_VD: Tensor, labels_n: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of `hidden_nD @ weight_VD.T`, as under autocast where that is on.
+
+    The gradient is made in the same pass as the loss: nothing of size [n, V] outlives its turn, and the softmax is
+    taken once, in place.
+
+    Args:
+        hidden_nD: What the output layer reads.
+        weight_VD: Its weights.
+        labels_n: The right ids.
+
+    Returns:
+        Their sum in nats, which has a gradient, and nats of each target [n], which have none.
+    """
+    nats, nll_n = _HeadNll.apply(hidden_nD, weight_VD, labels_n)
+    return nats, nll_n
+
+
+class _HeadNll(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden_nD: Tensor, weight_VD: Tensor, labels_n: Tensor) -> tuple[Tensor, Tensor]:
+        device = hidden_nD.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight_VD.dtype
+        size = CPU_CHUNK if device == "cpu" else max(len(labels_n), 1)
+        nll_n = hidden_nD.new_empty(len(labels_n), dtype=torch.float32)
+        d_hidden_nD = torch.empty_like(hidden_nD) if ctx.needs_input_grad[0] else None
+        d_weight_VD = torch.zeros_like(weight_VD) if ctx.needs_input_grad[1] else None
+        with torch.autocast(device, enabled=False):
+            cast_VD = weight_VD.to(dtype)
+            for first in range(0, len(labels_n), size):
+                chunk = slice(first, first + size)
+                hidden_cD, labels_c1 = hidden_nD[chunk].to(dtype), labels_n[chunk, None]
+                log_p_cV = (hidden_cD @ cast_VD.T).float().log_softmax(dim=1)
+                nll_n[chunk] = -log_p_cV.gather(1, labels_c1)[:, 0]
+                if d_hidden_nD is None and d_weight_VD is None:
+                    continue
+                d_logits_cV = log_p_cV.exp_().scatter_add_(
+                    1, labels_c1, torch.full_like(labels_c1, -1, dtype=torch.float32)
+                )
+                d_logits_cV = d_logits_cV.to(dtype)
+                if d_hidden_nD is not None:
+                    d_hidden_nD[chunk] = d_logits_cV @ cast_VD
+                if d_weight_VD is not None:
+                    d_weight_VD += d_logits_cV.T @ hidden_cD
+        ctx.save_for_backward(d_hidden_nD, d_weight_VD)
+        ctx.mark_non_differentiable(nll_n)
+        return nll_n.sum(), nll_n
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        d_hidden_nD, d_weight_VD = ctx.saved_tensors
+        scale = grads[0]  # of the sum; the other output has none
+        return (
+            None if d_hidden_nD is None else d_hidden_nD * scale.to(d_hidden_nD.dtype),
+            None if d_weight_VD is None else d_weight_VD * scale.to(d_weight_VD.dtype),
+            None,
+        )

@@ -1,0 +1,122 @@
+"""What each token is, in numbers: the features that an embedding can be computed from. NumPy only.
+
+Ids are names: nothing in 812 and 813 tells that one is struck a frame later. Features do: tokens that are alike have
+like features, whatever the codebook, so that what is learned of one is learned of its neighbours. They depend on the
+tokenizer alone. In base mode the columns of velocities are empty and all others as in velocity mode.
+
+Shapes: V ids, F features.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pianolm.music.beats import FRAMES
+from pianolm.tokens.codebook import LEVEL_FRAMES
+from pianolm.tokens.tempo import LOWEST_BPM, RANGE_BPM
+from pianolm.tokens.tokenizer import PianoTokenizer
+from pianolm.tokens.velocity import VelocityCodec
+from pianolm.tokens.vocabulary import CODE_KINDS, Kind
+
+BLUR_FRAMES = 1.5
+"""Standard deviation of what smooths a pattern's onsets and ends, so that neighbouring frames look alike."""
+_PITCH_CENTRES = np.arange(0.0, 129.0, 8.0)
+_VELOCITY_CENTRES = np.arange(0.0, 129.0, 8.0)
+_TEMPO_CENTRES = np.linspace(0.0, 1.0, 13)
+Array32 = NDArray[np.float32]
+
+
+def token_features(tokenizer: PianoTokenizer) -> Array32:
+    """float32 [V, F] features of every id, each row of norm 1. The same tokenizer always gives the same."""
+    features_VF = np.concatenate(list(feature_groups(tokenizer).values()), axis=1)
+    return features_VF / np.linalg.norm(features_VF, axis=1, keepdims=True)
+
+
+def feature_groups(tokenizer: PianoTokenizer) -> dict[str, Array32]:
+    """Columns [V, f] by what they tell, zero for ids that they say nothing of.
+
+    `kind` is the kind of token, for L1 to L4 the level and with it the length. Of pattern codes: `onset` and `end`
+    frame by frame, both also blurred; `sustain`; `edges`, whether the pattern begins held and whether it ends sounding.
+    `pitch`: class, octave, and position. `velocity`: what a code says in a cell of one note, and in one of two notes of
+    half a beat each. `tempo`: place on the scale of ratios.
+    """
+    vocabulary = tokenizer.vocabulary
+    groups = {"kind": np.eye(len(Kind))[vocabulary.kind_of], **_patterns(tokenizer)}
+    rows = {Kind.PITCH: {"pitch": _pitches()}, Kind.TEMPO: {"tempo": _tempi(tokenizer.tempo.bpm)}}
+    rows[Kind.VELOCITY] = _velocities(tokenizer.codec)
+    for kind, of_kind in rows.items():
+        for name, values in of_kind.items():
+            groups[name] = np.zeros((vocabulary.size, values.shape[1]))
+            start = vocabulary.offset(kind)
+            groups[name][start : start + len(values)] = values
+    return {name: values.astype(np.float32) for name, values in groups.items()}
+
+
+def _patterns(tokenizer: PianoTokenizer) -> dict[str, NDArray[np.float64]]:
+    """Of every id [V, …]; all zero where it is no code. Frames count from the beginning of a code's own pattern."""
+    sustain, onset = tokenizer.codebook.id_patterns
+    frames = np.zeros(tokenizer.vocabulary.size, np.uint64)
+    for kind, length in zip(CODE_KINDS, LEVEL_FRAMES, strict=True):
+        frames[tokenizer.vocabulary.ids(kind)] = length
+    last = np.where(frames > 0, np.uint64(1) << (np.maximum(frames, 1) - np.uint64(1)), np.uint64(0))
+    # of a note that ends in the last frame nothing tells whether it goes on in what follows: no end, but an edge
+    goes_on = ((sustain & ~onset) >> np.uint64(1)) | last
+    end = sustain & ~goes_on
+    edges = np.stack([sustain & ~onset & np.uint64(1), sustain & last], axis=1) != 0
+    struck, ends = _bits(onset), _bits(end)
+    return {
+        "onset": struck,
+        "onset_blurred": _blur(struck),
+        "end": ends,
+        "end_blurred": _blur(ends),
+        "sustain": _bits(sustain) / np.sqrt(FRAMES),
+        "edges": edges.astype(float),
+    }
+
+
+def _bits(masks: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """[V, 48] bits of masks [V], the first frame first."""
+    return ((masks[:, None] >> np.arange(FRAMES, dtype=np.uint64)) & np.uint64(1)).astype(float)
+
+
+def _blur(bits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[V, 48] every set frame as a bell of norm 1."""
+    return bits @ _bells(np.arange(FRAMES), np.arange(FRAMES), BLUR_FRAMES)
+
+
+def _bells(
+    at: NDArray[np.floating] | NDArray[np.integer],
+    centres: NDArray[np.floating] | NDArray[np.integer],
+    width: float,
+) -> NDArray[np.float64]:
+    """[n, c] radial basis: how near values [n] are to centres [c], each row of norm 1."""
+    bells = np.exp(-0.5 * ((at[:, None] - centres) / width) ** 2)
+    norm: NDArray[np.float64] = np.linalg.norm(bells, axis=1, keepdims=True)
+    return bells / norm
+
+
+def _pitches() -> NDArray[np.float64]:
+    """[128, …] class, octave and position of every pitch."""
+    pitch = np.arange(128)
+    position = _bells(pitch, _PITCH_CENTRES, 8.0)
+    return np.concatenate([np.eye(12)[pitch % 12], np.eye(11)[pitch // 12], position], axis=1)
+
+
+def _tempi(bpm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[K, …] place of every tempo on the scale of ratios from 15 to 480 BPM."""
+    place = np.log(bpm / LOWEST_BPM) / np.log(RANGE_BPM)
+    return _bells(np.clip(place, 0, 1), _TEMPO_CENTRES, 1 / 12)
+
+
+def _velocities(codec: VelocityCodec | None) -> dict[str, NDArray[np.float64]]:
+    """[K, …] of every code, or no rows in base mode."""
+    size = 0 if codec is None else codec.codebook_size
+    said = np.zeros((size, 3))
+    if codec is not None:
+        codes, whole = np.arange(size), np.full(size, (1 << FRAMES) - 1, np.uint64)
+        one, second = np.ones(size, np.uint64), np.full(size, 1 | (1 << FRAMES // 2), np.uint64)
+        said[:, 0] = codec.decode(codes, whole, one)
+        said[:, 1:] = codec.decode(codes, whole, second).reshape(-1, 2)
+    bells = [_bells(column, _VELOCITY_CENTRES, 8.0) for column in said.T]
+    return {"velocity": bells[0], "velocity_of_two": np.concatenate(bells[1:], axis=1)}
