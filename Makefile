@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 export WANDB_MODE ?= offline
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full lint format clean
+.PHONY: help setup demo reproduce-small test test-full lint format clean
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -23,6 +23,11 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## Compose, train and play: four pieces and their pictures in demo/
 	$(BIN)/python -m pianolm.run experiment=demo stage=generate hydra.run.dir=demo
 	@ls demo/*.mid demo/*.png
+
+reproduce-small: $(STAMP)  ## Compare pianolm's tokens with MidiTok's, reduced: under 15 minutes on two cores
+	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[bench]'
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash experiments/tokenizer-comparison/run.sh --plan small --data demo \
+	  --out outputs/tokenizer-comparison-small
 
 test: $(STAMP)  ## Tests that take seconds each
 	$(BIN)/python -m pytest

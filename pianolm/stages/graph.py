@@ -133,8 +133,15 @@ class Planner:
             base = {"base": self._need("base", "base")} if need_base else {}
             return {"tokens": self.node("tokenize", "velocity"), **base}
         if stage == "evaluate":
-            return {"tokenizer": self._need("tokenizer", "tokenize")}
-        return {"model": self._need("model", "base" if cfg["tokenizer"]["mode"] == "base" else "finetune")}
+            from pianolm.stages.evaluate import evaluation
+
+            return {role: self._role(role, cfg) for role in evaluation(cfg).needs}
+        return {"model": self._role("model", cfg)}
+
+    def _role(self, role: str, cfg: Config) -> Node:
+        """What was made before in a role that a stage at the end of the chain reads."""
+        model = "base" if cfg["tokenizer"]["mode"] == "base" else "finetune"
+        return self._need(role, {"cells": "prepare", "tokenizer": "tokenize", "model": model}[role])
 
     def _tokenizer_parts(self, mode: str) -> dict[str, Node]:
         if self.cfg["upstream"].get("tokenizer"):

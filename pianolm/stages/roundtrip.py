@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianolm.data.sources import Record, collect
-from pianolm.data.store import SPLITS
 from pianolm.errors import UserError
 from pianolm.music.cells import FrameNotes, frames_to_seconds, seconds_to_frames
 from pianolm.music.piece import Piece
 from pianolm.stages.context import Metrics, StageContext
+from pianolm.stages.evaluate import performances
 from pianolm.stages.prepare import select_records
 from pianolm.tokens.tokenizer import PianoTokenizer
 from pianolm.tokens.vocabulary import CODE_KINDS, Kind
@@ -146,26 +146,11 @@ class Read:
     reason: str = ""
 
 
-def performances(ctx: StageContext) -> Iterator[Read]:
-    """The performances of `data.*` in `evaluate.split`, read one at a time.
-
-    Raises:
-        UserError: No such split, or no performance in it.
-    """
-    data, split = ctx.cfg["data"], ctx.cfg["evaluate"]["split"]
-    if split not in (*SPLITS, "all"):
-        raise UserError(f"evaluate.split={split!r} found, expected one of {', '.join(SPLITS)} or all")
-    records = [
-        r for r in select_records(collect(data, ctx.work / "midi").records, data) if r.kind == "performance"
-    ]
-    chosen = [r for r in records if split in (r.split, "all")]
-    if not chosen:
-        there = sorted({r.split for r in records}, key=SPLITS.index)
-        raise UserError(
-            f"evaluate.split={split}: data={data['source']} has no performance there; its performances are in "
-            f"{', '.join(there) or 'no split'}"
-        )
-    for record in chosen:
+def read_performances(ctx: StageContext) -> Iterator[Read]:
+    """The performances of `data.*` in `evaluate.split`, read one at a time."""
+    data = ctx.cfg["data"]
+    records = select_records(collect(data, ctx.work / "midi").records, data)
+    for record in (records[index] for index in performances(records, ctx.cfg)):
         try:
             yield Read(record, Piece.from_midi(record.midi_path, record.beats))
         except (UserError, OSError) as error:
@@ -178,7 +163,7 @@ def run(ctx: StageContext) -> Metrics:
     results: list[Roundtrip] = []
     velocity_errors = []
     pieces, lost, rejects = [], [], []
-    for read in performances(ctx):
+    for read in read_performances(ctx):
         if read.piece is None:
             rejects.append((read.record.path, read.reason))
             continue

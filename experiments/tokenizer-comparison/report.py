@@ -1,0 +1,208 @@
+"""The tables and the picture of rows that compare.py made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+"""Student's t of a 95 % interval, by seeds."""
+COLUMNS = {
+    "bits_per_note": "bits per note",
+    "tempo": "tempo",
+    "pitch": "pitch",
+    "time": "time",
+    "velocity": "velocity",
+    "bits_per_second": "bits per second",
+    "tokens_per_note": "tokens per note",
+}
+SIDES = {
+    ("pianolm", "table"): "pianolm, table",
+    ("pianolm", "codebook"): "pianolm, codebook",
+    ("tsd", "table"): "MidiTok TSD",
+    ("remi", "table"): "MidiTok REMI",
+    ("pertok", "table"): "MidiTok PerTok",
+}
+Row = dict[str, Any]
+
+
+def side_of(row: Row) -> str:
+    job = row["job"]
+    return ", ".join(filter(None, (SIDES[job["tokens"], job["embedding"]], job["options"])))
+
+
+def best_rows(rows: list[Row]) -> dict[str, list[Row]]:
+    """By side the rows, one a seed, of the learning rate that is best on average of its seeds.
+
+    A rate that lacks seeds which another one has is not chosen.
+    """
+    by_side: dict[str, dict[float, list[Row]]] = {}
+    for row in rows:
+        by_side.setdefault(side_of(row), {}).setdefault(row["job"]["learning_rate"], []).append(row)
+    best = {}
+    for side, by_rate in by_side.items():
+        seeds = max(len(found) for found in by_rate.values())
+        whole = [found for found in by_rate.values() if len(found) == seeds]
+        best[side] = min(whole, key=lambda found: mean(row["bits_per_note"] for row in found))
+    return best
+
+
+def interval(values: list[float], digits: int = 2) -> str:
+    """Mean, and half of its 95 % interval where seeds differ; a dash for what there is none of."""
+    if not any(values):
+        return "–"
+    text = f"{mean(values):.{digits}f}"
+    if len(values) > 1 and stdev(values):
+        t = T_95.get(len(values), 1.96)
+        text += f" ± {t * stdev(values) / len(values) ** 0.5:.{digits}f}"
+    return text
+
+
+def whole(row: Row) -> float:
+    """Bits per note without the tempo's value, and with what the tokens leave out told beside them."""
+    return row["bits_per_note"] - row["tempo"] + sum(left_worth(row))
+
+
+def left_worth(row: Row) -> tuple[float, float]:
+    return row["left_out"]["ends_worth"], row["left_out"]["velocities_worth"]
+
+
+def table(head: list[str], lines: list[list[str]]) -> list[str]:
+    rule = ["---"] * len(head)
+    return [f"| {' | '.join(cells)} |" for cells in (head, rule, *lines)]
+
+
+def main_table(best: dict[str, list[Row]]) -> list[str]:
+    head = ["tokens", "learning rate", *COLUMNS.values(), "µs a note", "parameters"]
+    lines = []
+    for side, rows in best.items():
+        columns = [interval([row[name] for row in rows]) for name in COLUMNS]
+        speed = f"{1e6 * mean(row['seconds_per_note'] for row in rows):.0f}"
+        rate = f"{rows[0]['job']['learning_rate']:g}"
+        lines.append([side, rate, *columns, speed, f"{rows[0]['parameters']:,}"])
+    return table(head, lines)
+
+
+def left_table(best: dict[str, list[Row]]) -> list[str]:
+    head = [
+        *(
+            "tokens",
+            "ends inexact",
+            "worth at most",
+            "velocities inexact",
+            "worth at most",
+            "notes held over",
+        ),
+        *("without tempo", "and with what is left out"),
+    ]
+    lines = []
+    for side, rows in best.items():
+        out, (ends, velocities) = rows[0]["left_out"], left_worth(rows[0])
+        lines.append(
+            [
+                *(side, f"{100 * out['ends_inexact']:.1f} %", f"{ends:.2f}"),
+                *(f"{100 * out['velocities_inexact']:.1f} %", f"{velocities:.2f}"),
+                interval([row["held"] for row in rows]),
+                interval([row["bits_per_note"] - row["tempo"] for row in rows]),
+                interval([whole(row) for row in rows]),
+            ]
+        )
+    return table(head, lines)
+
+
+def rate_table(rows: list[Row]) -> list[str]:
+    rates = sorted({row["job"]["learning_rate"] for row in rows})
+    lines = []
+    for side in dict.fromkeys(map(side_of, rows)):
+        found = {rate: [] for rate in rates}
+        for row in rows:
+            if side_of(row) == side:
+                found[row["job"]["learning_rate"]].append(row["bits_per_note"])
+        lines.append([side, *(interval(values) if values else "–" for values in found.values())])
+    return table(["bits per note at a learning rate of", *(f"{rate:g}" for rate in rates)], lines)
+
+
+def type_lines(best: dict[str, list[Row]]) -> list[str]:
+    lines = []
+    for side, rows in best.items():
+        kinds = {kind: mean(row["by_type"].get(kind, 0.0) for row in rows) for kind in rows[0]["by_type"]}
+        lines.append(f"- {side}: " + ", ".join(f"{kind} {value:.2f}" for kind, value in kinds.items()))
+    return lines
+
+
+def markdown(rows: list[Row]) -> str:
+    """The tables, mode after mode."""
+    lines = []
+    for mode in dict.fromkeys(row["job"]["mode"] for row in rows):
+        of_mode = [row for row in rows if row["job"]["mode"] == mode]
+        best, job = best_rows(of_mode), of_mode[0]["job"]
+        seeds = sorted({row["job"]["seed"] for row in of_mode})
+        scored = of_mode[0]["validation"]
+        lines += [
+            f"With{'' if mode == 'velocity' else 'out'} velocities, after {job['notes']:,} notes "
+            f"({len(seeds)} seed{'s' if len(seeds) > 1 else ''}), on {scored['pieces']} validation performances of "
+            f"{scored['notes']:,} notes:",
+            "",
+            *main_table(best),
+            "",
+            "What the tokens leave out, in bits per note:",
+            "",
+            *left_table(best),
+            "",
+            *rate_table(of_mode),
+            "",
+            "Bits per note by kind of token:",
+            "",
+            *type_lines(best),
+            "",
+        ]
+    return "\n".join(lines[:-1])
+
+
+def draw(rows: list[Row], path: Path) -> None:
+    """Bits per note over notes seen, a panel a mode, each side at its best learning rate."""
+    modes = list(dict.fromkeys(row["job"]["mode"] for row in rows))
+    figure = Figure(figsize=(7 * len(modes), 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(modes), squeeze=False)[0]
+    for panel, mode in zip(panels, modes, strict=True):
+        for side, found in best_rows([row for row in rows if row["job"]["mode"] == mode]).items():
+            for nth, row in enumerate(found):
+                seen, bits = zip(*row["curve"], strict=True)
+                style = {"color": panel.lines[-1].get_color()} if nth else {"label": side}
+                panel.plot(seen, bits, marker="o", markersize=3, linewidth=1, **style)
+        panel.set_title(f"with{'' if mode == 'velocity' else 'out'} velocities", fontsize=10)
+        panel.set_xlabel("notes seen")
+        panel.set_ylabel("bits per note, some validation performances")
+        panel.grid(alpha=0.3)
+        panel.legend(frameon=False)
+    figure.savefig(path, dpi=120)
+
+
+def write_report(rows: list[Row], shared: dict[str, Any], out: Path) -> str:
+    """Draws the rows whose jobs have these values, puts their tables into the README, and returns them."""
+    plan, data = shared["plan"], shared["data"]
+    rows = [row for row in rows if shared.items() <= row["job"].items()]
+    if not rows:
+        return f"no job of --plan {plan} --data {data} has a row yet"
+    order = list(SIDES)
+    rows.sort(
+        key=lambda row: (order.index((row["job"]["tokens"], row["job"]["embedding"])), row["job"]["seed"])
+    )
+    text = markdown(rows)
+    picture = f"curves_{plan}_{data}.png"
+    draw(rows, out / picture)
+    readme = out / "README.md"
+    marks = f"<!-- {plan} {data}, written by compare.py -->", f"<!-- end of {plan} {data} -->"
+    if readme.is_file() and all(mark in readme.read_text("utf-8") for mark in marks):
+        before, _, rest = readme.read_text("utf-8").partition(marks[0])
+        after = rest.partition(marks[1])[2]
+        readme.write_text(
+            f"{before}{marks[0]}\n{text}\n\n![bits per note over notes seen]({picture})\n{marks[1]}{after}",
+            "utf-8",
+        )
+    return text

@@ -1,0 +1,224 @@
+"""The same quantised performances as tokens of pianolm and of MidiTok.
+
+Shapes: T tokens of a piece, V ids, N notes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import symusic
+from numpy.typing import NDArray
+
+from pianolm.data.store import CellStore
+from pianolm.music.beats import FRAMES
+from pianolm.music.cells import FRAME_NOTE_DTYPE, Cells, FrameNotes, cells_to_frames
+from pianolm.stages.tokenize import build_tokenizer
+from pianolm.tokens.vocabulary import CODE_KINDS, Kind
+
+GROUPS = ("pitch", "time", "velocity", "tempo")
+"""What bits are spent on. Time is onsets and ends: pianolm's patterns, and that a beat or the piece is over."""
+MODES = ("velocity", "base")
+MIDITOK = ("tsd", "remi", "pertok")
+LONG_FRAMES = (2 * FRAMES, 8 * FRAMES)
+"""Durations from which MidiTok's are coarser."""
+
+
+@dataclass(frozen=True, eq=False)
+class Performance:
+    """A piece on its grid of 48 frames a beat: what every representation is given."""
+
+    id: str
+    cells: Cells
+    beats_sec: NDArray[np.float64]
+
+    @cached_property
+    def notes(self) -> FrameNotes:
+        return cells_to_frames(self.cells)
+
+    @cached_property
+    def crowd(self) -> NDArray[np.int64]:
+        """[N] segments in the cell that each note begins in, 4 for more: one code says the velocities of all."""
+        cell = self.cells.beat.astype(np.int64) * 128 + self.cells.pitch
+        begins = self.notes["onset"] // FRAMES * 128 + self.notes["pitch"]
+        return np.minimum(self.cells.segment_count[np.searchsorted(cell, begins)], 4)
+
+    @property
+    def seconds(self) -> float:
+        return float(self.beats_sec[-1] - self.beats_sec[0])
+
+
+def performance(store: CellStore, index: int) -> Performance:
+    return Performance(store.pieces[index].id, store.cells(index), np.asarray(store.beats_sec(index)))
+
+
+class PianoTokens:
+    """pianolm's own.
+
+    Attributes:
+        types: Names of the kinds of token.
+        group: Of each type.
+        type_V: [V] index of each id's type.
+        notes_V: [V] notes that each id strikes.
+        pad, bos, eos: Ids that stand for nothing, the beginning and the end.
+        fingerprint: Of what determines the tokens.
+    """
+
+    types = ("pattern", "pitch", "velocity", "tempo", "end")
+
+    def __init__(self, directory: Path, mode: str) -> None:
+        tokenizer = build_tokenizer({"mode": mode}, {"tokenizer": directory})
+        self.tokenizer, vocabulary = tokenizer, tokenizer.vocabulary
+        self.group = {kind: kind if kind in GROUPS else "time" for kind in self.types}
+        self.pad, self.bos, self.eos = vocabulary.pad, vocabulary.bos, vocabulary.eos
+        named = {Kind.PITCH: "pitch", Kind.VELOCITY: "velocity", Kind.TEMPO: "tempo", Kind.EOS: "end"}
+        named |= dict.fromkeys(CODE_KINDS, "pattern")
+        type_of_kind = np.array([self.types.index(named.get(kind, "end")) for kind in Kind])
+        self.type_V, self.notes_V = type_of_kind[vocabulary.kind_of], tokenizer.strikes_per_id
+        self.fingerprint = digest(
+            {"hashes": tokenizer.hashes, "exact": tokenizer.exact, "tolerance": tokenizer.tolerance}
+        )
+
+    def encode(self, given: Performance) -> NDArray[np.int64]:
+        return self.tokenizer.encode_cells(given.cells, given.beats_sec)
+
+    def decode(self, ids: NDArray[np.int64]) -> FrameNotes:
+        return self.tokenizer.decode(ids).frame_notes
+
+    def held(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """[T] tokens of cells in which no key is struck: notes held over from the beat before."""
+        kind = self.tokenizer.vocabulary.kind_of[ids]
+        cell = np.cumsum(kind == Kind.PITCH)
+        strikes = np.bincount(cell, self.notes_V[ids])
+        return np.isin(kind, (Kind.PITCH, Kind.VELOCITY, *CODE_KINDS)) & (strikes[cell] == 0)
+
+
+class MidiTokTokens:
+    """One of MidiTok's on the same frames: 48 positions a beat, every velocity, no tempo and no metre.
+
+    Attributes as those of `PianoTokens`.
+    """
+
+    def __init__(self, name: str, mode: str) -> None:
+        try:
+            import miditok
+        except ImportError:
+            sys.exit(
+                "MidiTok is not installed; pip install --constraint constraints.txt --editable '.[bench]'"
+            )
+        kind = {"tsd": miditok.TSD, "remi": miditok.REMI, "pertok": miditok.PerTok}[name]
+        settings = miditok_settings(name, mode)
+        self.tokenizer = kind(miditok.TokenizerConfig(**settings))
+        names = list(self.tokenizer.vocab)
+        self.pad, self.bos, self.eos = (
+            self.tokenizer.vocab[f"{mark}_None"] for mark in ("PAD", "BOS", "EOS")
+        )
+        type_of_id = [token.partition("_")[0] for token in names]
+        self.types = tuple(dict.fromkeys(type_of_id))
+        self.group = {
+            kind: {"Pitch": "pitch", "Velocity": "velocity"}.get(kind, "time") for kind in self.types
+        }
+        self.type_V = np.array([self.types.index(kind) for kind in type_of_id])
+        self.notes_V = np.array([int(kind == "Pitch") for kind in type_of_id])
+        self.fingerprint = digest({"name": name, "settings": repr(settings), "version": version("miditok")})
+
+    def encode(self, given: Performance) -> NDArray[np.int64]:
+        (sequence,) = self.tokenizer(as_score(given.notes))
+        return np.array([self.bos, *sequence.ids, self.eos], np.int64)
+
+    def decode(self, ids: NDArray[np.int64]) -> FrameNotes:
+        score = self.tokenizer.decode([ids[1:-1].tolist()])
+        assert score.ticks_per_quarter == FRAMES, "a tick is a frame"
+        read = [track.notes.numpy() for track in score.tracks]
+        found = np.zeros(sum(columns["time"].size for columns in read), FRAME_NOTE_DTYPE)
+        if read:
+            joined = {key: np.concatenate([columns[key] for columns in read]) for key in read[0]}
+            found["onset"], found["end"] = joined["time"], joined["time"] + joined["duration"]
+            found["pitch"], found["velocity"] = joined["pitch"], joined["velocity"]
+        return found
+
+
+def miditok_settings(name: str, mode: str) -> dict[str, Any]:
+    """Onsets are exact at 48 positions a beat; durations get coarser from 2 beats on, for PerTok everywhere."""
+    settings = {
+        "pitch_range": (0, 127),
+        "special_tokens": ["PAD", "BOS", "EOS"],
+        "beat_res": {(0, 2): FRAMES, (2, 8): 12, (8, 32): 4},
+        "num_velocities": 127,
+        "use_velocities": mode == "velocity",
+        "use_tempos": False,
+        "use_time_signatures": False,
+    }
+    if name == "pertok":
+        # sixteenths, and near by their triplets, too; micro timing tells the frames in between
+        settings |= {
+            "beat_res": {(0, 32): 4, (0, 2): 12},
+            "ticks_per_quarter": FRAMES,
+            "use_microtiming": True,
+            "max_microtiming_shift": 0.125,
+            "num_microtiming_bins": FRAMES // 4,
+        }
+    return settings
+
+
+def as_score(notes: FrameNotes) -> symusic.Score:
+    """A MIDI whose quarter note is a beat and whose tick is a frame."""
+    score, track = symusic.Score(FRAMES), symusic.Track(name="piano", program=0, is_drum=False)
+    ordered = notes[np.lexsort((notes["pitch"], notes["onset"]))]
+    track.notes = symusic.Note.from_numpy(
+        time=ordered["onset"].astype(np.int32),
+        duration=(ordered["end"] - ordered["onset"]).astype(np.int32),
+        pitch=ordered["pitch"].astype(np.int8),
+        velocity=ordered["velocity"].astype(np.int8),
+    )
+    score.tracks.append(track)
+    return score
+
+
+Tokens = PianoTokens | MidiTokTokens
+
+
+def representation(tokens: str, mode: str, tokenizer: Path) -> Tokens:
+    return MidiTokTokens(tokens, mode) if tokens in MIDITOK else PianoTokens(tokenizer, mode)
+
+
+def left_out(given: Performance, decoded: FrameNotes, with_velocity: bool) -> dict[str, NDArray[np.int64]]:
+    """What is not in the tokens, note by note.
+
+    Returns:
+        `lost` [1] notes without one of their pitch and onset; of the others the errors `end` in frames and `velocity`
+        in MIDI units, and the classes by which a decoder knows what to expect: `long` (0, 1, 2), of the duration as
+        decoded, and `crowd`.
+    """
+    key, found = (notes["pitch"].astype(np.int64) << 40 | notes["onset"] for notes in (given.notes, decoded))
+    _, mine, theirs = np.intersect1d(key, found, return_indices=True)
+    duration = decoded["end"][theirs] - decoded["onset"][theirs]
+    velocity = given.notes["velocity"][mine].astype(np.int64) - decoded["velocity"][theirs]
+    return {
+        "lost": np.array([key.size - mine.size]),
+        "end": given.notes["end"][mine] - decoded["end"][theirs],
+        "velocity": velocity * with_velocity,
+        "long": np.searchsorted(LONG_FRAMES, duration, side="right"),
+        "crowd": given.crowd[mine],
+    }
+
+
+def worth(errors: NDArray[np.int64], classes: NDArray[np.int64]) -> float:
+    """Bits a note that the errors [N] would take if told one by one, each by its frequency in its class [N]."""
+    bits = 0.0
+    for member in np.unique(classes):
+        _, count = np.unique(errors[classes == member], return_counts=True)
+        bits -= float((count * np.log2(count / count.sum())).sum())
+    return bits / max(errors.size, 1)
+
+
+def digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]

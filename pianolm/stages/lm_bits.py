@@ -1,0 +1,304 @@
+"""`evaluate=lm`: how many bits a language model needs for the performances of a data source.
+
+Every token but BOS is scored once, by a window of the model's whole context. Windows begin at most `evaluate.stride`
+tokens apart, so that of a context of C tokens each token sees at least C + 1 − stride, or its piece from the
+beginning. The model's own tokenizer makes the tokens: the music may be other music than it was trained on.
+
+Shapes: T tokens of a piece, N beats, C inputs of a window (the context), B windows of a batch, V ids, D width.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import LlamaForCausalLM
+
+from pianolm.data.store import CellStore, PieceRow
+from pianolm.data.token_store import beat_positions
+from pianolm.errors import UserError
+from pianolm.nn.embedding import inputs_and_head
+from pianolm.nn.llama import IGNORE
+from pianolm.nn.loss import CPU_CHUNK
+from pianolm.nn.piano_lm import PianoLM
+from pianolm.stages.context import Metrics, StageContext
+from pianolm.stages.evaluate import performances
+from pianolm.stages.training import keep_freed_memory, resolve_hardware, set_threads
+from pianolm.tokens.tokenizer import PianoTokenizer
+from pianolm.tokens.vocabulary import CODE_KINDS, Kind
+
+GROUPS: dict[str, tuple[Kind, ...]] = {
+    "tempo": (Kind.TEMPO, Kind.EOS),
+    "pitch": (Kind.PITCH,),
+    "pattern": CODE_KINDS,
+    "velocity": (Kind.VELOCITY,),
+}
+"""What the bits are spent on. EOS goes with the tempi: both say that a beat has no further cell."""
+
+BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
+"""Inputs scored at a time; no figure depends on it."""
+_AUTOCAST = {"bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "16-mixed": torch.float16}
+Loss = Callable[[Tensor, Tensor], Tensor]
+_COLUMNS = ("id", "path", "notes", "seconds", "tokens", "bits", "bits_per_note")
+
+
+class Window(NamedTuple):
+    """A run of a piece's tokens: inputs are `start` … `stop` − 2, targets that count `scored` … `stop` − 1."""
+
+    start: int
+    scored: int
+    stop: int
+
+
+def sliding_windows(n_tokens: int, begins: NDArray[np.int64], context: int, stride: int) -> Iterator[Window]:
+    """Windows that score each of the targets 1 … `n_tokens` − 1 once.
+
+    Args:
+        n_tokens: T.
+        begins: [N] ascending positions where a window should begin, 0 first. Where a beat is longer than the stride,
+            a window begins inside it.
+        context: C.
+        stride: Most tokens from the beginning of one window to that of the next, 1 … C.
+    """
+    window = Window(0, 1, min(context + 1, n_tokens))
+    while window.scored < window.stop:
+        yield window
+        at_most = window.start + stride
+        beat = int(begins[np.searchsorted(begins, at_most, side="right") - 1])
+        start = beat if beat > window.start else at_most
+        window = Window(start, window.stop, min(start + context + 1, n_tokens))
+
+
+class _Job(NamedTuple):
+    """A window with its piece's ids [T] and the array [T] that takes their bits."""
+
+    ids: NDArray[np.int64]
+    bits: NDArray[np.float64]
+    window: Window
+
+
+def cross_entropy(logits_nV: Tensor, labels_n: Tensor) -> Tensor:
+    """Nats [n] of each label."""
+    return F.cross_entropy(logits_nV, labels_n, reduction="none")
+
+
+def token_bits(
+    model: LlamaForCausalLM,
+    pieces: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    stride: int,
+    batch_tokens: int,
+    loss: Loss = cross_entropy,
+) -> Iterator[NDArray[np.float64]]:
+    """Bits [T] of every token of some pieces, 0 for the first, which is given.
+
+    Args:
+        model: In evaluation mode; its context is the longest sequence it was trained on.
+        pieces: Of each the ids [T], at least 2, and the positions [N] where windows should begin.
+        stride: See `sliding_windows`.
+        batch_tokens: Inputs scored at a time.
+        loss: Nats of labels by their logits; sees every token once.
+    """
+    context = int(model.config.max_position_embeddings)
+    jobs = (
+        _Job(ids, bits, window)
+        for ids, begins in pieces
+        for bits in [np.zeros(ids.size)]
+        for window in sliding_windows(ids.size, begins, context, stride)
+    )
+    while batch := list(islice(jobs, max(batch_tokens // context, 1))):
+        _score(model, batch, loss)
+        yield from (job.bits for job in batch if job.window.stop == job.ids.size)
+
+
+@torch.inference_mode()
+def _score(model: LlamaForCausalLM, batch: list[_Job], loss: Loss) -> None:
+    """Puts the bits of each window's targets into its piece's array."""
+    shape = len(batch), max(job.window.stop - job.window.start for job in batch) - 1
+    input_ids_BC, labels_BC = np.full(shape, model.config.pad_token_id), np.full(shape, IGNORE)
+    for row, (ids, _, (start, scored, stop)) in enumerate(batch):
+        input_ids_BC[row, : stop - start - 1] = ids[start : stop - 1]
+        labels_BC[row, scored - start - 1 : stop - start - 1] = ids[scored:stop]
+    inputs, labels = (torch.from_numpy(rows).to(model.device) for rows in (input_ids_BC, labels_BC))
+    found = target_nats(model, inputs, labels, loss).double().cpu().numpy() / math.log(2)
+    counts = [job.window.stop - job.window.scored for job in batch]
+    for job, bits in zip(batch, np.split(found, np.cumsum(counts)[:-1]), strict=True):
+        job.bits[job.window.scored : job.window.stop] = bits
+
+
+def target_nats(
+    model: LlamaForCausalLM, input_ids_BC: Tensor, labels_BC: Tensor, loss: Loss = cross_entropy
+) -> Tensor:
+    """Nats [n] of the labels that count, row by row. Logits are made only there.
+
+    PAD stands at the end of rows only, so that causal attention needs no mask.
+    """
+    inputs, head = inputs_and_head(model, input_ids_BC)
+    counts_BC = labels_BC != IGNORE
+    hidden_nD = model.model(**inputs, use_cache=False).last_hidden_state[counts_BC]
+    labels_n = labels_BC[counts_BC]
+    size = CPU_CHUNK if hidden_nD.device.type == "cpu" else max(len(labels_n), 1)
+    parts = zip(hidden_nD.split(size), labels_n.split(size), strict=True)
+    return torch.cat([loss(head(hidden).float(), labels) for hidden, labels in parts])
+
+
+@dataclass(frozen=True)
+class PieceBits:
+    """What one performance costs.
+
+    Attributes:
+        row: What is known of it.
+        seconds: From the first beat of its grid to the end of the last.
+        tokens: Its ids, BOS and EOS included.
+        bits: By group.
+    """
+
+    row: PieceRow
+    seconds: float
+    tokens: int
+    bits: dict[str, float]
+
+    @property
+    def total(self) -> float:
+        """Bits in all."""
+        return sum(self.bits.values())
+
+
+def run(ctx: StageContext) -> Metrics:
+    """Measures, and writes `pieces.csv` to the run directory.
+
+    Raises:
+        UserError: The model, the cells or a setting cannot be used, or there is nothing to measure.
+    """
+    set_threads(ctx.cfg, 1)
+    keep_freed_memory()
+    hardware = resolve_hardware(ctx.cfg)
+    device = "cuda" if hardware.accelerator == "gpu" else "cpu"
+    lm = PianoLM.from_pretrained(ctx.upstream["model"], device)
+    context = int(lm.model.config.max_position_embeddings)
+    stride = _stride(ctx.cfg["evaluate"]["stride"], context)
+    store = CellStore.open(ctx.upstream["cells"])
+    chosen, flat = _chosen(store, ctx, lm.tokenizer)
+    measured = measure(lm, store, chosen, stride, _AUTOCAST.get(hardware.precision))
+    results = list(_told(measured, len(chosen)))
+    _write(ctx.run_dir / "pieces.csv", results, list(_groups(lm.tokenizer)))
+    return {
+        **_metrics(results),
+        "flat_pieces_left_out": flat,
+        "context": context,
+        "least_context": context + 1 - stride,
+    }
+
+
+def measure(
+    lm: PianoLM, store: CellStore, chosen: Iterable[int], stride: int, precision: torch.dtype | None = None
+) -> Iterator[PieceBits]:
+    """What some pieces of a store cost.
+
+    Args:
+        lm: The model and its tokenizer.
+        store: The music.
+        chosen: Which of its pieces.
+        stride: See `sliding_windows`.
+        precision: That matrices are multiplied in; None for that of the weights.
+    """
+    device, kind_of = lm.model.device.type, lm.tokenizer.vocabulary.kind_of
+    groups = _groups(lm.tokenizer)
+    waiting: deque[tuple[int, NDArray[np.int64]]] = deque()
+
+    def tokens() -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        for index in chosen:
+            ids = lm.tokenizer.encode_cells(store.cells(index), np.asarray(store.beats_sec(index)))
+            waiting.append((index, ids))
+            yield ids, beat_positions(ids, lm.tokenizer.vocabulary)
+
+    with torch.autocast(device, precision, enabled=precision is not None):
+        for bits in token_bits(lm.model, tokens(), stride, BATCH_TOKENS[device]):
+            index, ids = waiting.popleft()
+            by_kind = np.bincount(kind_of[ids], bits, len(Kind))
+            beats_sec = store.beats_sec(index)
+            yield PieceBits(
+                row=store.pieces[index],
+                seconds=float(beats_sec[-1] - beats_sec[0]),
+                tokens=ids.size,
+                bits={name: float(by_kind[list(kinds)].sum()) for name, kinds in groups.items()},
+            )
+
+
+def _groups(tokenizer: PianoTokenizer) -> dict[str, tuple[Kind, ...]]:
+    return {
+        name: kinds for name, kinds in GROUPS.items() if name != "velocity" or tokenizer.codec is not None
+    }
+
+
+def _stride(wanted: Any, context: int) -> int:
+    if wanted is None:
+        return max(context // 2, 1)
+    if not isinstance(wanted, int) or isinstance(wanted, bool) or not 1 <= wanted <= context:
+        raise UserError(
+            f"evaluate.stride={wanted!r} found, expected a whole number of tokens from 1 to {context}, the model's "
+            "context, or null for half of it"
+        )
+    return wanted
+
+
+def _chosen(store: CellStore, ctx: StageContext, tokenizer: PianoTokenizer) -> tuple[list[int], int]:
+    """Performances of the split whose notes count, and how many are left out as their velocities say nothing.
+
+    A model with velocities cannot be charged for those of a flat piece, and without them its notes lack some bits.
+    """
+    of_split = performances(store.pieces, ctx.cfg)
+    chosen = [index for index in of_split if tokenizer.codec is None or not store.flat(index)]
+    if not chosen:
+        raise UserError(
+            f"evaluate.split={ctx.cfg['evaluate']['split']}: the velocities of all {len(of_split)} performances say "
+            "nothing, so the notes of a model with velocities cannot be measured there; give other data, or a model "
+            "of stage=base"
+        )
+    return chosen, len(of_split) - len(chosen)
+
+
+def _told(results: Iterable[PieceBits], pieces: int) -> Iterator[PieceBits]:
+    """Says some ten times how far it is."""
+    bits = notes = 0.0
+    for done, result in enumerate(results, 1):
+        bits, notes = bits + result.total, notes + result.row.notes
+        if done * 10 // pieces > (done - 1) * 10 // pieces:
+            print(f"evaluate: {done} of {pieces} pieces, {bits / notes:.3f} bits per note", flush=True)
+        yield result
+
+
+def _metrics(results: list[PieceBits]) -> Metrics:
+    notes = sum(result.row.notes for result in results)
+    tokens, bits = sum(result.tokens for result in results), sum(result.total for result in results)
+    by_group = {name: sum(result.bits[name] for result in results) for name in results[0].bits}
+    return {
+        "pieces": len(results),
+        "notes": notes,
+        "tokens": tokens,
+        "tokens_per_note": tokens / notes,
+        "bits_per_note": bits / notes,
+        **{f"bits_per_note_{name}": value / notes for name, value in by_group.items()},
+        "bits_per_second": bits / sum(result.seconds for result in results),
+    }
+
+
+def _write(path: Path, results: list[PieceBits], groups: list[str]) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow((*_COLUMNS, *(f"bits_{name}" for name in groups)))
+        for result in results:
+            row, bits = result.row, result.total
+            counts = (row.notes, round(result.seconds, 3), result.tokens)
+            figures = [round(value, 3) for value in (bits, bits / row.notes, *result.bits.values())]
+            writer.writerow((row.id, row.path, *counts, *figures))

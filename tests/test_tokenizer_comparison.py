@@ -1,0 +1,155 @@
+"""The pure parts of experiments/tokenizer-comparison: rows of tokens, what is left out, resuming, best rates."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pianolm.music.cells import FRAME_NOTE_DTYPE, frames_to_cells
+
+FOLDER = Path(__file__).parents[1] / "experiments" / "tokenizer-comparison"
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Imports one of the experiment's modules as its scripts do."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+
+    def imported(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    yield imported
+    for name in ("compare", "report", "representations"):
+        sys.modules.pop(name, None)
+
+
+def frame_notes(*notes: tuple[int, int, int, int]) -> np.ndarray:
+    return np.array(list(notes), FRAME_NOTE_DTYPE)
+
+
+def test_an_epoch_shows_every_target_once_in_rows_of_one_length(load: Any) -> None:
+    batches = load("compare").batches
+    pieces = [np.arange(100, 141), np.arange(200, 260)]  # 101 tokens: 12 rows of 8 and a rest
+    drawn = batches(pieces, 8, 5, seed=3)
+    epoch = [next(drawn) for _ in range(3)]
+    assert [inputs.shape for inputs, _ in epoch] == [(5, 8), (5, 8), (2, 8)]
+    labels = np.concatenate([labels.ravel() for _, labels in epoch])
+    assert np.unique(labels).size == 96
+    for inputs, following in epoch:
+        assert np.array_equal(inputs[:, 1:], following[:, :-1])
+    again, later = next(batches(pieces, 8, 5, seed=3)), next(drawn)
+    assert np.array_equal(again[0], epoch[0][0])
+    assert not np.array_equal(later[0], epoch[0][0])
+
+
+def test_what_is_left_out_is_found_note_by_note(load: Any) -> None:
+    module = load("representations")
+    given = module.Performance(
+        "piece",
+        frames_to_cells(
+            frame_notes((0, 10, 60, 70), (20, 30, 60, 70), (60, 100, 60, 72), (0, 400, 62, 71)), 9
+        ),
+        np.arange(10) * 0.5,
+    )
+    decoded = frame_notes((0, 10, 60, 70), (0, 396, 62, 75))
+    found = module.left_out(given, decoded, with_velocity=True)
+    assert found["lost"].tolist() == [2]
+    assert found["end"].tolist() == [0, 4]
+    assert found["velocity"].tolist() == [0, -4]
+    assert found["long"].tolist() == [0, 2]
+    assert found["crowd"].tolist() == [2, 1]
+    assert not module.left_out(given, decoded, with_velocity=False)["velocity"].any()
+
+
+def test_errors_are_worth_their_entropy_in_their_class(load: Any) -> None:
+    worth = load("representations").worth
+    assert worth(np.zeros(8, int), np.arange(8)) == 0
+    assert worth(np.array([0, 1, 2, 3]), np.zeros(4, int)) == pytest.approx(2)
+    assert worth(np.array([0, 0, 1, -1]), np.array([0, 0, 1, 1])) == pytest.approx(0.5)
+    assert worth(np.zeros(0, int), np.zeros(0, int)) == 0
+
+
+def test_tempo_bits_are_split_into_that_one_comes_and_which(load: Any) -> None:
+    logits, labels = (
+        torch.randn(6, 10, generator=torch.Generator().manual_seed(0)),
+        torch.tensor([0, 4, 9, 5, 6, 1]),
+    )
+    apart = load("compare").TempoApart(torch.arange(4, 7))
+    nats = apart(logits, labels)
+    assert torch.allclose(nats, torch.nn.functional.cross_entropy(logits, labels, reduction="none"))
+    log_p = logits.log_softmax(1)
+    comes = log_p[:, 4:7].logsumexp(1)
+    which = sum(float(log_p[row, labels[row]] - comes[row]) for row in (1, 3, 4))
+    assert apart.value_nats == pytest.approx(-which, rel=1e-5)
+
+
+def test_a_job_that_has_its_row_is_not_done_again(load: Any, tmp_path: Path) -> None:
+    compare = load("compare")
+    plan = compare.PLANS["smoke"]
+    job = compare.Job("demo", "velocity", "tsd", "table", "", 1e-3, 0, plan.notes, "32")
+    results, identity = (
+        compare.Results(tmp_path / "results.json", tmp_path),
+        compare.identity_of(job, "smoke", plan),
+    )
+    assert not results.has(identity)
+    results.add({"job": identity, "bits_per_note": 1.0})
+    results.add({"job": {**identity, "seed": 1}, "bits_per_note": 2.0})
+    again = compare.Results(tmp_path / "results.json", tmp_path)
+    assert again.has(identity)
+    assert not again.has({**identity, "learning_rate": 2e-3})
+    assert len(again.rows()) == 2
+
+
+def test_the_best_rate_is_best_on_average_of_all_seeds(load: Any) -> None:
+    report = load("report")
+
+    def row(rate: float, seed: int, bits: float) -> dict[str, Any]:
+        job = {"tokens": "tsd", "embedding": "table", "options": "", "learning_rate": rate, "seed": seed}
+        return {"job": job, "bits_per_note": bits}
+
+    rows = [
+        row(1e-3, 0, 20.0),
+        row(1e-3, 1, 22.0),
+        row(2e-3, 0, 20.4),
+        row(2e-3, 1, 20.6),
+        row(4e-3, 0, 19.0),
+    ]
+    best = report.best_rows(rows)
+    assert [(r["job"]["learning_rate"], r["job"]["seed"]) for r in best["MidiTok TSD"]] == [
+        (2e-3, 0),
+        (2e-3, 1),
+    ]
+    assert report.interval([20.0]) == report.interval([20.0, 20.0]) == "20.00"
+    assert report.interval([0.0, 0.0]) == "–"
+    assert report.interval([20.0, 21.0, 22.0]) == "21.00 ± 2.48"
+
+
+@pytest.mark.parametrize("name", ["tsd", "remi", "pertok"])
+@pytest.mark.parametrize("mode", ["velocity", "base"])
+def test_miditok_is_given_every_note_at_its_frame(load: Any, name: str, mode: str) -> None:
+    pytest.importorskip("miditok", reason="MidiTok comes with the extra `bench`")
+    module = load("representations")
+    rng = np.random.default_rng(0)
+    onset = np.sort(rng.choice(48 * 40, 60, replace=False))
+    pitch = np.repeat(np.arange(40, 60), 3)  # few enough a pitch that notes cannot collide
+    rng.shuffle(pitch)
+    columns = zip(onset, onset + rng.integers(1, 30, 60), pitch, rng.integers(1, 128, 60), strict=True)
+    notes = np.sort(frame_notes(*columns), order=["pitch", "onset"])
+    following = np.flatnonzero(notes["pitch"][1:] == notes["pitch"][:-1])
+    notes["end"][following] = np.minimum(notes["end"][following], notes["onset"][following + 1])
+    given = module.Performance("piece", frames_to_cells(notes, 42), np.arange(43) * 0.5)
+    tokens = module.MidiTokTokens(name, mode)
+    ids = tokens.encode(given)
+    assert (ids[0], ids[-1]) == (tokens.bos, tokens.eos)
+    assert tokens.notes_V[ids].sum() == 60
+    found = module.left_out(given, tokens.decode(ids), mode == "velocity")
+    assert found["lost"][0] == 0
+    assert not found["velocity"].any()
+    assert np.abs(found["end"]).max() <= (3 if name == "pertok" else 0)
