@@ -201,8 +201,9 @@ class Run:
                 same = os.getpgid(process.pid) == self.process.pid
             except (ProcessLookupError, PermissionError):
                 continue
-            if same and process.info["status"] != psutil.STATUS_ZOMBIE:
-                found.append(" ".join(process.info["cmdline"] or ()))
+            # one that was killed just now has lost its command line and is no zombie yet
+            if same and process.info["status"] != psutil.STATUS_ZOMBIE and process.info["cmdline"]:
+                found.append(" ".join(process.info["cmdline"]))
         return found
 
 
