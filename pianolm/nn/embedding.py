@@ -28,8 +28,7 @@ class CodebookEmbedding(nn.Module):
     Args:
         features_VF: What each id is; see `pianolm.tokens.features`.
         width: D.
-        projection_lr: What the learning rate of the projection is multiplied by: all rows share it, so that it moves
-            the table further than steps of the same size on single rows do.
+        projection_lr: What the learning rate of the projection is multiplied by.
         scale: Standard deviation of a fresh table's entries where features have norm 1.
     """
 

@@ -29,6 +29,8 @@ _MODEL_KEYS = {
     *("width", "layers", "heads", "kv_heads", "ffn", "rope_theta", "tie_embeddings", "dropout"),
     *("embedding", "projection_lr"),
 }
+_RATE = "learning_rate"
+"""Stands with a model's size because it depends on it; `trainer` takes it from there."""
 _COUNTERS = "tokens_seen", "slots_seen"
 
 
@@ -82,7 +84,7 @@ def build_llama(
 
 def _check_model(settings: Mapping[str, Any]) -> None:
     problems = [f"no model.{key}" for key in sorted(_MODEL_KEYS - set(settings))]
-    problems += [f"unknown model.{key}" for key in sorted(set(settings) - _MODEL_KEYS)]
+    problems += [f"unknown model.{key}" for key in sorted(set(settings) - _MODEL_KEYS - {_RATE})]
     if not problems:
         width, heads, kv_heads = (
             settings["width"],

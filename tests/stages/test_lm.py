@@ -304,7 +304,7 @@ def test_patience_stops_a_run_that_gets_worse(tokens: Path, tmp_path: Path) -> N
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's compiler warns about itself
-@pytest.mark.filterwarnings("ignore:The .grad attribute")  # it looks at tensors so, and hides what torch says then
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # it asks, and hides the answer
 @pytest.mark.parametrize("embedding", EMBEDDINGS)
 def test_a_compiled_run_learns_what_a_plain_one_does(embedding: str, tokens: Path, tmp_path: Path) -> None:
     plain, compiled = (
