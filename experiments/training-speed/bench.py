@@ -1,0 +1,249 @@
+"""What a training step costs: the full stage, a bare loop over the same network and batches, and a naive loop.
+
+* `stage`: what `python -m pianolm.run stage=base` runs: Lightning, data loading, logging, checkpoints, callbacks;
+* `bare`: the same network, loss, optimizer, precision and allocator settings in a plain loop over batches made before;
+* `naive`: what one writes first, in fp32: cross-entropy over all logits, torch's defaults for everything else.
+
+Between any two steps of the stage a step of the bare loop is taken, in the same process, and each pair gives a ratio:
+the machine may be slower at one time than at another, but hardly from one step to the next. The naive loop runs apart,
+because the allocator's settings cannot be taken back. `profile` adds where the time of the bare loop goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from pianolm.data.lm_data import LMDataModule
+from pianolm.nn.llama import LanguageModule, OptimizerSettings, build_llama, parameter_groups
+from pianolm.run import execute
+from pianolm.stages import training
+from pianolm.stages.training import keep_freed_memory, set_threads
+from pianolm.tokens.tokenizer import PianoTokenizer
+
+WARM_UP = 3
+HEADLINE = "step_time_over_bare_loop", "tokens_per_second_before", "tokens_per_second_after"
+MARKS = "<!-- written by bench.py -->", "<!-- end -->"
+OPERATIONS = {
+    "matrix products": ("aten::mm", "aten::addmm", "aten::bmm"),
+    "attention": ("aten::_scaled_dot_product",),
+    "softmax of the loss": ("aten::_log_softmax", "aten::exp", "aten::scatter", "aten::gather"),
+    "AdamW and clipping": (
+        "Optimizer.step",
+        "aten::_foreach",
+        "aten::lerp",
+        "aten::addc",
+        "aten::linalg_vector_norm",
+    ),
+}
+
+
+class Loop:
+    """A plain training loop over batches made beforehand."""
+
+    def __init__(self, tokens: Path, cfg: dict[str, Any], steps: int, naive: bool) -> None:
+        if not naive:
+            set_threads(cfg, processes=1)
+            keep_freed_memory()
+        torch.manual_seed(0)
+        tokenizer = PianoTokenizer.from_pretrained(tokens / "tokenizer")
+        v = tokenizer.vocabulary
+        settings = {**cfg["trainer"], **cfg["base"], "max_steps": steps}
+        self.model = build_llama(cfg["model"], v.size, v.pad, v.bos, v.eos, settings["context"])
+        self.batches = list(LMDataModule(tokens, settings, seed=0).train_dataloader())
+        optimizer = OptimizerSettings.from_config(settings)
+        self.module = LanguageModule(self.model, optimizer, v.kind_of, tokenizer.strikes_per_id)
+        groups = parameter_groups(self.model, optimizer)
+        self.optimizer = torch.optim.AdamW(groups, optimizer.learning_rate, optimizer.betas)
+        self._clip = settings["grad_clip"]
+        self._bf16 = not naive and cfg["hardware"]["precision"] == "bf16-mixed"
+        self._loss: Callable[[dict[str, Any]], Tensor] = self._naive_loss if naive else self._own_loss
+
+    def _naive_loss(self, batch: dict[str, Any]) -> Tensor:
+        logits = self.model(input_ids=batch["input_ids"]).logits
+        return F.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten(), ignore_index=-100)
+
+    def _own_loss(self, batch: dict[str, Any]) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
+            return self.module.target_nll(batch).nats / batch["n_targets"]
+
+    def step(self, batch: dict[str, Any]) -> None:
+        self.optimizer.zero_grad()
+        self._loss(batch).backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self._clip)
+        self.optimizer.step()
+
+    def speeds(self) -> list[float]:
+        """Tokens a second of each step; the first ones warm up."""
+        found = []
+        for batch in self.batches:
+            begin = time.perf_counter()
+            self.step(batch)
+            found.append(batch["n_tokens"] / (time.perf_counter() - begin))
+        return found[WARM_UP:]
+
+    def shares(self) -> dict[str, float]:
+        """Shares of the time of a step by kind of operation."""
+        for batch in self.batches[:2]:
+            self.step(batch)
+        with profile(activities=[ProfilerActivity.CPU]) as recorded:
+            for batch in self.batches[2:5]:
+                self.step(batch)
+        taken: dict[str, float] = defaultdict(float)
+        for event in recorded.key_averages():
+            kind = next(
+                (kind for kind, names in OPERATIONS.items() if event.key.startswith(names)), "everything else"
+            )
+            taken[kind] += event.self_cpu_time_total
+        total = sum(taken.values())
+        return {
+            kind: round(taken[kind] / total, 3) for kind in sorted(taken, key=taken.__getitem__, reverse=True)
+        }
+
+
+class BareBetween(L.Callback):
+    """Takes a bare step before each step of the stage.
+
+    Attributes:
+        seconds: Of each pair, the stage's step and the bare one; the first pairs warm up.
+    """
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop, self._since = loop, 0.0
+        self.pairs: list[tuple[float, float]] = []
+        self.tokens: list[int] = []
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Ends the time of one step of the stage and begins that of the next, with a bare step between them."""
+        begin = time.perf_counter()
+        self._loop.step(self._loop.batches[batch_idx])
+        end = time.perf_counter()
+        self.pairs.append((begin - self._since, end - begin))
+        self.tokens.append(batch["n_tokens"])
+        self._since = end
+
+
+def paired(tokens: Path, overrides: list[str], steps: int) -> dict[str, list[float]]:
+    """Tokens a second of the stage and of the bare loop, and the ratio of their times, pair by pair."""
+    cfg = composed(
+        ["stage=base", "tokenizer=base", *overrides, f"base.max_steps={steps}", "force=true", "resume=never"]
+    )
+    between = BareBetween(Loop(tokens, cfg, steps, naive=False))
+    own = training._callbacks
+    training._callbacks = lambda *arguments: [*own(*arguments), between]
+    with tempfile.TemporaryDirectory() as run_dir:
+        execute(cfg, Path(run_dir))
+    found = [(n, *pair) for n, pair in zip(between.tokens[:-1], between.pairs[1:], strict=True)][WARM_UP:]
+    return {
+        "stage": [n / stage for n, stage, _ in found],
+        "bare": [n / bare for n, _, bare in found],
+        "ratio": [stage / bare for _, stage, bare in found],
+    }
+
+
+def composed(overrides: list[str]) -> dict[str, Any]:
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from pianolm.run import CONFIG_DIR
+
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return OmegaConf.to_container(compose("config", overrides), resolve=True)  # type: ignore[return-value]
+
+
+def in_process(side: str, tokens: str, steps: int, overrides: list[str]) -> Any:
+    """What this file prints for a side."""
+    own = [sys.executable, __file__, "--side", side, "--tokens", tokens, "--steps", str(steps), *overrides]
+    done = subprocess.run(own, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(arguments: argparse.Namespace, overrides: list[str], scratch: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "pianolm.run", "stage=tokenize", "tokenizer=base", *overrides]
+    subprocess.run([*command, f"hydra.run.dir={scratch / 'tokens'}"], check=True, stdout=subprocess.DEVNULL)
+    tokens = json.loads((scratch / "tokens" / "metrics.json").read_text())["artifact"]
+    found: dict[str, list[float]] = {"stage": [], "bare": [], "naive": [], "ratio": []}
+    for _ in range(arguments.repeats):
+        for side in ("paired", "naive"):
+            for name, values in in_process(side, tokens, arguments.steps, overrides).items():
+                found[name] += values
+                print(f"{arguments.name}: {name}: {median(values):,.3f}", file=sys.stderr, flush=True)
+    first, _, last = quantiles(found["ratio"], n=4)
+    return {
+        "step_time_over_bare_loop": round(median(found["ratio"]), 3),
+        "quartiles_of_the_ratio": [round(first, 3), round(last, 3)],
+        "pairs": len(found["ratio"]),
+        "tokens_per_second_before": round(median(found["naive"]), 1),
+        "tokens_per_second_bare": round(median(found["bare"]), 1),
+        "tokens_per_second_after": round(median(found["stage"]), 1),
+        "profile": in_process("profile", tokens, 5, overrides),
+        "threads": composed(overrides)["compute"]["threads"] or torch.get_num_threads(),
+        "overrides": [o for o in overrides if not o.startswith(("data.root", "paths."))],
+    }
+
+
+def write_table(runs: dict[str, Any], readme: Path) -> None:
+    lines = [
+        "| run | naive: tokens/s | bare | stage | stage over naive | step time over bare loop (quartiles) |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, row in runs.items():
+        speeds = [row[f"tokens_per_second_{when}"] for when in ("before", "bare", "after")]
+        shown = " | ".join(f"{speed:,.0f}" for speed in speeds)
+        low, high = row["quartiles_of_the_ratio"]
+        ratio = f"{row['step_time_over_bare_loop']:.3f} × ({low:.3f}–{high:.3f}, {row['pairs']} pairs)"
+        lines.append(f"| {name} | {shown} | {speeds[2] / speeds[0]:.2f} × | {ratio} |")
+    kinds = [*OPERATIONS, "everything else"]
+    lines += ["", f"| time of a step, in % | {' | '.join(kinds)} |", "|---" * (len(kinds) + 1) + "|"]
+    for name, row in runs.items():
+        shares = " | ".join(f"{100 * row['profile'].get(kind, 0):.1f}" for kind in kinds)
+        lines.append(f"| {name} | {shares} |")
+    before, _, rest = readme.read_text("utf-8").partition(MARKS[0])
+    readme.write_text(before + "\n".join([MARKS[0], *lines, MARKS[1]]) + rest.partition(MARKS[1])[2], "utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--side", choices=("paired", "naive", "profile"))
+    parser.add_argument("--tokens", type=Path)
+    parser.add_argument("--steps", type=int, default=51)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--name", help="row of results.json")
+    parser.add_argument("--out", type=Path, help="results.json")
+    arguments, overrides = parser.parse_known_args()
+    if arguments.side == "paired":
+        print(json.dumps(paired(arguments.tokens, overrides, arguments.steps)))
+        return
+    if arguments.side:
+        loop = Loop(arguments.tokens, composed(overrides), arguments.steps, arguments.side == "naive")
+        print(json.dumps(loop.shares() if arguments.side == "profile" else {"naive": loop.speeds()}))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        result = measure(arguments, overrides, Path(scratch))
+    runs = json.loads(arguments.out.read_text())["runs"] if arguments.out.is_file() else {}
+    runs[arguments.name] = result
+    first = next(iter(runs.values()))
+    results = {**{name: first[name] for name in HEADLINE}, "runs": runs}
+    arguments.out.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
+    write_table(runs, arguments.out.with_name("README.md"))
+
+
+if __name__ == "__main__":
+    main()
