@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)  ## Compose, train and play: four pieces and their pictures in demo/
 	$(BIN)/python -m pianolm.run experiment=demo stage=generate hydra.run.dir=demo
-	@ls demo/*.mid demo/*.png
+	@ls demo/*.mid demo/*.png demo/index.html
 
 reproduce-small: $(STAMP)  ## Compare pianolm's tokens with MidiTok's, reduced: under 15 minutes on two cores
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[bench]'

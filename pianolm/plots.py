@@ -2,17 +2,71 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
+from pianolm.music.midi import bar_starts
 from pianolm.music.piece import Piece
 
-_CMAP = "viridis"
+_WIDTH_IN, _MAX_WIDTH_IN, _IN_PER_SEC = 14.0, 60.0, 0.3
+_LEFT_IN, _RIGHT_IN, _TOP_IN, _BOTTOM_IN, _GAP_IN = 0.62, 0.95, 0.45, 0.52, 0.12
+_TEMPO_IN, _MIN_ROLL_IN, _PITCH_IN = 0.75, 3.2, 0.085
+_LABEL_IN = 0.45
+_MARGIN_PITCHES = 2
+_BLACK_KEYS = (1, 3, 6, 8, 10)
+_VELOCITIES = (20, 110)
+_TICK_STEPS = (1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100, 128, 200, 250, 256, 500, 512, 1000)
+_DPI = 100
+
+
+@dataclass(frozen=True)
+class _Theme:
+    """Colours of a picture; the loudest note is the one that stands out most from the ground."""
+
+    ground: str
+    text: str
+    black_key: str
+    beat: str
+    bar: str
+    prompt: str
+    tempo: str
+    velocity: ListedColormap
+
+
+def _viridis(softest: float, loudest: float) -> ListedColormap:
+    """The part of viridis that can be told from the ground."""
+    return ListedColormap(colormaps["viridis"](np.linspace(softest, loudest, 256)))
+
+
+_LIGHT = _Theme(
+    ground="#ffffff",
+    text="#222222",
+    black_key="#f4f4f4",
+    beat="#dedede",
+    bar="#a0a0a0",
+    prompt="#e6edf7",
+    tempo="#c0392b",
+    velocity=_viridis(0.9, 0.0),
+)
+_DARK = _Theme(
+    ground="#16181c",
+    text="#d6d6d6",
+    black_key="#1d2025",
+    beat="#383d45",
+    bar="#6b717b",
+    prompt="#222b3a",
+    tempo="#ff8a70",
+    velocity=_viridis(0.3, 1.0),
+)
 
 
 def figure(width: float, height: float) -> Figure:
@@ -22,43 +76,162 @@ def figure(width: float, height: float) -> Figure:
     return made
 
 
-def save_piano_roll(piece: Piece, path: str | Path, title: str = "") -> None:
-    """Draws a piece: a bar a note, velocity as colour, a line a beat, the tempo below.
+def save_piano_roll(piece: Piece, path: str | Path, title: str = "", prompt_end_beat: int = 0) -> None:
+    """Draws a piece into a file: see `draw_piano_roll`.
 
     Args:
         piece: At least one beat long.
         path: PNG to write.
         title: Above the picture.
+        prompt_end_beat: Beats of the prompt that the piece begins with, which are shaded.
     """
-    drawn = figure(14, 5)
-    roll, tempo = drawn.subplots(2, 1, sharex=True, height_ratios=(5, 1))
-    _draw_roll(drawn, roll, piece)
-    roll.set_title(title)
-    beats = piece.beats_sec
-    tempo.stairs(60 / np.diff(beats), beats, color="tab:red")
-    tempo.set_ylabel("BPM")
-    tempo.set_xlabel("seconds")
-    tempo.set_xlim(beats[0], beats[-1])
-    drawn.savefig(path, dpi=80)
+    draw_piano_roll(piece, title, prompt_end_beat)[0].savefig(path, dpi=_DPI)
 
 
-def _draw_roll(drawn: Figure, axes: Axes, piece: Piece) -> None:
-    notes, beats = piece.notes, piece.beats_sec
-    onset, offset, pitch = notes["onset_sec"], notes["offset_sec"], notes["pitch"].astype(float)
-    low, high = pitch - 0.45, pitch + 0.45
-    corners = np.stack(
-        [
-            np.stack([onset, low], 1),
-            np.stack([onset, high], 1),
-            np.stack([offset, high], 1),
-            np.stack([offset, low], 1),
-        ],
-        axis=1,
+def draw_piano_roll(
+    piece: Piece, title: str = "", prompt_end_beat: int = 0, dark: bool = False
+) -> tuple[Figure, tuple[float, float, float, float]]:
+    """Draws a piece: a bar a note, velocity as colour, a line a beat, stronger ones at known bars, the tempo below.
+
+    Time counts from the first beat, as in the MIDI file and the audio. The picture is wider for a long piece.
+
+    Args:
+        piece: At least one beat long.
+        title: Above the picture.
+        prompt_end_beat: Beats of the prompt that the piece begins with, which are shaded.
+        dark: Light on a dark ground.
+
+    Returns:
+        The figure, and where the axes lie in it, from first to last beat: left, top, right and bottom as fractions
+        of its width and height from the top left.
+    """
+    theme = _DARK if dark else _LIGHT
+    beats_sec = piece.beats_sec - piece.beats_sec[0]
+    low, high = _pitch_range(piece)
+    roll_in = max(_MIN_ROLL_IN, (high - low) * _PITCH_IN)
+    width = float(np.clip(beats_sec[-1] * _IN_PER_SEC, _WIDTH_IN, _MAX_WIDTH_IN))
+    height = _BOTTOM_IN + _TEMPO_IN + _GAP_IN + roll_in + _TOP_IN + (0.3 if title else 0)
+    drawn = figure(width, height)
+    drawn.set_layout_engine("none")
+    drawn.set_facecolor(theme.ground)
+    left, across = _LEFT_IN / width, 1 - (_LEFT_IN + _RIGHT_IN) / width
+    above = _BOTTOM_IN + _TEMPO_IN + _GAP_IN
+    tempo = drawn.add_axes((left, _BOTTOM_IN / height, across, _TEMPO_IN / height))
+    roll = drawn.add_axes((left, above / height, across, roll_in / height), sharex=tempo)
+    scale = drawn.add_axes((1 - 0.78 / width, above / height, 0.13 / width, roll_in / height))
+    for axes in (tempo, roll, scale):
+        _dress(axes, theme)
+    painted = _draw_notes(roll, piece, theme)
+    drawn.colorbar(painted, cax=scale)
+    scale.set_ylabel("velocity", color=theme.text)
+    _draw_keys(roll, low, high, theme)
+    shown = max(int((width - _LEFT_IN - _RIGHT_IN) / _LABEL_IN), 1)
+    _draw_grid((roll, tempo), shown, beats_sec, bar_starts(piece.beats_sec, piece.downbeats_sec), theme)
+    _draw_tempo(tempo, beats_sec, theme)
+    if prompt_end_beat > 0:
+        _shade_prompt(roll, tempo, float(beats_sec[min(prompt_end_beat, piece.n_beats)]), theme)
+    tempo.set_xlim(0, beats_sec[-1])
+    roll.tick_params(labelbottom=False, bottom=False)
+    if title:
+        drawn.text(left, 1 - 0.12 / height, title, va="top", size=12, color=theme.text, parse_math=False)
+    return drawn, (left, 1 - (above + roll_in) / height, left + across, 1 - _BOTTOM_IN / height)
+
+
+def _pitch_range(piece: Piece) -> tuple[int, int]:
+    """Lowest and highest pitch to show: those of the notes and a little more, at least two octaves."""
+    pitch = piece.notes["pitch"].astype(int)
+    low, high = (int(pitch.min()), int(pitch.max())) if pitch.size else (60, 60)
+    spare = max(24 - (high - low), 0)
+    return max(low - spare // 2 - _MARGIN_PITCHES, 0), min(high + (spare + 1) // 2 + _MARGIN_PITCHES, 127)
+
+
+def _dress(axes: Axes, theme: _Theme) -> None:
+    axes.set_facecolor(theme.ground)
+    axes.tick_params(colors=theme.text, labelsize=9)
+    for spine in axes.spines.values():
+        spine.set_color(theme.bar)
+
+
+def _draw_notes(axes: Axes, piece: Piece, theme: _Theme) -> PolyCollection:
+    notes = piece.notes
+    onset, offset = notes["onset_sec"] - piece.beats_sec[0], notes["offset_sec"] - piece.beats_sec[0]
+    low, high = notes["pitch"] - 0.45, notes["pitch"] + 0.45
+    corners = np.stack([onset, low, onset, high, offset, high, offset, low], axis=1).reshape(-1, 4, 2)
+    painted = PolyCollection(
+        list(corners), array=notes["velocity"].astype(float), cmap=theme.velocity, clim=_VELOCITIES
     )
-    axes.vlines(beats, 0, 127, color="0.85", linewidth=0.5, zorder=0)
-    bars = PolyCollection(list(corners), array=notes["velocity"].astype(float), cmap=_CMAP, clim=(20, 110))
-    axes.add_collection(bars)
-    if notes.size:
-        axes.set_ylim(pitch.min() - 3, pitch.max() + 3)
-    axes.set_ylabel("MIDI pitch")
-    drawn.colorbar(bars, ax=axes, label="velocity", pad=0.01)
+    painted.set(edgecolor=theme.ground, linewidth=0.4, zorder=3)
+    axes.add_collection(painted, autolim=False)
+    return painted
+
+
+def _draw_keys(axes: Axes, low: int, high: int, theme: _Theme) -> None:
+    """Rows of the black keys, and the name of every C."""
+    for pitch in range(low, high + 1):
+        if pitch % 12 in _BLACK_KEYS:
+            axes.axhspan(pitch - 0.5, pitch + 0.5, color=theme.black_key, linewidth=0, zorder=0)
+    octaves = [pitch for pitch in range(low, high + 1) if pitch % 12 == 0]
+    axes.set_yticks(octaves, [f"C{pitch // 12 - 1}" for pitch in octaves])
+    axes.set_ylim(low - 0.5, high + 0.5)
+    axes.set_ylabel("pitch", color=theme.text)
+
+
+def _draw_grid(
+    panels: tuple[Axes, Axes],
+    labels: int,
+    beats_sec: NDArray[np.float64],
+    bars: NDArray[np.intp],
+    theme: _Theme,
+) -> None:
+    """Lines at beats, stronger ones at known bars; above at most `labels` numbers, of bars if known, else of beats."""
+    for axes in panels:
+        for at_sec, colour, order in ((beats_sec, theme.beat, 1), (beats_sec[bars], theme.bar, 2)):
+            lines = axes.vlines(at_sec, 0, 1, transform=axes.get_xaxis_transform())
+            lines.set(color=colour, linewidth=0.6, zorder=order)
+    known = bars.size > 0
+    at_sec = beats_sec[bars] if known else beats_sec
+    step = next((step for step in _TICK_STEPS if at_sec.size / step <= labels), _TICK_STEPS[-1])
+    if not known:
+        step = max(step, 4)
+    numbers = np.arange(at_sec.size)[::step]
+    above = panels[0].secondary_xaxis("top")
+    above.set_xticks(at_sec[numbers], [str(number + 1 if known else number) for number in numbers])
+    above.tick_params(colors=theme.text, labelsize=9, length=3)
+    above.spines[:].set_color(theme.bar)
+    panels[0].annotate(
+        "bars" if known else "beats",
+        (0, 1),
+        (-10, 5),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        ha="right",
+        size=9,
+        color=theme.text,
+    )
+
+
+def _draw_tempo(axes: Axes, beats_sec: NDArray[np.float64], theme: _Theme) -> None:
+    tempo_bpm = 60 / np.diff(beats_sec)
+    axes.stairs(tempo_bpm, beats_sec, color=theme.tempo, linewidth=1.2, baseline=None, zorder=3)
+    middle, half = (tempo_bpm.max() + tempo_bpm.min()) / 2, max(np.ptp(tempo_bpm) * 0.6, 10)
+    axes.set_ylim(max(middle - half, 0), middle + half)
+    axes.set_ylabel("BPM", color=theme.text)
+    axes.set_xlabel("seconds", color=theme.text)
+
+
+def _shade_prompt(roll: Axes, tempo: Axes, end_sec: float, theme: _Theme) -> None:
+    for axes in (roll, tempo):
+        axes.axvspan(0, end_sec, color=theme.prompt, linewidth=0, zorder=0.5)
+        axes.axvline(end_sec, color=theme.text, linewidth=1, linestyle=(0, (4, 3)), zorder=2.5)
+    roll.annotate(
+        "prompt",
+        (end_sec, 1),
+        (-5, -5),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        ha="right",
+        va="top",
+        size=9,
+        color=theme.text,
+        zorder=4,
+    )

@@ -218,8 +218,8 @@ def test_given_artifacts_are_taken_and_mismatches_named(chain: Path, tmp_path: P
     metrics = execute(tiny(tmp_path, "stage=generate", f"upstream.model={model}"), tmp_path / "run")
     assert metrics["pieces"] == 2
     assert not (tmp_path / "artifacts").exists(), "nothing had to be built"
-    with pytest.raises(UserError, match="add tokenizer=base"):
-        execute(tiny(tmp_path, "stage=generate", f"upstream.model={base}"), tmp_path / "run2")
+    metrics = execute(tiny(tmp_path, "stage=generate", f"upstream.model={base}"), tmp_path / "run2")
+    assert metrics["distinct_velocities"] == 1, "the model decides the mode"
     with pytest.raises(UserError, match=r"upstream\.base=.*nowhere: no such file"):
         execute(tiny(chain, f"upstream.base={tmp_path}/nowhere"), tmp_path / "run3")
     other = tiny(chain, "data.seed=7", f"upstream.base={base}")

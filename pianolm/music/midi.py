@@ -17,6 +17,8 @@ TICKS_PER_BEAT = 480
 
 BEAT_TRACK_NAMES = frozenset({"beat", "beats", "click", "clicks", "metronome"})
 _DEFAULT_TEMPO_US = 500_000
+_NEAR_SEC = 1e-6
+_MOST_BEATS_A_BAR = 32  # more is no bar but a gap in an annotation
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,12 @@ def read_midi(path: str | Path) -> MidiContent:
     )
 
 
-def write_midi(path: str | Path, notes: Notes, beats_sec: NDArray[np.float64]) -> None:
+def write_midi(
+    path: str | Path,
+    notes: Notes,
+    beats_sec: NDArray[np.float64],
+    downbeats_sec: NDArray[np.float64] | None = None,
+) -> None:
     """Writes notes on their beat grid: one quarter note a beat, one tempo event wherever the tempo changes.
 
     The file opens on the grid in a sequencer, and reading it back with `beats="tempo_map"` gives the same grid
@@ -107,15 +114,31 @@ def write_midi(path: str | Path, notes: Notes, beats_sec: NDArray[np.float64]) -
         path: Where to write.
         notes: [N] note array; every note lies inside the grid.
         beats_sec: [B + 1] strictly increasing beat times; the first becomes tick 0.
+        downbeats_sec: [D] seconds of the bars' first beats, which become time signatures in quarters; None where
+            unknown, and then none is written.
     """
     path = Path(path)
-    score = build_score(notes, beats_sec)
+    score = build_score(notes, beats_sec, downbeats_sec)
     partial = path.with_name(f".{path.name}.partial")
     score.dump_midi(str(partial))
     partial.replace(path)
 
 
-def build_score(notes: Notes, beats_sec: NDArray[np.float64]) -> symusic.Score:
+def bar_starts(beats_sec: NDArray[np.float64], downbeats_sec: NDArray[np.float64] | None) -> NDArray[np.intp]:
+    """[D'] the beats, counted from 0, at which a bar begins: those nearest to the downbeats within the grid.
+
+    None where the downbeats are unknown.
+    """
+    if downbeats_sec is None or downbeats_sec.size == 0:
+        return np.zeros(0, np.intp)
+    inside = (downbeats_sec >= beats_sec[0] - _NEAR_SEC) & (downbeats_sec <= beats_sec[-1] + _NEAR_SEC)
+    middle_sec = (beats_sec[1:] + beats_sec[:-1]) / 2
+    return np.unique(np.searchsorted(middle_sec, downbeats_sec[inside]))
+
+
+def build_score(
+    notes: Notes, beats_sec: NDArray[np.float64], downbeats_sec: NDArray[np.float64] | None = None
+) -> symusic.Score:
     """The symusic score that `write_midi` writes."""
     assert beats_sec.size >= 2, "a beat grid has at least one beat"
     tempo_us = np.clip(np.rint(np.diff(beats_sec) * 1e6), 1, 2**24 - 1).astype(np.int64)
@@ -127,6 +150,8 @@ def build_score(notes: Notes, beats_sec: NDArray[np.float64]) -> symusic.Score:
     score.tempos = symusic.Tempo.from_numpy(
         time=(change * TICKS_PER_BEAT).astype(np.int32), mspq=tempo_us[change].astype(np.int32)
     )
+    for beat, numerator in _time_signatures(bar_starts(beats_sec, downbeats_sec)):
+        score.time_signatures.append(symusic.TimeSignature(beat * TICKS_PER_BEAT, numerator, 4))
     track = symusic.Track(name="piano", program=0, is_drum=False)
     track.notes = symusic.Note.from_numpy(
         time=onset,
@@ -136,6 +161,20 @@ def build_score(notes: Notes, beats_sec: NDArray[np.float64]) -> symusic.Score:
     )
     score.tracks.append(track)
     return score
+
+
+def _time_signatures(starts: NDArray[np.intp]) -> list[tuple[int, int]]:
+    """(beat, beats a bar) wherever that changes; what comes before the first bar is an upbeat and whole bars."""
+    lengths = np.diff(starts).tolist()
+    if not lengths or max(lengths) > _MOST_BEATS_A_BAR:
+        return []
+    changes = [(int(starts[0]) % lengths[0], lengths[0])]
+    if changes[0][0]:
+        changes.insert(0, (0, changes[0][0]))
+    for start, length in zip(starts.tolist(), lengths, strict=False):
+        if length != changes[-1][1]:
+            changes.append((start, length))
+    return changes
 
 
 def _read_score(path: Path) -> symusic.Score:

@@ -142,8 +142,8 @@ class Piece:
         return replace(self, flat=flat)
 
     def to_midi(self, path: str | Path) -> None:
-        """Writes the piece with its tempo: one quarter note a beat, so that it opens on the grid."""
-        write_midi(path, self.notes, self.beats_sec)
+        """Writes the piece so that it opens on the grid: its tempo, a quarter note a beat, and its bars if known."""
+        write_midi(path, self.notes, self.beats_sec, self.downbeats_sec)
 
     def to_pretty_midi(self) -> pretty_midi.PrettyMIDI:
         """The notes as a `pretty_midi.PrettyMIDI` (seconds; that library cannot hold the tempo changes)."""

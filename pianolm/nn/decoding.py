@@ -1,196 +1,252 @@
-"""Sampling token sequences from a language model: a key/value cache, the grammar's constraint, a batch of pieces.
+"""Writing pieces token by token: the grammar's constraint, length, and what a model sees of a long piece.
 
-Shapes: B pieces, T tokens, V ids.
+Shapes: T tokens of a piece.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from transformers import DynamicCache, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from pianolm.errors import UserError
-from pianolm.tokens.grammar import Grammar, Phase, State
-from pianolm.tokens.vocabulary import Kind
+from pianolm.nn.engine import Engine
+from pianolm.nn.engine_numpy import LlamaWeights, NumpyEngine
+from pianolm.nn.engine_torch import TorchEngine
+from pianolm.nn.sampling import Drawer, Places, Sampling
+from pianolm.tokens.grammar import Grammar, Phase
+from pianolm.tokens.tempo import LOWEST_BPM, RANGE_BPM, TempoBins
+from pianolm.tokens.vocabulary import Kind, Vocabulary
+
+AT_ONCE = {"cpu": 16, "cuda": 32}
+"""Pieces written side by side; more wait for a place."""
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How the next token is drawn.
+class Length:
+    """When a piece has enough: at the first beat behind so many new beats, or so many seconds of new music.
 
     Attributes:
-        temperature: Divides the logits; 0 takes the most likely token.
-        top_k: Keeps the k most likely ids; 0 keeps all.
-        top_p: Keeps the most likely ids whose probabilities first reach p together.
+        beats: None counts seconds.
+        seconds: By the tempo tokens; None counts beats.
     """
 
-    temperature: float = 0.95
-    top_k: int = 0
-    top_p: float = 0.97
+    beats: int | None = 32
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.temperature >= 0:
-            raise UserError(f"temperature={self.temperature} found, expected 0 (most likely) or more")
-        if not 0 < self.top_p <= 1:
-            raise UserError(f"top_p={self.top_p} found, expected more than 0 and at most 1")
-        if self.top_k < 0:
-            raise UserError(f"top_k={self.top_k} found, expected 0 (off) or more")
+        assert (self.beats is None) != (self.seconds is None), "beats or seconds"
+        if self.beats is not None and self.beats < 1:
+            raise UserError(f"beats={self.beats} found, expected at least 1")
+        if self.seconds is not None and not 0 < self.seconds < np.inf:
+            raise UserError(f"seconds={self.seconds} found, expected more than 0")
+
+    def reached(self, beats: int, seconds: float) -> bool:
+        """Whether this is enough."""
+        return beats >= self.beats if self.beats is not None else seconds >= (self.seconds or 0.0)
 
 
-@dataclass
-class _Sequence:
-    """One piece in the making."""
+@dataclass(frozen=True)
+class HeldTempo:
+    """One tempo for all new beats.
 
-    ids: list[int]
-    state: State
-    beats: int
-    generator: torch.Generator
-    done: bool = False
-    beat_at: list[int] = field(default_factory=list)
+    Attributes:
+        bpm: As asked for.
+        token: The tempo token nearest to it, by ratio.
+    """
+
+    bpm: float
+    token: int
+
+    @classmethod
+    def nearest(cls, bpm: float, tempo: TempoBins, vocabulary: Vocabulary) -> HeldTempo:
+        """Raises UserError where the tempo is out of a beat grid's range."""
+        if not LOWEST_BPM <= bpm <= LOWEST_BPM * RANGE_BPM:
+            raise UserError(f"tempo_bpm={bpm} found, expected {LOWEST_BPM:g} to {LOWEST_BPM * RANGE_BPM:g}")
+        nearest = int(np.abs(np.log(tempo.bpm / bpm)).argmin())
+        return cls(float(bpm), vocabulary.offset(Kind.TEMPO) + nearest)
 
 
-@torch.inference_mode()
-def sample(
-    model: LlamaForCausalLM,
-    grammar: Grammar,
-    prompts: Sequence[NDArray[np.int64]],
-    beats: int,
-    seeds: Sequence[int],
-    sampling: Sampling,
-) -> list[NDArray[np.int64]]:
-    """Continues each prompt by `beats` beats; everything sampled is well-formed.
-
-    A piece ends when the model says EOS or when the beats are full, then with EOS put in. Each piece draws from a
-    generator of its own, so what it becomes does not depend on its seed's neighbours but for rounding. When the
-    context is full, the cache is filled again from the last whole beats, at least half the context where beats are
-    short enough.
+class Song:
+    """A piece in the making.
 
     Args:
-        model: Any Llama over the grammar's vocabulary.
-        grammar: Says what may come next.
-        prompts: Well-formed beginnings, each with BOS first.
-        beats: New beats a piece.
-        seeds: One a piece.
-        sampling: Temperature and cuts.
+        grammar: Of its tokens.
+        prompt: [T] a well-formed beginning; an EOS at its end is left away.
+        seed: Of its own random numbers.
+        context: Of the model, which must hold the prompt's last beat.
 
-    Returns:
-        Ids of each piece [T], prompt included, EOS last.
-    """
-    sequences = [_start(grammar, p, beats, s) for p, s in zip(prompts, seeds, strict=True)]
-    context = int(model.config.max_position_embeddings)
-    for sequence in sequences:
-        last_beat = len(sequence.ids) - (sequence.beat_at[-1] if sequence.beat_at else 0)
-        if last_beat >= context:
-            raise UserError(
-                f"prompt: its last beat has {last_beat} tokens, the model's context {context}; give a shorter prompt"
-            )
-    decoder = _BatchDecoder(model, sequences, context, grammar.vocabulary.pad)
-    while not all(sequence.done for sequence in sequences):
-        logits_BV = decoder.next_logits()
-        for row, sequence in enumerate(sequences):
-            if not sequence.done:
-                _append(sequence, _draw(logits_BV[row], sequence, grammar, sampling), grammar)
-    return [np.array(sequence.ids, np.int64) for sequence in sequences]
+    Attributes:
+        ids: All tokens so far.
+        given: How many of them are the prompt's.
+        prompt_beats: Beats of the prompt.
+        beat_at: Where each beat begins in `ids`.
+        new_beats: Beats begun behind the prompt.
+        new_seconds: How long these last.
+        done: Whether EOS has been put in.
 
-
-def _start(grammar: Grammar, prompt: NDArray[np.int64], beats: int, seed: int) -> _Sequence:
-    state = grammar.start()
-    ids = prompt.tolist()
-    if ids and ids[-1] == grammar.vocabulary.eos:
-        ids.pop()
-    beat_at = []
-    for position, token in enumerate(ids):
-        state = grammar.advance(state, token)
-        if grammar.kind_of[token] == Kind.TEMPO:
-            beat_at.append(position)
-    generator = torch.Generator().manual_seed(seed)
-    return _Sequence(ids, state, len(beat_at) + beats, generator, beat_at=beat_at)
-
-
-def _append(sequence: _Sequence, token: int, grammar: Grammar) -> None:
-    """Takes a token, or EOS in its place where it would begin a beat too many."""
-    kind = grammar.kind_of[token]
-    if kind == Kind.TEMPO and len(sequence.beat_at) >= sequence.beats:
-        token, kind = grammar.vocabulary.eos, Kind.EOS
-    if kind == Kind.TEMPO:
-        sequence.beat_at.append(len(sequence.ids))
-    sequence.state = grammar.advance(sequence.state, token)
-    sequence.ids.append(token)
-    sequence.done = sequence.state.phase == Phase.ENDED
-
-
-def _draw(logits_V: Tensor, sequence: _Sequence, grammar: Grammar, sampling: Sampling) -> int:
-    """The next token of one piece."""
-    allowed = torch.from_numpy(grammar.allowed(sequence.state))
-    logits_V = logits_V.masked_fill(~allowed, float("-inf"))
-    if sampling.temperature == 0:
-        return int(logits_V.argmax())
-    logits_V = logits_V / sampling.temperature
-    if 0 < sampling.top_k < int(allowed.sum()):
-        logits_V = logits_V.masked_fill(logits_V < logits_V.topk(sampling.top_k).values[-1], float("-inf"))
-    probability, order = logits_V.softmax(0).sort(descending=True)
-    before = probability.cumsum(0) - probability
-    probability = probability.masked_fill(before >= sampling.top_p, 0.0)
-    choice = torch.multinomial(probability / probability.sum(), 1, generator=sequence.generator)
-    return int(order[choice])
-
-
-def _window(sequence: _Sequence, context: int) -> list[int]:
-    """What of a piece the model sees: all, or where it is too long the last beats that fill half the context.
-
-    Where even the last beat is longer than half, that beat.
-    """
-    if len(sequence.ids) < context:
-        return sequence.ids
-    keep = len(sequence.ids) - context // 2
-    starts = [at for at in sequence.beat_at if len(sequence.ids) - at < context]
-    fitting = [at for at in starts if at <= keep]
-    first = max(fitting) if fitting else min(starts, default=len(sequence.ids) - context + 1)
-    return sequence.ids[first:]
-
-
-class _BatchDecoder:
-    """Feeds a batch of pieces to the model, one token each a call, with a cache.
-
-    Prompts of different lengths are padded in front; padding is masked and does not count as a position.
+    Raises:
+        UserError: The prompt is longer than the context and not even its last beat fits.
     """
 
-    def __init__(self, model: LlamaForCausalLM, sequences: list[_Sequence], context: int, pad: int) -> None:
-        self._model, self._sequences, self._context, self._pad = model, sequences, context, pad
-        self._cache: DynamicCache | None = None
-        self._mask_BT = torch.zeros(len(sequences), 0, dtype=torch.long)
+    def __init__(self, grammar: Grammar, prompt: NDArray[np.int64], seed: int, context: int) -> None:
+        self.ids: list[int] = prompt.tolist()
+        if self.ids and self.ids[-1] == grammar.vocabulary.eos:
+            self.ids.pop()
+        self.given = len(self.ids)
+        self.beat_at = np.flatnonzero(grammar.kind_of[self.ids] == Kind.TEMPO).tolist() if self.ids else []
+        self.prompt_beats = len(self.beat_at)
+        _refuse_long_beat(self.given, self.beat_at, context)
+        self.state = grammar.start()
+        for token in self.ids[self.beat_at[-1] if self.beat_at else 0 :]:  # what came before does not matter
+            self.state = grammar.advance(self.state, token)
+        self.random = np.random.default_rng(seed)
+        self.new_beats, self.new_seconds, self.done = 0, 0.0, False
 
-    def next_logits(self) -> Tensor:
-        """[B, V] logits of the next token, on the CPU in float32; rows of finished pieces mean nothing."""
-        full = self._mask_BT.shape[1] + 1 > self._context
-        if self._cache is None or full:
-            return self._fill()
-        last_B1 = torch.tensor([[s.ids[-1]] for s in self._sequences])
-        self._mask_BT = torch.cat([self._mask_BT, torch.ones_like(last_B1)], dim=1)
-        return self._forward(last_B1)
+    @property
+    def new_ids(self) -> list[int]:
+        """Tokens of the new beats that are complete, asked for when one has become so."""
+        return self.ids[self.given : -1]  # behind it stands the next beat's tempo, or EOS
 
-    def _fill(self) -> Tensor:
-        windows = [_window(s, self._context) if not s.done else s.ids[-1:] for s in self._sequences]
-        width = max(map(len, windows))
-        ids_BT = torch.tensor([[self._pad] * (width - len(w)) + w for w in windows])
-        self._mask_BT = torch.tensor([[0] * (width - len(w)) + [1] * len(w) for w in windows])
-        self._cache = DynamicCache(config=self._model.config)
-        return self._forward(ids_BT)
 
-    def _forward(self, ids_BT: Tensor) -> Tensor:
-        device = self._model.device
-        position_BT = (self._mask_BT.cumsum(1) - 1).clamp(min=0)[:, -ids_BT.shape[1] :]
-        output = self._model(
-            input_ids=ids_BT.to(device),
-            attention_mask=self._mask_BT.to(device),
-            position_ids=position_BT.to(device),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
+def window_start(n_tokens: int, beat_at: Sequence[int], context: int) -> int:
+    """Where what a model sees of a piece begins when its cache is filled anew.
+
+    At the beginning if all fits; else at a beat, so that the beats kept are whole and fill at least half the context.
+    Where beats are too long for that: at the first beat that fits, and where not even the last one does, at half the
+    context.
+    """
+    if n_tokens <= context:
+        return 0
+    fitting = [at for at in beat_at if n_tokens - at < context]
+    if not fitting:
+        return n_tokens - context // 2
+    half = [at for at in fitting if n_tokens - at >= context // 2]
+    return half[-1] if half else fitting[0]
+
+
+def _refuse_long_beat(n_tokens: int, beat_at: Sequence[int], context: int) -> None:
+    last_beat = n_tokens - (beat_at[-1] if beat_at else 0)
+    if n_tokens > context and last_beat >= context:
+        raise UserError(
+            f"prompt: its last beat has {last_beat} tokens, but the model's context is {context} and must hold at "
+            "least one whole beat; give a prompt with fewer notes in a beat"
         )
-        return output.logits[:, -1].float().cpu()
+
+
+class Player:
+    """A model ready to write: its weights as an engine wants them, and the grammar.
+
+    Args:
+        model: Any Llama over the grammar's vocabulary. Its weights are read now.
+        grammar: Says what may come next.
+        tempo: Tells how long a beat lasts.
+
+    Attributes:
+        context: Most tokens that the model sees.
+        places: Where the engines' logits of each id are.
+        engine: Makes one with room for so many pieces.
+
+    Raises:
+        UserError: The model does something that the engines do not.
+    """
+
+    def __init__(self, model: LlamaForCausalLM, grammar: Grammar, tempo: TempoBins) -> None:
+        self.grammar = grammar
+        self.places = Places(grammar)
+        order = self.places.order
+        self.context = int(model.config.max_position_embeddings)
+        self._at_once = AT_ONCE.get(model.device.type, 1)
+        self.engine: Callable[[int], Engine]
+        if model.device.type == "cpu":
+            weights = LlamaWeights(model, order)
+            self.engine = lambda rows: NumpyEngine(weights, rows)
+        else:
+            self.engine = lambda rows: TorchEngine(model, order, rows)
+        self._advance = lru_cache(maxsize=1 << 16)(grammar.advance)
+        self._first_tempo = grammar.vocabulary.offset(Kind.TEMPO)
+        self._beat_sec = tempo.beat_sec.tolist()
+
+    def fill(self, engine: Engine, row: int, ids: Sequence[int], beat_at: Sequence[int]) -> None:
+        """Gives an engine what it shall see of a piece."""
+        engine.clear(row)
+        engine.extend(row, ids[window_start(len(ids), beat_at, self.context) :])
+
+    def write(
+        self, songs: Sequence[Song], length: Length, sampling: Sampling, held: HeldTempo | None = None
+    ) -> Iterator[int]:
+        """Writes songs to their ends; everything drawn is well-formed.
+
+        A song first of all begins a new beat, and ends when the model says EOS or has written enough, then with EOS put
+        in. When the context is full, the cache is filled again from the last whole beats: see `window_start`.
+
+        Each song draws one number a token from a generator of its own, and on a CPU is computed on its own, so that
+        the songs beside it change no bit of it. On a GPU the last bits of logits differ with the number of songs, which
+        may change a draw, rarely.
+
+        Args:
+            songs: Changed in place.
+            length: Of what is new.
+            sampling: Temperature and cuts.
+            held: Tempo of every new beat; None lets the model choose.
+
+        Yields:
+            Index of the song that has completed a new beat, each time one does.
+        """
+        drawer = Drawer(self.places, sampling)
+        rows = min(len(songs), self._at_once)
+        engine, waiting, playing = self.engine(rows + 1), deque(range(len(songs))), dict[int, int]()
+        prompt: list[int] = []  # what the spare row holds, so that a prompt of many songs is read once
+        while waiting or playing:
+            for row in [row for row in range(rows) if row not in playing][: len(waiting)]:
+                song = songs[waiting[0]]
+                if song.ids != prompt:
+                    prompt = list(song.ids)
+                    self.fill(engine, rows, song.ids, song.beat_at)
+                engine.copy(rows, row)
+                playing[row] = waiting.popleft()
+            for row, index in list(playing.items()):
+                song = songs[index]
+                token = self._next(engine, row, song, drawer)
+                if self._take(song, token, length, held):
+                    yield index
+                if song.done:
+                    del playing[row]
+            self._read(engine, {row: songs[index] for row, index in playing.items()})
+
+    def _next(self, engine: Engine, row: int, song: Song, drawer: Drawer) -> int:
+        begins = not song.new_beats and song.state.phase == Phase.BEAT
+        choice = self.places.tempo if begins else self.places.choice(song.state)
+        return drawer.draw(engine.logits(row, choice.low, choice.high), choice, song.random.random())
+
+    def _take(self, song: Song, token: int, length: Length, held: HeldTempo | None) -> bool:
+        """Puts a token into a song, or EOS where it would begin a beat too many; says whether a beat is complete."""
+        beat = token - self._first_tempo
+        complete = False
+        if 0 <= beat < len(self._beat_sec):
+            complete = song.new_beats > 0
+            if length.reached(song.new_beats, song.new_seconds):
+                token = self.grammar.vocabulary.eos
+            else:
+                token = token if held is None else held.token
+                song.beat_at.append(len(song.ids))
+                song.new_beats += 1
+                song.new_seconds += self._beat_sec[beat] if held is None else 60 / held.bpm
+        song.state = self._advance(song.state, token)
+        song.ids.append(token)
+        song.done = song.state.phase == Phase.ENDED
+        return complete or song.done
+
+    def _read(self, engine: Engine, songs: dict[int, Song]) -> None:
+        """Lets the engine read the last token of each song."""
+        full = [row for row in songs if engine.lengths[row] == self.context]
+        for row in full:
+            self.fill(engine, row, songs[row].ids, songs[row].beat_at)
+        rows = [row for row in songs if row not in full]
+        if rows:
+            engine.step(rows, [songs[row].ids[-1] for row in rows])

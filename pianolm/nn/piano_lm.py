@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 from transformers import LlamaForCausalLM
 
 from pianolm.errors import UserError
 from pianolm.music.piece import Piece
-from pianolm.nn.decoding import Sampling, sample
-from pianolm.nn.weights import without_progress_bars
+from pianolm.nn.decoding import HeldTempo, Length, Player, Song
+from pianolm.nn.dynamics import render_ids
+from pianolm.nn.sampling import Sampling
+from pianolm.nn.takes import Beat, Take
+from pianolm.nn.weights import WEIGHTS, without_progress_bars
 from pianolm.tokens.tokenizer import PianoTokenizer
+from pianolm.tokens.vocabulary import Kind
+
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 
 
 class PianoLM:
     """A Llama over piano tokens and the tokenizer it was trained with.
 
     Args:
-        model: The network; its vocabulary is the tokenizer's.
+        model: The network; its vocabulary is the tokenizer's. What it generates with are the weights that it has when
+            it is first asked to.
         tokenizer: The tokenizer.
+
+    Raises:
+        UserError: Their vocabularies differ.
     """
 
     def __init__(self, model: LlamaForCausalLM, tokenizer: PianoTokenizer) -> None:
+        if model.config.vocab_size != tokenizer.vocabulary.size:
+            raise UserError(
+                f"the model has {model.config.vocab_size} ids, the tokenizer {tokenizer.vocabulary.size}; give the "
+                "tokenizer that the model was trained with"
+            )
         self.model = model.eval()
         self.tokenizer = tokenizer
 
@@ -37,11 +55,7 @@ class PianoLM:
             UserError: A file is missing or unreadable, or model and tokenizer do not fit.
         """
         directory = Path(directory)
-        for name in ("config.json", "model.safetensors"):
-            if not (directory / name).is_file():
-                raise UserError(
-                    f"{directory}: no {name}; expected a directory published by stage=base or stage=finetune"
-                )
+        _check_files(directory)
         tokenizer = PianoTokenizer.from_pretrained(directory)
         try:
             with without_progress_bars():
@@ -50,45 +64,231 @@ class PianoLM:
                 )
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(f"{directory}: the model cannot be read ({error})") from error
-        if model.config.vocab_size != tokenizer.vocabulary.size:
-            raise UserError(
-                f"{directory}: the model has {model.config.vocab_size} ids, the tokenizer beside it "
-                f"{tokenizer.vocabulary.size}; publish the model again"
-            )
-        return cls(model.to(device), tokenizer)  # type: ignore[arg-type]  # transformers wraps `to` and loses its types
+        try:
+            return cls(model.to(device), tokenizer)  # type: ignore[arg-type]  # transformers wraps `to` and loses its types
+        except UserError as error:
+            raise UserError(f"{directory}: {error}") from error
+
+    @cached_property
+    def _player(self) -> Player:
+        return Player(self.model, self.tokenizer.grammar, self.tokenizer.tempo)
 
     def generate(
         self,
         prompt: Piece | None = None,
         beats: int = 32,
+        seconds: float | None = None,
         pieces: int = 1,
         temperature: float = 0.95,
         top_p: float = 0.97,
         top_k: int = 0,
+        min_p: float = 0.0,
+        by_kind: Mapping[str, Mapping[str, float]] | None = None,
+        tempo_bpm: float | None = None,
+        with_prompt: bool = True,
+        prompt_beats: int | None = None,
         seed: int = 0,
     ) -> list[Piece]:
         """Pieces of new music.
 
         Args:
-            prompt: Music to go on from; it stands at the start of every piece returned.
-            beats: New beats a piece; a piece is shorter where the model ends it.
+            prompt: Music to go on from; its beats stay as they are.
+            beats: New beats a piece, at least one; a piece is shorter where the model ends it.
+            seconds: New music a piece in seconds, rounded up to whole beats; counts in the place of `beats`.
             pieces: How many.
-            temperature: 0 takes the most likely token.
-            top_p: See `pianolm.nn.decoding.Sampling`.
-            top_k: Likewise.
-            seed: The same seed gives the same pieces.
-        """
-        sequences = self.generate_ids(prompt, beats, pieces, Sampling(temperature, top_k, top_p), seed)
-        return [self.tokenizer.decode(ids) for ids in sequences]
+            temperature: See `pianolm.nn.sampling.Sampling`, as for the next four; 0 takes the most likely token.
+            top_p: 1 is off.
+            top_k: 0 is off.
+            min_p: 0 is off.
+            by_kind: Settings of single kinds of token, such as `{"tempo": {"temperature": 0.7}}`.
+            tempo_bpm: Tempo of all new beats; None leaves it to the model.
+            with_prompt: Whether the pieces begin with the prompt's beats. Without, a note that goes on from the prompt
+                begins with the first new beat.
+            prompt_beats: n goes on from the prompt's first n beats, −n from its last n, None from all of it. A model
+                sees as many of the last of these as its context holds.
+            seed: The same seed gives the same pieces; the first of many is the one that `pieces=1` gives.
 
-    def generate_ids(
-        self, prompt: Piece | None, beats: int, pieces: int, sampling: Sampling, seed: int
-    ) -> Sequence[NDArray[np.int64]]:
-        """The ids [T] behind `generate`, prompt included."""
-        if beats < 1 or pieces < 1:
-            raise UserError(f"beats={beats}, pieces={pieces} found, expected at least 1 of each")
+        Raises:
+            UserError: A setting is out of range, or the prompt holds no notes or a beat longer than the context.
+        """
+        sampling = Sampling(temperature, top_k, top_p, min_p, by_kind or {})
+        takes = self.takes(
+            sampling, prompt, beats, seconds, pieces, tempo_bpm, with_prompt, prompt_beats, seed
+        )
+        return [take.piece for take in takes]
+
+    def takes(
+        self,
+        sampling: Sampling,
+        prompt: Piece | None = None,
+        beats: int = 32,
+        seconds: float | None = None,
+        pieces: int = 1,
+        tempo_bpm: float | None = None,
+        with_prompt: bool = True,
+        prompt_beats: int | None = None,
+        seed: int = 0,
+    ) -> list[Take]:
+        """What `generate` gives, with tokens and timing."""
+        start = time.perf_counter()
+        if pieces < 1:
+            raise UserError(f"pieces={pieces} found, expected at least 1")
+        held = self._held(tempo_bpm)
+        songs = self._songs(prompt, prompt_beats, pieces, seed)
+        first_sec: dict[int, float] = {}
+        for index in self._player.write(songs, _length(beats, seconds), sampling, held):
+            first_sec.setdefault(index, time.perf_counter() - start)
+        takes = []
+        for index, song in enumerate(songs):
+            kept = song.prompt_beats if with_prompt else 0
+            ids = song.ids if with_prompt else song.ids[song.given :]
+            takes.append(
+                Take(
+                    ids=np.array(song.ids, np.int64),
+                    piece=self._piece(ids, kept, held),
+                    prompt_beats=kept,
+                    new_tokens=len(song.ids) - song.given,
+                    first_beat_seconds=first_sec[index],
+                )
+            )
+        return takes
+
+    def stream(
+        self,
+        prompt: Piece | None = None,
+        beats: int = 32,
+        seconds: float | None = None,
+        temperature: float = 0.95,
+        top_p: float = 0.97,
+        top_k: int = 0,
+        min_p: float = 0.0,
+        by_kind: Mapping[str, Mapping[str, float]] | None = None,
+        tempo_bpm: float | None = None,
+        prompt_beats: int | None = None,
+        seed: int = 0,
+    ) -> Iterator[Beat]:
+        """The beats of the piece that `generate` gives with `pieces=1, with_prompt=False`, one by one as they come.
+
+        Arguments are those of `generate`; what is wrong with them is raised by this call, not by the first beat.
+        """
+        sampling = Sampling(temperature, top_k, top_p, min_p, by_kind or {})
+        held = self._held(tempo_bpm)
+        (song,) = self._songs(prompt, prompt_beats, 1, seed)
+        written = self._player.write([song], _length(beats, seconds), sampling, held)
+        return (Beat.of(self._piece(song.new_ids, 0, held), number) for number, _ in enumerate(written))
+
+    def render_dynamics(
+        self, piece: Piece, temperature: float = 0.95, top_p: float = 0.97, seed: int = 0
+    ) -> Piece:
+        """The same notes with new velocities.
+
+        Notes are given and only velocities are drawn, in the order of the tokens: beat by beat, from low to high. Each
+        is chosen after everything before it, new velocities included, and its own beat's pattern of its key; what is
+        still to come, be it the upper notes of the same beat, is not heard. Velocities of the piece itself count for
+        nothing, so that a flat score comes back with dynamics.
+
+        Args:
+            piece: At least one note.
+            temperature: 0 takes the most likely velocity of each.
+            top_p: See `pianolm.nn.sampling.Sampling`.
+            seed: The same seed gives the same velocities.
+
+        Returns:
+            The piece as its tokens hold it: notes on frames of 1/48 beat, tempo in bins.
+
+        Raises:
+            UserError: The model has no velocities, or the piece no notes.
+        """
+        if self.tokenizer.codec is None:
+            raise UserError(
+                "render_dynamics: a model of mode base found, whose tokens carry no velocity; give one of "
+                "stage=finetune"
+            )
+        if piece.notes.size == 0:
+            raise UserError("render_dynamics: a piece without notes found, expected at least one")
+        sampling = Sampling(temperature, top_p=top_p)
+        return self.tokenizer.decode(render_ids(self._player, self.tokenizer, piece, sampling, _seed(seed)))
+
+    def _songs(self, prompt: Piece | None, prompt_beats: int | None, pieces: int, seed: int) -> list[Song]:
         start = np.array([self.tokenizer.vocabulary.bos], np.int64)
         if prompt is not None:
-            start = self.tokenizer.encode(prompt).ids
-        seeds = [int(s) for s in np.random.SeedSequence(seed).generate_state(pieces, np.uint32)]
-        return sample(self.model, self.tokenizer.grammar, [start] * pieces, beats, seeds, sampling)
+            start = self._prompt_ids(prompt, prompt_beats)
+        seeds = np.random.SeedSequence(_seed(seed)).generate_state(pieces, np.uint32).tolist()
+        return [Song(self.tokenizer.grammar, start, s, self._player.context) for s in seeds]
+
+    def _prompt_ids(self, prompt: Piece, prompt_beats: int | None) -> NDArray[np.int64]:
+        """Tokens [T] of the beats to go on from."""
+        if prompt_beats == 0:
+            raise UserError(
+                "prompt_beats=0 found, expected a number of beats (below 0: of the last ones); without beats to go on "
+                "from, give no prompt"
+            )
+        ids = self.tokenizer.encode(prompt).ids[:-1]
+        kinds = self.tokenizer.vocabulary.kind_of[ids]
+        beat_at = np.flatnonzero(kinds == Kind.TEMPO)
+        first, last = 0, ids.size
+        if prompt_beats is not None and abs(prompt_beats) < beat_at.size:
+            first, last = (
+                (0, int(beat_at[prompt_beats])) if prompt_beats > 0 else (int(beat_at[prompt_beats]), last)
+            )
+        if not (kinds[first:last] == Kind.PITCH).any():
+            of = (
+                ""
+                if prompt_beats is None
+                else f" in its {'first' if prompt_beats > 0 else 'last'} {abs(prompt_beats)} beats"
+            )
+            raise UserError(f"prompt: no notes found{of}, expected at least one to go on from")
+        return ids[first:last]
+
+    def _piece(self, ids: list[int], prompt_beats: int, held: HeldTempo | None) -> Piece:
+        """Tokens to music; with a held tempo the new beats have it exactly, not to the nearest bin."""
+        piece = self.tokenizer.decode(ids)
+        if held is None:
+            return piece
+        new_sec = np.arange(1, piece.n_beats - prompt_beats + 1) * (60 / held.bpm)
+        given_sec = piece.beats_sec[: prompt_beats + 1]
+        beats_sec = np.concatenate([given_sec, given_sec[-1] + new_sec])
+        return Piece.from_cells(piece.cells, beats_sec, piece.flat, piece.skipped)
+
+    def _held(self, tempo_bpm: float | None) -> HeldTempo | None:
+        if tempo_bpm is None:
+            return None
+        return HeldTempo.nearest(tempo_bpm, self.tokenizer.tempo, self.tokenizer.vocabulary)
+
+
+def _length(beats: int, seconds: float | None) -> Length:
+    return Length(beats, None) if seconds is None else Length(None, seconds)
+
+
+def _seed(seed: int) -> int:
+    if seed < 0:
+        raise UserError(f"seed={seed} found, expected a whole number of at least 0")
+    return seed
+
+
+def _check_files(directory: Path) -> None:
+    """Raises UserError where a directory is not one that a stage published."""
+    expected = "expected a directory published by stage=base or stage=finetune"
+    if directory.is_file():
+        raise UserError(f"{directory}: a file found, {expected}")
+    if not (directory / "config.json").is_file():
+        raise UserError(f"{directory}: no config.json; {expected}")
+    weights = directory / WEIGHTS
+    if not weights.is_file():
+        pickles = sorted(path.name for path in directory.glob("*") if path.suffix in PICKLES)
+        found = (
+            f"; {', '.join(pickles)} found, but pickled weights are not read, as they can run code"
+            if pickles
+            else ""
+        )
+        raise UserError(f"{directory}: no {WEIGHTS}{found}; {expected}")
+    try:
+        with safe_open(weights, "numpy"):
+            pass
+    except (SafetensorError, OSError) as error:
+        with weights.open("rb") as file:
+            pickled = file.read(2) in (b"PK", b"\x80\x02")  # as torch.save writes, now and formerly
+        what = "a pickle found" if pickled else f"not readable ({error})"
+        raise UserError(
+            f"{weights}: {what}, expected weights in the safetensors format; {expected}"
+        ) from error

@@ -1,62 +1,267 @@
-"""Stage `generate`: sampled tokens become MIDI at its own tempo, with a picture beside each.
+"""Stage `generate`: a model plays, on from a prompt or anew, or gives a prompt's notes their dynamics.
 
-Reads `generate.*`, `seed` and `hardware`. Needs a model directory. Writes `piece_00.mid`, `piece_00.png`, … to the run
-directory.
+Reads `prompt`, `generate.*`, `seed` and `hardware`. Needs a model directory, which decides the mode. Writes to the run
+directory for each piece `piece_00.mid` with its tempo, `piece_00.png` and `piece_00.wav`, and `index.html`, a page with
+all of them. They appear together when all are complete.
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from pianolm import audio
 from pianolm.errors import UserError
-from pianolm.nn.decoding import Sampling
+from pianolm.music.midi import bar_starts
+from pianolm.music.piece import Piece
 from pianolm.nn.piano_lm import PianoLM
+from pianolm.nn.sampling import Sampling
+from pianolm.page import PagePiece, describe, save_page
 from pianolm.plots import save_piano_roll
 from pianolm.stages.context import Metrics, StageContext
 from pianolm.stages.training import resolve_hardware, set_threads
+from pianolm.tokens.tokenizer import read_settings, tokenizer_directory
+from pianolm.tokens.vocabulary import Kind
 
-VERSION = 1
+VERSION = 2
+MODES = ("continue", "dynamics")
+PAGE = "index.html"
+
+
+@dataclass(frozen=True)
+class _Played:
+    """A piece, and how many beats of the prompt it begins with."""
+
+    piece: Piece
+    prompt_beats: int = 0
 
 
 def run(ctx: StageContext) -> Metrics:
-    """Samples pieces and writes them to `ctx.run_dir`."""
+    """Lets a model play and writes what it plays to `ctx.run_dir`."""
     settings = ctx.cfg["generate"]
+    prompt = read_prompt(ctx.cfg)
+    _spare_prompt(ctx)
+    soundfont = audio.choose_soundfont(settings["soundfont"]) if settings["audio"] else None
     hardware = resolve_hardware(ctx.cfg)
     set_threads(ctx.cfg, 1)
     lm = PianoLM.from_pretrained(ctx.upstream["model"], "cuda" if hardware.accelerator == "gpu" else "cpu")
-    _refuse_other_mode(lm, ctx)
-    sampling = Sampling(float(settings["temperature"]), int(settings["top_k"]), float(settings["top_p"]))
+    _refuse_other_tokenizer(lm, ctx)
+    if prompt is not None and settings["mode"] == "dynamics":
+        played, metrics = _render_dynamics(lm, prompt, ctx.cfg)
+    else:
+        played, metrics = _continue(lm, prompt, ctx.cfg)
+    velocities = np.concatenate([one.piece.notes["velocity"] for one in played])
+    metrics["distinct_velocities"] = int(np.unique(velocities).size)
+    if prompt is not None and not any(one.prompt_beats for one in played):
+        played.insert(0, _Played(prompt))
+    with tempfile.TemporaryDirectory(prefix=".generate_", dir=ctx.run_dir) as unfinished:
+        _write(Path(unfinished), played, metrics, soundfont, ctx)
+        for file in Path(unfinished).iterdir():
+            file.replace(ctx.run_dir / file.name)
+    if settings["page"]:
+        print(f"{ctx.name}: to see and hear it, open {ctx.run_dir / PAGE}", flush=True)
+    return metrics
+
+
+def read_prompt(cfg: Mapping[str, Any]) -> Piece | None:
+    """The piece that `prompt` names on the beats that `generate.prompt_grid` says; None without a prompt.
+
+    Raises:
+        UserError: The file or its beats cannot be read, or the mode needs a prompt and there is none.
+    """
+    mode = cfg["generate"]["mode"]
+    if mode not in MODES:
+        raise UserError(f"generate.mode={mode!r} found, expected one of {', '.join(MODES)}")
+    if cfg["prompt"] is None:
+        if mode == "dynamics":
+            raise UserError(
+                "generate.mode=dynamics gives a prompt's notes their velocities, and there is none; add prompt=FILE.mid"
+            )
+        return None
+    return Piece.from_midi(Path(str(cfg["prompt"])).expanduser(), beats=cfg["generate"]["prompt_grid"])
+
+
+def _spare_prompt(ctx: StageContext) -> None:
+    """What is written may have the prompt's name."""
+    path = ctx.cfg["prompt"]
+    if path is not None and Path(str(path)).expanduser().resolve().parent == ctx.run_dir.resolve():
+        raise UserError(
+            f"prompt={path}: lies in the directory that this run writes to, which could overwrite it; choose another "
+            "hydra.run.dir"
+        )
+
+
+def _refuse_other_tokenizer(lm: PianoLM, ctx: StageContext) -> None:
+    """A model plays in its own tokens; another tokenizer that is asked for cannot be had."""
+    given = ctx.cfg["upstream"]["tokenizer"]
+    if given is None:
+        return
+    asked = read_settings(tokenizer_directory(Path(str(given)).expanduser()))["hashes"]
+    for part, own in lm.tokenizer.hashes.items():
+        if asked.get(part) != own:
+            raise UserError(
+                f"upstream.tokenizer={given}: its {part} {asked.get(part) or 'none'} is not that of the model "
+                f"{ctx.upstream['model']}, {own or 'none'}; leave it out, or give the model that was trained with it"
+            )
+
+
+def _continue(lm: PianoLM, prompt: Piece | None, cfg: Mapping[str, Any]) -> tuple[list[_Played], Metrics]:
+    """New music, after the prompt if there is one."""
+    settings = cfg["generate"]
     start = time.perf_counter()
-    sequences = lm.generate_ids(
-        None, int(settings["beats"]), int(settings["pieces"]), sampling, int(ctx.cfg["seed"])
+    takes = lm.takes(
+        _sampling(settings),
+        prompt=prompt,
+        beats=int(settings["beats"]),
+        seconds=_number(settings["seconds"]),
+        pieces=int(settings["pieces"]),
+        tempo_bpm=_number(settings["tempo_bpm"]),
+        with_prompt=bool(settings["with_prompt"]),
+        prompt_beats=settings["prompt_beats"],
+        seed=int(cfg["seed"]),
     )
     seconds = time.perf_counter() - start
-    valid = beats = tokens = 0
-    for number, ids in enumerate(sequences):
-        piece = lm.tokenizer.decode(ids)
-        name = f"piece_{number:02d}"
-        piece.to_midi(ctx.run_dir / f"{name}.mid")
-        save_piano_roll(
-            piece, ctx.run_dir / f"{name}.png", f"{name}: {piece.notes.size} notes, {piece.n_beats} beats"
-        )
-        valid += lm.tokenizer.grammar.is_complete(ids) and piece.skipped == 0
-        beats, tokens = beats + piece.n_beats, tokens + ids.size - 1  # BOS is given
-    velocities = np.concatenate([lm.tokenizer.decode(ids).notes["velocity"] for ids in sequences])
-    return {
-        "pieces": len(sequences),
-        "valid_fraction": valid / len(sequences),
-        "tokens_per_second": round(tokens / seconds, 1),
-        "beats_per_second": round(beats / seconds, 2),
-        "distinct_velocities": int(np.unique(velocities).size),
+    valid = [lm.tokenizer.grammar.is_complete(take.ids) and take.piece.skipped == 0 for take in takes]
+    new_beats = sum(take.piece.n_beats - take.prompt_beats for take in takes)
+    return [_Played(take.piece, take.prompt_beats) for take in takes], {
+        "pieces": len(takes),
+        "valid_fraction": sum(valid) / len(takes),
+        "tokens_per_second": round(sum(take.new_tokens for take in takes) / seconds, 1),
+        "beats_per_second": round(new_beats / seconds, 2),
+        "first_beat_seconds": round(min(take.first_beat_seconds for take in takes), 4),
     }
 
 
-def _refuse_other_mode(lm: PianoLM, ctx: StageContext) -> None:
-    wanted = ctx.cfg["tokenizer"]["mode"]
-    if lm.tokenizer.mode != wanted:
-        raise UserError(
-            f"{ctx.upstream['model']}: a model of mode {lm.tokenizer.mode}, but tokenizer={wanted} is asked for; "
-            f"add tokenizer={lm.tokenizer.mode}"
+def _render_dynamics(lm: PianoLM, prompt: Piece, cfg: Mapping[str, Any]) -> tuple[list[_Played], Metrics]:
+    """The prompt's notes with new velocities, each time others."""
+    settings, pieces = cfg["generate"], int(cfg["generate"]["pieces"])
+    if pieces < 1:
+        raise UserError(f"generate.pieces={pieces} found, expected at least 1")
+    rule = _sampling(settings).rule("velocity")
+    start = time.perf_counter()
+    lively = [
+        lm.render_dynamics(prompt, rule.temperature, rule.top_p, int(cfg["seed"]) + number)
+        for number in range(pieces)
+    ]
+    seconds = time.perf_counter() - start
+    ids = lm.tokenizer.encode(prompt).ids
+    drawn = int((lm.tokenizer.vocabulary.kind_of[ids] == Kind.VELOCITY).sum())
+    valid = [piece.skipped == 0 and piece.notes.size == prompt.frame_notes.size for piece in lively]
+    bars = bar_starts(prompt.beats_sec, prompt.downbeats_sec)
+    if bars.size:
+        lively = [replace(piece, downbeats_sec=piece.beats_sec[bars]) for piece in lively]
+    return [_Played(piece) for piece in lively], {
+        "pieces": pieces,
+        "valid_fraction": sum(valid) / pieces,
+        "tokens_per_second": round(drawn * pieces / seconds, 1),
+        "beats_per_second": round(prompt.n_beats * pieces / seconds, 2),
+    }
+
+
+def _sampling(settings: Mapping[str, Any]) -> Sampling:
+    own = {
+        kind: {name: value for name, value in rule.items() if value is not None}
+        for kind, rule in settings["by_kind"].items()
+    }
+    return Sampling(
+        float(settings["temperature"]),
+        int(settings["top_k"]),
+        float(settings["top_p"]),
+        float(settings["min_p"]),
+        own,
+    )
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None else float(value)
+
+
+def _write(
+    folder: Path, played: list[_Played], metrics: Metrics, soundfont: Path | None, ctx: StageContext
+) -> None:
+    """Writes the files of a run into an empty folder."""
+    settings = ctx.cfg["generate"]
+    given = len(played) - int(metrics["pieces"])  # the prompt, where it is shown by itself
+    shown = []
+    for number, one in enumerate(played, -given):
+        name, remark = ("prompt", "before") if number < 0 else (f"piece_{number:02d}", "after")
+        remark = remark if settings["mode"] == "dynamics" else ""
+        shown.append(_write_piece(folder, name, remark, one, soundfont, settings))
+    if settings["page"]:
+        title, lead = _heading(ctx.cfg, len(played) - given)
+        save_page(folder / PAGE, title, lead, shown, _table(ctx, metrics, soundfont))
+
+
+def _write_piece(
+    folder: Path,
+    name: str,
+    remark: str,
+    played: _Played,
+    soundfont: Path | None,
+    settings: Mapping[str, Any],
+) -> PagePiece:
+    """Writes MIDI, picture and sound of a piece; gives what the page needs."""
+    piece, prompt_beats = played.piece, played.prompt_beats
+    piece.to_midi(folder / f"{name}.mid")
+    save_piano_roll(piece, folder / f"{name}.png", f"{name}: {describe(piece)}", prompt_beats)
+    mp3 = b""
+    if settings["audio"]:
+        samples = audio.render(piece, audio.SAMPLE_RATE_HZ, soundfont)
+        (folder / f"{name}.wav").write_bytes(audio.wav_bytes(samples, audio.SAMPLE_RATE_HZ))
+        mp3 = audio.mp3_bytes(samples, audio.SAMPLE_RATE_HZ) if settings["page"] else b""
+    return PagePiece(name, piece, (folder / f"{name}.mid").read_bytes(), mp3, prompt_beats, remark)
+
+
+def _heading(cfg: Mapping[str, Any], pieces: int) -> tuple[str, str]:
+    """Title of the page, and the sentence below it."""
+    count = f"{pieces} piece{'s' if pieces > 1 else ''}"
+    if cfg["prompt"] is None:
+        return f"{count} of piano music", "Played from nothing by a language model."
+    name = Path(str(cfg["prompt"])).name
+    if cfg["generate"]["mode"] == "dynamics":
+        return (
+            f"{name} with dynamics",
+            "The prompt, and the same notes with velocities by a language model.",
         )
+    return f"{count} after {name}", "The prompt, and what a language model plays next."
+
+
+def _table(ctx: StageContext, metrics: Metrics, soundfont: Path | None) -> dict[str, str]:
+    """What the run was made with, for the page: the settings that count, and the figures."""
+    cfg, settings = ctx.cfg, dict(ctx.cfg["generate"])
+    for unused in (
+        "page",
+        "audio",
+        "soundfont",
+        "by_kind",
+        *(() if cfg["prompt"] else ("prompt_grid", "with_prompt")),
+    ):
+        settings.pop(unused)
+    if settings["seconds"] is not None:
+        settings.pop("beats")
+    by_kind = {f"{kind} {k}": v for kind, rule in cfg["generate"]["by_kind"].items() for k, v in rule.items()}
+    sound = f"FluidSynth, {soundfont.name}" if soundfont else "own piano"
+    rows = {
+        "model": ctx.upstream["model"],
+        "prompt": cfg["prompt"],
+        "seed": cfg["seed"],
+        **settings,
+        **by_kind,
+        "sound": sound if cfg["generate"]["audio"] else None,
+        **metrics,
+    }
+    return {name.replace("_", " "): _said(value) for name, value in rows.items() if value is not None}
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Path) and value.is_relative_to(Path.cwd()):
+        return str(value.relative_to(Path.cwd()))
+    return str(value)

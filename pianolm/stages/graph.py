@@ -136,6 +136,10 @@ class Planner:
             from pianolm.stages.evaluate import evaluation
 
             return {role: self._role(role, cfg) for role in evaluation(cfg).needs}
+        if stage == "generate":
+            from pianolm.stages.generate import read_prompt
+
+            read_prompt(cfg)  # a bad one is refused before anything is trained for it
         return {"model": self._role("model", cfg)}
 
     def _role(self, role: str, cfg: Config) -> Node:

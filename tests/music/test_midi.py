@@ -71,6 +71,54 @@ def test_equal_tempi_are_written_once(tmp_path: Path) -> None:
     assert [path] == list(tmp_path.iterdir()), "no partial file is left"
 
 
+def time_signatures(path: Path) -> list[tuple[float, int, int]]:
+    """(beat, numerator, denominator) as another reader sees them."""
+    at, found = 0, []
+    midi = mido.MidiFile(path)
+    for message in mido.merge_tracks(midi.tracks):
+        at += message.time
+        if message.type == "time_signature":
+            found.append((at / midi.ticks_per_beat, message.numerator, message.denominator))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("downbeats", "expected"),
+    [
+        (None, []),
+        ([], []),
+        ([4], []),
+        ([0, 4, 8], [(0, 4, 4)]),
+        ([1, 4, 7, 10], [(0, 1, 4), (1, 3, 4)]),
+        ([5, 8, 11], [(0, 2, 4), (2, 3, 4)]),
+        ([0, 3, 6, 8, 10, 13], [(0, 3, 4), (6, 2, 4), (10, 3, 4)]),
+        ([-4, 0, 4, 99], [(0, 4, 4)]),
+        ([0, 40], []),
+    ],
+)
+def test_known_bars_become_time_signatures(
+    downbeats: list[int] | None, expected: list[tuple[float, int, int]], tmp_path: Path
+) -> None:
+    beats_sec = 2 + np.cumsum([0, *np.tile([0.4, 0.5, 0.6], 15)])
+    on_beats = None if downbeats is None else np.interp(downbeats, np.arange(46), beats_sec, -50, 900)
+    notes = make_notes(beats_sec[:-1], beats_sec[1:], [60] * 45, [64] * 45)
+    write_midi(tmp_path / "a.mid", notes, beats_sec, on_beats)
+    assert time_signatures(tmp_path / "a.mid") == expected
+    onsets = read_midi(tmp_path / "a.mid").notes["onset_sec"]
+    np.testing.assert_allclose(onsets, beats_sec[:-1] - 2, atol=1e-4)
+
+
+def test_every_quarter_of_a_written_file_is_a_beat(tmp_path: Path) -> None:
+    """What a sequencer draws as its grid, beat by beat, in another reader."""
+    beats_sec = np.array([0.0, 0.5, 1.3, 1.9, 5.9, 6.025, 6.525])
+    write_midi(tmp_path / "a.mid", make_notes([0.0], [6.5], [60], [64]), beats_sec)
+    midi = pretty_midi.PrettyMIDI(str(tmp_path / "a.mid"))
+    quarters = [midi.tick_to_time(beat * midi.resolution) for beat in range(beats_sec.size)]
+    np.testing.assert_allclose(quarters, beats_sec, atol=beats_sec.size * TICK_SEC)
+    assert len(midi.instruments) == 1
+    assert (midi.instruments[0].program, midi.instruments[0].is_drum) == (0, False)
+
+
 def write_events(path: Path, *tracks: list[mido.Message | mido.MetaMessage], ticks: int = 100) -> Path:
     midi = mido.MidiFile(ticks_per_beat=ticks)
     midi.tracks.extend(mido.MidiTrack(track) for track in tracks)

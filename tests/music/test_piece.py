@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import symusic
 
 from pianolm.errors import UserError
 from pianolm.music.beats import Repairs
@@ -31,6 +32,14 @@ def test_auto_takes_the_beat_file_beside_else_the_tempo_map(
     np.testing.assert_allclose(by_file.downbeats_sec, np.arange(5) * 2.4)
     np.testing.assert_array_equal(Piece.from_midi(path, "file").beats_sec, by_file.beats_sec)
     np.testing.assert_array_equal(Piece.from_midi(path, "tempo_map").beats_sec, by_tempo.beats_sec)
+
+
+def test_known_bars_reach_the_file(tmp_path: Path, midi_file: Writer, beat_file: Writer) -> None:
+    beat_file(tmp_path / "a_annotations.txt", beat_sec=0.6)
+    piece = Piece.from_midi(midi_file(tmp_path / "a.mid"))
+    piece.to_midi(tmp_path / "b.mid")
+    written = symusic.Score(str(tmp_path / "b.mid"))
+    assert [(s.time, s.numerator, s.denominator) for s in written.time_signatures] == [(0, 4, 4)]
 
 
 def test_beats_from_a_path_an_array_and_a_track(tmp_path: Path, midi_file: Writer, beat_file: Writer) -> None:

@@ -1,0 +1,157 @@
+"""Whether everything a model writes is well-formed, and comes back from MIDI as it was."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from pianolm import PianoLM, PianoTokenizer, Piece
+from pianolm.nn.llama import build_llama
+from pianolm.nn.sampling import Sampling
+from pianolm.nn.takes import Take
+from pianolm.tokens.vocabulary import Kind
+
+CONF = Path(__file__).parents[2] / "conf" / "model"
+MARKS = "<!-- written by check.py -->", "<!-- end -->"
+AT_A_TIME = 50
+
+
+def untrained(tokenizer: PianoTokenizer, context: int) -> PianoLM:
+    torch.manual_seed(0)
+    settings = {**yaml.safe_load((CONF / "tiny.yaml").read_text("utf-8")), "embedding": "table"}
+    v = tokenizer.vocabulary
+    return PianoLM(build_llama(settings, v.size, v.pad, v.bos, v.eos, context), tokenizer)
+
+
+def takes(lm: PianoLM, arguments: argparse.Namespace) -> Iterator[Take]:
+    sampling = Sampling(temperature=arguments.temperature, top_p=arguments.top_p)
+    for first in range(0, arguments.pieces, AT_A_TIME):
+        count = min(AT_A_TIME, arguments.pieces - first)
+        yield from lm.takes(sampling, beats=arguments.beats, pieces=count, seed=first)
+
+
+def notes_on_frames(piece: Piece) -> np.ndarray:
+    """[N, 3] onset, end and pitch of every note, in frames of 1/48 beat."""
+    notes = piece.frame_notes
+    return np.stack([notes["onset"], notes["end"], notes["pitch"]], axis=1)
+
+
+def through_midi(lm: PianoLM, piece: Piece, path: Path) -> Piece:
+    """The piece after MIDI, written and read, and tokens."""
+    piece.to_midi(path)
+    return lm.tokenizer.decode(lm.tokenizer.encode(Piece.from_midi(path, beats="tempo_map")).ids)
+
+
+def check(lm: PianoLM, arguments: argparse.Namespace) -> dict[str, Any]:
+    counts = dict.fromkeys(
+        (
+            "pieces",
+            "valid",
+            "without_skipped_tokens",
+            "with_notes",
+            "same_notes_after_midi",
+            "beyond_context",
+        ),
+        0,
+    )
+    tokens = beats = notes = velocities = 0
+    levels: set[int] = set()
+    with tempfile.TemporaryDirectory() as folder:
+        for take in takes(lm, arguments):
+            counts["pieces"] += 1
+            counts["valid"] += lm.tokenizer.grammar.is_complete(take.ids)
+            counts["without_skipped_tokens"] += take.piece.skipped == 0
+            counts["beyond_context"] += take.ids.size > lm.model.config.max_position_embeddings
+            tokens, beats, notes = (
+                tokens + take.ids.size,
+                beats + take.piece.n_beats,
+                notes + take.piece.notes.size,
+            )
+            levels |= set(lm.tokenizer.vocabulary.kind_of[take.ids].tolist())
+            if take.piece.notes.size == 0:
+                continue
+            counts["with_notes"] += 1
+            back = through_midi(lm, take.piece, Path(folder) / "piece.mid")
+            same = np.array_equal(notes_on_frames(back), notes_on_frames(take.piece))
+            counts["same_notes_after_midi"] += same
+            if same:
+                velocities += int((back.frame_notes["velocity"] == take.piece.frame_notes["velocity"]).sum())
+    return {
+        **counts,
+        "valid_fraction": counts["valid"] / counts["pieces"],
+        "without_skipped_fraction": counts["without_skipped_tokens"] / counts["pieces"],
+        "same_notes_fraction": counts["same_notes_after_midi"] / max(counts["with_notes"], 1),
+        "same_velocity_fraction": velocities / max(notes, 1),
+        "tokens": tokens,
+        "beats": beats,
+        "notes": notes,
+        "kinds_of_token": sorted(Kind(kind).name for kind in levels),
+        "mode": lm.tokenizer.mode,
+        "temperature": arguments.temperature,
+        "top_p": arguments.top_p,
+    }
+
+
+def table(results: dict[str, Any]) -> str:
+    lines = ["| | " + " | ".join(results) + " |", "|---|" + "---|" * len(results)]
+    for key in next(iter(results.values())):
+        values = [one[key] for one in results.values()]
+        shown = [
+            f"{value:,}"
+            if isinstance(value, int)
+            else ", ".join(value)
+            if isinstance(value, list)
+            else str(value)
+            for value in values
+        ]
+        lines.append(f"| {key} | {' | '.join(shown)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--model", type=Path, help="directory of a published model; without one, an untrained one"
+    )
+    parser.add_argument("--tokenizer", type=Path, help="for the untrained model")
+    parser.add_argument("--name", required=True, help="of this row of results.json")
+    parser.add_argument("--pieces", type=int, default=1000)
+    parser.add_argument("--beats", type=int, default=48)
+    parser.add_argument(
+        "--context", type=int, default=256, help="of the untrained model; short, so that caches refill"
+    )
+    parser.add_argument("--temperature", type=float, default=1.0)
+    parser.add_argument("--top-p", type=float, default=1.0)
+    parser.add_argument(
+        "--into", type=Path, help="folder of results.json and README.md, whose row is written anew"
+    )
+    arguments = parser.parse_args()
+    if (arguments.model is None) == (arguments.tokenizer is None):
+        parser.error("give --model, or --tokenizer for an untrained model")
+    lm = (
+        PianoLM.from_pretrained(arguments.model)
+        if arguments.model
+        else untrained(PianoTokenizer.from_pretrained(arguments.tokenizer), arguments.context)
+    )
+    found = check(lm, arguments)
+    print(json.dumps(found, indent=2))
+    if arguments.into:
+        path, readme = arguments.into / "results.json", arguments.into / "README.md"
+        results = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        results[arguments.name] = found
+        path.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
+        before, _, rest = readme.read_text("utf-8").partition(MARKS[0])
+        _, _, after = rest.partition(MARKS[1])
+        readme.write_text(f"{before}{MARKS[0]}\n{table(results)}\n{MARKS[1]}{after}", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

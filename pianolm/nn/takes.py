@@ -1,0 +1,72 @@
+"""What generating gives: a whole piece, or beat after beat.
+
+Shapes: T tokens, N notes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pianolm.music.beats import FRAMES
+from pianolm.music.notes import NOTE_DTYPE, Notes
+from pianolm.music.piece import Piece
+
+
+@dataclass(frozen=True, eq=False)
+class Take:
+    """One piece generated, and how it came about.
+
+    Attributes:
+        ids: [T] all its tokens: the prompt's, the new ones, EOS.
+        piece: The music asked for: with the prompt's beats, or without.
+        prompt_beats: Beats at the beginning of `piece` that are the prompt's.
+        new_tokens: Tokens that were drawn.
+        first_beat_seconds: From the call until the first new beat of this piece was complete.
+    """
+
+    ids: NDArray[np.int64]
+    piece: Piece
+    prompt_beats: int
+    new_tokens: int
+    first_beat_seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Beat:
+    """A new beat, as soon as it is complete. Seconds count from the start of the first new beat.
+
+    Attributes:
+        number: Of the new beats, from 0.
+        start_sec: Where it begins.
+        end_sec: Where the next one begins.
+        tempo_bpm: Its tempo.
+        notes: [N] what sounds in it, as a note array (`pianolm.music.notes.NOTE_DTYPE`) cut to the beat: a note that
+            lasts to `end_sec` may go on in the next beat.
+        held: [N] bool, whether the note was struck in an earlier beat and goes on here.
+    """
+
+    number: int
+    start_sec: float
+    end_sec: float
+    tempo_bpm: float
+    notes: Notes
+    held: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, piece: Piece, number: int) -> Beat:
+        """A beat of a piece that ends with it."""
+        first, last = number * FRAMES, (number + 1) * FRAMES
+        frame_notes = piece.frame_notes
+        here = frame_notes[(frame_notes["onset"] < last) & (frame_notes["end"] > first)]
+        start_sec, end_sec = piece.beats_sec[number : number + 2].tolist()
+        frame_sec = (end_sec - start_sec) / FRAMES
+        notes = np.empty(here.size, NOTE_DTYPE)
+        notes["onset_sec"] = start_sec + (np.maximum(here["onset"], first) - first) * frame_sec
+        notes["offset_sec"] = start_sec + (np.minimum(here["end"], last) - first) * frame_sec
+        notes["pitch"], notes["velocity"] = here["pitch"], here["velocity"]
+        order = np.lexsort((notes["pitch"], notes["onset_sec"]))
+        held = here["onset"] < first
+        return cls(number, start_sec, end_sec, 60 / (end_sec - start_sec), notes[order], held[order])

@@ -1,0 +1,325 @@
+"""Stage `generate`: files that a musician can use, from a prompt or without, and one sentence where that cannot be."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mido
+import numpy as np
+import pytest
+import torch
+
+from pianolm.errors import UserError
+from pianolm.music.cells import FRAMES
+from pianolm.music.midi import MidiContent, read_midi, write_midi
+from pianolm.music.notes import make_notes
+from pianolm.music.piece import Piece
+from pianolm.run import execute
+from tests.stages.test_lm_bits import model_directory
+from tests.test_chain import run_cli
+from tests.test_page import Outline
+from tests.tiny import tiny
+
+PROMPT_BEATS, CONTEXT = 16, 256
+HOT = 20  # temperature at which a model that has learned nothing seldom repeats itself, and seldom ends
+MIDI_ONLY = ("generate.audio=false", "generate.page=false", "generate.pieces=1")
+MidiFile = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Directories `velocity` and `base` with models that have learned nothing."""
+    root = tmp_path_factory.mktemp("models")
+    model_directory(root / "velocity", velocity=True, context=CONTEXT)
+    model_directory(root / "base", velocity=False, context=CONTEXT)
+    return root
+
+
+def generate(root: Path, model: Path, *overrides: str) -> tuple[dict[str, Any], Path]:
+    run_dir = root / "run"
+    settings = ("stage=generate", f"upstream.model={model}", "generate.soundfont=null", *overrides)
+    return execute(tiny(root, *settings), run_dir), run_dir
+
+
+def outline(path: Path) -> Outline:
+    parsed = Outline()
+    parsed.feed(path.read_text("utf-8"))
+    return parsed
+
+
+def test_a_prompt_and_a_model_are_all_it_takes(models: Path, midi_file: MidiFile, tmp_path: Path) -> None:
+    prompt = midi_file(tmp_path / "my music.mid")
+    metrics, run_dir = generate(tmp_path, models / "velocity", f"prompt={prompt}")
+    assert not (tmp_path / "artifacts").exists(), "no data, no training"
+    names = [f"piece_{number:02d}.{ending}" for number in range(2) for ending in ("mid", "png", "wav")]
+    assert sorted(p.name for p in run_dir.iterdir()) == sorted([*names, "index.html", "metrics.json"])
+    assert metrics["pieces"] == 2
+    assert metrics["valid_fraction"] == 1.0
+    assert metrics["distinct_velocities"] > 1
+    for key in ("tokens_per_second", "beats_per_second", "first_beat_seconds"):
+        assert metrics[key] > 0
+    given = Piece.from_midi(prompt).frame_notes
+    for number in range(2):
+        piece = Piece.from_midi(run_dir / f"piece_{number:02d}.mid", beats="tempo_map")
+        old = piece.frame_notes[piece.frame_notes["onset"] < PROMPT_BEATS * FRAMES]
+        for key in ("onset", "end", "pitch"):
+            assert np.array_equal(old[key], given[key]), "it begins with the prompt"
+        with wave.open(str(run_dir / f"piece_{number:02d}.wav")) as sound:
+            assert sound.getnframes() / sound.getframerate() > piece.notes["offset_sec"].max()
+
+
+def test_written_midi_lies_on_the_grid_in_another_reader(models: Path, tmp_path: Path) -> None:
+    _, run_dir = generate(tmp_path, models / "velocity", *MIDI_ONLY)
+    assert not list(run_dir.glob("*.wav"))
+    assert not (run_dir / "index.html").exists()
+    midi = mido.MidiFile(run_dir / "piece_00.mid")
+    tempi = [m for track in midi.tracks for m in track if m.type == "set_tempo"]
+    assert tempi
+    content = read_midi(run_dir / "piece_00.mid")
+    assert (content.tempo_tick % content.ticks_per_quarter == 0).all(), "the tempo changes on beats"
+
+
+def test_the_page_shows_every_piece_and_what_it_was_made_with(
+    models: Path, midi_file: MidiFile, tmp_path: Path
+) -> None:
+    prompt = midi_file(tmp_path / "<b>mine.mid")
+    _, run_dir = generate(
+        tmp_path, models / "velocity", f'prompt="{prompt}"', "generate.temperature=0.8", "seed=7"
+    )
+    page = outline(run_dir / "index.html")
+    assert len(page.of("audio")) == len(page.of("img")) == 2
+    assert "2 pieces after <b>mine.mid" in page.text
+    rows = dict(
+        zip(
+            page.text[page.text.index("model") :: 3],
+            page.text[page.text.index("model") + 1 :: 3],
+            strict=False,
+        )
+    )
+    assert {"temperature": "0.8", "seed": "7"}.items() <= rows.items()
+    assert not page.of("b")
+
+
+def test_the_same_seed_gives_the_same_files(models: Path, tmp_path: Path) -> None:
+    files = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        _, run_dir = generate(
+            tmp_path / name, models / "velocity", f"seed={seed}", "generate.page=false", "generate.pieces=1"
+        )
+        files.append([(run_dir / f"piece_00.{ending}").read_bytes() for ending in ("mid", "wav", "png")])
+    assert files[0] == files[1]
+    assert files[0][0] != files[2][0]
+
+
+def test_the_mode_is_the_given_model_s(models: Path, midi_file: MidiFile, tmp_path: Path) -> None:
+    prompt = midi_file(tmp_path / "my.mid")
+    metrics, run_dir = generate(tmp_path, models / "base", f"prompt={prompt}", "generate.audio=false")
+    assert metrics["valid_fraction"] == 1.0
+    assert metrics["distinct_velocities"] == 1
+    assert "<audio" not in (run_dir / "index.html").read_text("utf-8")
+
+
+def test_the_prompt_s_beats_come_from_where_they_are_asked_for(
+    models: Path, midi_file: MidiFile, beat_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    prompt = midi_file(tmp_path / "my.mid")
+    beats = []
+    for grid in ("tempo_map", str(beat_file(tmp_path / "half.txt", beat_sec=1.0))):
+        _, run_dir = generate(
+            tmp_path, models / "velocity", f"prompt={prompt}", f"generate.prompt_grid={grid}", *MIDI_ONLY
+        )
+        content = read_midi(run_dir / "piece_00.mid")
+        beats.append(float(content.seconds(np.array([content.ticks_per_quarter]))[0]))
+    assert beats == pytest.approx([0.5, 1.0], rel=0.08)
+
+
+def beats_of(run_dir: Path) -> list[int]:
+    """Beats of each piece as the page says them; a MIDI file does not tell silent ones at its end."""
+    facts = " ".join(outline(run_dir / "index.html").text)
+    return [int(number) for number in re.findall(r"notes · (\d+) beats", facts)]
+
+
+def test_the_options_reach_the_music(models: Path, midi_file: MidiFile, tmp_path: Path) -> None:
+    def first(name: str, *overrides: str) -> tuple[MidiContent, Path]:
+        settings = (f"prompt={prompt}", f"generate.temperature={HOT}", *MIDI_ONLY, *overrides)
+        _, run_dir = generate(tmp_path / name, models / "velocity", *settings)
+        return read_midi(run_dir / "piece_00.mid"), run_dir
+
+    prompt = midi_file(tmp_path / "my.mid")
+    given = Piece.from_midi(prompt).frame_notes
+    whole, run_dir = first("whole", "generate.beats=5", "generate.page=true")
+    assert PROMPT_BEATS + 1 < beats_of(run_dir)[0] <= PROMPT_BEATS + 5, (
+        "more than one, if it does not end sooner"
+    )
+    cut, run_dir = first("cut", "generate.prompt_beats=2", "generate.beats=1", "generate.page=true")
+    assert beats_of(run_dir) == [2 + 1]
+    assert np.isin(given["pitch"][given["onset"] < 2 * FRAMES], cut.notes["pitch"]).all()
+    assert cut.notes.size < given.size
+    new, run_dir = first(
+        "new",
+        "generate.with_prompt=false",
+        "generate.tempo_bpm=90",
+        "generate.seconds=0.6",
+        "generate.page=true",
+    )
+    assert beats_of(run_dir) == [PROMPT_BEATS, 1], "the prompt is there to compare"
+    assert (run_dir / "prompt.mid").is_file()
+    assert new.tempo_us.tolist() == [round(1e6 * 60 / 90)]
+    for name, options in SAMPLING.items():
+        again, _ = first(name, "generate.beats=5", *options)
+        assert (again.notes.tolist() == whole.notes.tolist()) == (name == "off"), name
+
+
+SAMPLING = {
+    "off": ["generate.top_k=0"],
+    "temperature": ["generate.temperature=0.3"],
+    "top_k": ["generate.top_k=2"],
+    "top_p": ["generate.top_p=0.2"],
+    "min_p": ["generate.min_p=0.9"],
+    "tempo": ["generate.by_kind.tempo.temperature=0"],
+    "pitch": ["generate.by_kind.pitch.top_k=1"],
+    "pattern": ["generate.by_kind.pattern.top_p=0.1"],
+    "velocity": ["generate.by_kind.velocity.min_p=1"],
+}
+
+
+def test_a_flat_prompt_gets_dynamics_and_keeps_its_notes(
+    models: Path, midi_file: MidiFile, beat_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    prompt = midi_file(tmp_path / "score.mid", velocity=64)
+    beat_file(tmp_path / "score_annotations.txt")
+    dynamics = ("generate.mode=dynamics", f"generate.temperature={HOT}", f"prompt={prompt}")
+    metrics, run_dir = generate(tmp_path, models / "velocity", *dynamics)
+    assert (metrics["pieces"], metrics["valid_fraction"]) == (2, 1.0)
+    assert metrics["distinct_velocities"] > 1
+    assert metrics["tokens_per_second"] > 0
+    given = Piece.from_midi(prompt, beats="tempo_map").frame_notes
+    made = [Piece.from_midi(run_dir / f"piece_{n:02d}.mid", beats="tempo_map").frame_notes for n in range(2)]
+    for notes in made:
+        for key in ("onset", "end", "pitch"):
+            assert np.array_equal(notes[key], given[key])
+        assert len(set(notes["velocity"].tolist())) > 1
+    assert not np.array_equal(made[0]["velocity"], made[1]["velocity"])
+    page = outline(run_dir / "index.html")
+    assert [text for text in page.text if text in ("prompt", "piece_00", "piece_01")] == [
+        "prompt",
+        "piece_00",
+        "piece_01",
+        "prompt",
+    ], "before, after, and in the table"
+    facts = [text for text in page.text if text.startswith(("before", "after"))]
+    assert len(facts) == 3
+    assert facts[0].endswith("velocity 64–64")
+
+
+def broken_model(source: Path, target: Path, content: bytes | None) -> Path:
+    shutil.copytree(source, target)
+    weights = target / "model.safetensors"
+    if content is None:
+        torch.save({"weight": torch.zeros(2)}, weights)
+    else:
+        weights.write_bytes(content)
+    return target
+
+
+BAD_INPUT = {
+    "no file": (["prompt={tmp}/none.mid"], r"none\.mid: no such file"),
+    "no MIDI": (["prompt={tmp}/text.mid"], r"text\.mid: not a readable MIDI file"),
+    "a folder": (["prompt={tmp}"], r"no such file"),
+    "no notes": (["prompt={tmp}/silent.mid"], r"silent\.mid: holds no notes"),
+    "no beat track": (
+        ["prompt={tmp}/my.mid", "generate.prompt_grid=track"],
+        r"my\.mid: no track called beats",
+    ),
+    "no beat file": (
+        ["prompt={tmp}/my.mid", "generate.prompt_grid=file"],
+        r"my\.mid: no beat file beside it",
+    ),
+    "wrong beat file": (["prompt={tmp}/my.mid", "generate.prompt_grid={tmp}/text.mid"], r"text\.mid: line 1"),
+    "no such mode": (["generate.mode=improvise"], r"generate\.mode='improvise'.*continue, dynamics"),
+    "dynamics of nothing": (["generate.mode=dynamics"], r"add prompt=FILE\.mid"),
+    "dynamics without velocities": (
+        ["generate.mode=dynamics", "prompt={tmp}/my.mid", "upstream.model={models}/base"],
+        r"model of mode base",
+    ),
+    "another tokenizer": (
+        ["upstream.tokenizer={models}/base"],
+        r"upstream\.tokenizer=\S*base: its velocity none is not",
+    ),
+    "a crowded beat": (["prompt={tmp}/crowded.mid"], r"its last beat has \d+ tokens.*context is 256"),
+    "no such kind": (["+generate.by_kind.mood={{temperature: 1}}"], r"by_kind: 'mood' found"),
+    "too hot": (["generate.temperature=-1"], r"temperature=-1\.0 found"),
+    "no soundfont": (["generate.soundfont={tmp}/none.sf2"], r"soundfont \S*none\.sf2: "),
+    "no pieces": (["generate.pieces=0"], r"pieces=0"),
+    "no model": (["upstream.model={tmp}/text.mid"], r"text\.mid"),
+    "a pickle": (["upstream.model={tmp}/pickle"], r"a pickle found, expected .* safetensors"),
+    "half a file": (["upstream.model={tmp}/half"], r"half/model\.safetensors: not readable"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUT)
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    case: str, models: Path, midi_file: MidiFile, tmp_path: Path
+) -> None:
+    overrides, expected = BAD_INPUT[case]
+    midi_file(tmp_path / "my.mid")
+    (tmp_path / "text.mid").write_text("no music at all\n")
+    mido.MidiFile(tracks=[mido.MidiTrack()]).save(tmp_path / "silent.mid")
+    crowd = np.arange(128)
+    crowded = make_notes(np.zeros(128), 0.1 + crowd / 400, crowd, 1 + crowd % 127)
+    write_midi(tmp_path / "crowded.mid", crowded, np.array([0.0, 0.5]))
+    broken_model(models / "velocity", tmp_path / "pickle", None)
+    broken_model(models / "velocity", tmp_path / "half", b"\x10\0\0\0\0\0\0\0{}")
+    with pytest.raises(UserError, match=expected) as error:
+        generate(
+            tmp_path, models / "velocity", *(text.format(tmp=tmp_path, models=models) for text in overrides)
+        )
+    assert "\n" not in str(error.value)
+    assert not list((tmp_path / "run").glob("*")) or not (tmp_path / "run").exists()
+
+
+def test_a_prompt_is_never_overwritten(models: Path, midi_file: MidiFile, tmp_path: Path) -> None:
+    _, run_dir = generate(
+        tmp_path, models / "velocity", f"prompt={midi_file(tmp_path / 'my.mid')}", *MIDI_ONLY
+    )
+    before = (run_dir / "piece_00.mid").read_bytes()
+    with pytest.raises(UserError, match=r"choose another hydra\.run\.dir"):
+        generate(tmp_path, models / "velocity", f"prompt={run_dir / 'piece_00.mid'}", *MIDI_ONLY)
+    assert (run_dir / "piece_00.mid").read_bytes() == before
+
+
+def test_what_breaks_off_while_writing_leaves_nothing(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pianolm.stages.generate.save_page", fail)
+    with pytest.raises(KeyboardInterrupt):
+        generate(tmp_path, models / "velocity", "generate.audio=false")
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_from_the_command_line(models: Path, midi_file: MidiFile, tmp_path: Path) -> None:
+    midi_file(tmp_path / "my.mid")
+    settings = (
+        "stage=generate",
+        f"upstream.model={models / 'velocity'}",
+        "generate.beats=2",
+        "generate.pieces=1",
+    )
+    done = run_cli(tmp_path, *settings, "prompt=my.mid")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / done.stdout.strip().splitlines()[-1]).read_text())
+    assert metrics["pieces"] == 1
+    assert (Path(metrics["artifact"]) / "index.html").is_file()
+    done = run_cli(tmp_path, *settings, "prompt=none.mid")
+    assert done.returncode == 1
+    assert done.stderr.strip().startswith("pianolm: none.mid: no such file")
+    assert "Traceback" not in done.stderr
