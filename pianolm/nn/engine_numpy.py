@@ -28,13 +28,16 @@ _CHUNK = 128
 """Tokens of a prompt read at a time: the scores of a head are [tokens read, tokens in the cache]."""
 _FEW = 8
 """Up to so many rows, products row by row are faster than a product of matrices."""
+_BEYOND_CACHE = 1 << 18
+"""Entries of a matrix (1 MiB) from which on it does not stay in a core's cache from step to step. Reading it is then
+most of a product, and dot products of whole rows read fastest (`experiments/generation-speed`)."""
 _LARGE = 1 << 20
 """Entries of a matrix from which on a second thread is worth waiting for."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """Matrices of one layer, transposed; norms, signs and scales that can be are multiplied in.
+    """Matrices of one layer, from what goes in to what comes out; norms, signs and scales are multiplied in.
 
     Attributes:
         qkv: [D, (H + 2 K) A] queries, keys and values. The two halves of a head interleaved, so that a rotation is a
@@ -59,6 +62,10 @@ class LlamaWeights:
         model: Any Llama with plain rotary positions.
         order: [V] ids, in the order in which logits are wanted.
 
+    Attributes:
+        largest: Entries of the largest matrix of a layer.
+        by_dots: Whether columns of matrices are contiguous, not rows: a product is then a dot product for each.
+
     Raises:
         UserError: The model does something that the engine does not.
     """
@@ -70,10 +77,12 @@ class LlamaWeights:
         self.head_width, self.ffn_width = config.head_dim, config.intermediate_size
         self.width, self.eps = config.hidden_size, config.rms_norm_eps
         self.context = int(config.max_position_embeddings)
+        width_qkv = (self.heads + 2 * self.kv_heads) * self.head_width
+        self.largest = self.width * max(width_qkv, 2 * self.ffn_width)
+        self.by_dots = _BEYOND_CACHE <= self.largest < _LARGE
         self.embedding_VD = _array(current_table(model))
         self.layers = [self._layer(layer) for layer in model.model.layers]
-        table_VD = _array(output_table(model))[order] * _array(model.model.norm.weight)
-        self.output_DV = np.ascontiguousarray(table_VD.T)
+        self.output_DV = self._laid(_array(output_table(model))[order] * _array(model.model.norm.weight))
         frequency = model.model.rotary_emb.inv_freq.float().cpu()
         angle = torch.outer(
             torch.arange(self.context, dtype=torch.float32), frequency
@@ -100,10 +109,10 @@ class LlamaWeights:
         ]
         before, between = (_array(n.weight) for n in (layer.input_layernorm, layer.post_attention_layernorm))
         return _Layer(
-            qkv=_transposed(np.concatenate(qkv) * before),
-            out=_transposed(_array(attention.o_proj.weight)),
-            gate_up=_transposed(np.concatenate(gate_up) * between),
-            down=_transposed(_array(mlp.down_proj.weight)),
+            qkv=self._laid(np.concatenate(qkv) * before),
+            out=self._laid(_array(attention.o_proj.weight)),
+            gate_up=self._laid(np.concatenate(gate_up) * between),
+            down=self._laid(_array(mlp.down_proj.weight)),
             biases=(
                 _joined(qkv_bias),
                 _joined([None if attention.o_proj.bias is None else _array(attention.o_proj.bias)]),
@@ -112,14 +121,14 @@ class LlamaWeights:
             ),
         )
 
+    def _laid(self, matrix_OI: Array) -> Array:
+        """[I, O], laid out as products want it."""
+        return np.ascontiguousarray(matrix_OI).T if self.by_dots else np.ascontiguousarray(matrix_OI.T)
+
 
 def _array(tensor: torch.Tensor) -> Array:
     array: Array = tensor.detach().float().cpu().numpy()
     return array
-
-
-def _transposed(matrix: Array) -> Array:
-    return np.ascontiguousarray(matrix.T)
 
 
 def _joined(biases: list[Array | None]) -> Array | None:
@@ -170,8 +179,7 @@ class NumpyEngine:
         self._caches = [list(of_layer) for of_layer in np.zeros(shape, np.float32)]
         self._final_ND = np.empty((rows, w.width), np.float32)
         self._scratch = [_Scratch(w, n, by_row=True) for n in range(1, rows + 1)]
-        largest = max(matrix.size for layer in w.layers for matrix in (layer.qkv, layer.gate_up))
-        self._threads = nullcontext() if largest >= _LARGE else OneThread()
+        self._threads = nullcontext() if w.largest >= _LARGE else OneThread()
 
     def clear(self, row: int) -> None:
         """Its places are written over."""
@@ -221,8 +229,7 @@ class NumpyEngine:
     def logits(self, row: int, low: int, high: int) -> Array:
         """Only these are computed: most of a small model's work would be logits of what may not come."""
         with self._threads:
-            logits: Array = self._final_ND[row] @ self._weights.output_DV[:, low:high]
-        return logits
+            return _row_by_row(self._final_ND[row : row + 1], self._weights.output_DV[:, low:high])[0]
 
     def _project(
         self, layer: _Layer, x_ND: Array, rotation: NDArray[np.complex64], scratch: _Scratch
@@ -286,8 +293,15 @@ def _attend(scratch: _Scratch, n: int, cache: Array, at: int) -> None:
 
 def _linear(x_NI: Array, matrix_IO: Array, bias_O: Array | None, out_NO: Array, by_row: bool) -> None:
     if by_row:
-        np.matmul(x_NI[:, None], matrix_IO, out=out_NO[:, None])
+        _row_by_row(x_NI, matrix_IO, out_NO)
     else:
         np.matmul(x_NI, matrix_IO, out=out_NO)
     if bias_O is not None:
         out_NO += bias_O
+
+
+def _row_by_row(x_NI: Array, matrix_IO: Array, out_NO: Array | None = None) -> Array:
+    """Each row's product with a matrix by itself, by dot products where the matrix's columns are contiguous."""
+    if matrix_IO.strides[0] == matrix_IO.itemsize:
+        return np.vecdot(matrix_IO.T, x_NI[:, None], out=out_NO)
+    return np.matmul(x_NI[:, None], matrix_IO, out=None if out_NO is None else out_NO[:, None])[:, 0]

@@ -24,6 +24,7 @@ ORDER = np.random.default_rng(0).permutation(SMALL.size)
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "grouped": {"num_key_value_heads": 2},
+    "by dots": {"hidden_size": 256, "intermediate_size": 512, "initializer_range": 0.005},
     "all else": {
         "num_key_value_heads": 1,
         "tie_word_embeddings": False,
@@ -101,8 +102,10 @@ def test_cached_logits_are_those_of_the_full_forward_pass(
     assert max(np.abs(w).max() for w in wanted) > 3
 
 
-def test_pieces_do_not_change_a_bit_of_each_other() -> None:
-    model, (alone, *others) = toy_llama(SMALL, num_key_value_heads=2), tokens(12)
+@pytest.mark.parametrize("kind", ["grouped", "by dots"])
+def test_pieces_do_not_change_a_bit_of_each_other(kind: str) -> None:
+    model, (alone, *others) = toy_llama(SMALL, **KINDS[kind]), tokens(12)
+    assert LlamaWeights(model, ORDER).by_dots == (kind == "by dots")
     one, many = numpy_engine(model, 1), numpy_engine(model, 12)
     one.extend(0, alone[:9])
     for row, ids in enumerate(others):
