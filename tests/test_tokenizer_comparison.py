@@ -99,8 +99,8 @@ def test_a_job_that_has_its_row_is_not_done_again(load: Any, tmp_path: Path) -> 
         compare.identity_of(job, "smoke", plan),
     )
     assert not results.has(identity)
-    results.add({"job": identity, "bits_per_note": 1.0})
-    results.add({"job": {**identity, "seed": 1}, "bits_per_note": 2.0})
+    results.add({"job": identity, "bits_per_note": 1.0, "tempo": 0.0})
+    results.add({"job": {**identity, "seed": 1}, "bits_per_note": 2.0, "tempo": 0.0})
     again = compare.Results(tmp_path / "results.json", tmp_path)
     assert again.has(identity)
     assert not again.has({**identity, "learning_rate": 2e-3})

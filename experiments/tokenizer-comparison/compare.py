@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
-from report import write_report
+from report import headlines, write_report
 from representations import (
     GROUPS,
     MIDITOK,
@@ -57,12 +57,16 @@ SCHEDULE_STEPS = 10_000
 """Parts of the notes budget that the learning rate has a value for."""
 EVALUATED_TOKENS = {"cpu": 4096, "cuda": 65536}
 DATA_SEED = 0
+HEADLINE = "asap/500000"
+KEYS = ("bits_per_note_codebook_over_table", "bits_per_note_codebook_over_tsd")
+"""What stands first in results.json."""
 Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How large everything is: the body, C = `window`, B = `batch`, notes to train on and to score."""
+    """How large everything is: the body, C = `window`, B = `batch`, notes to train on and to score, and the part of the
+    notes over which the learning rate rises."""
 
     width: int
     layers: int
@@ -74,12 +78,13 @@ class Plan:
     validation_notes: int
     curve_notes: int
     learning_rates: tuple[float, ...]
-    points: int = 6
+    warmup: float = 0.1
+    points: int = 4
 
 
 PLANS = {
-    "trial": Plan(256, 4, 4, 640, 512, 8, 500_000, 60_000, 8_000, (5e-4, 1e-3, 2e-3)),
-    "small": Plan(128, 3, 4, 256, 256, 4, 80_000, 6_000, 1_500, (1e-3, 2e-3, 4e-3)),
+    "trial": Plan(256, 4, 4, 640, 512, 2, 500_000, 30_000, 3_000, (5e-4, 1e-3, 2e-3)),
+    "small": Plan(128, 3, 4, 256, 256, 2, 80_000, 6_000, 1_500, (1e-3, 2e-3, 4e-3)),
     "smoke": Plan(64, 2, 2, 128, 128, 4, 3_000, 1_000, 500, (4e-3,)),
 }
 BODY = {"kv_heads": None, "rope_theta": 10000.0, "tie_embeddings": True, "dropout": 0.0, "projection_lr": 0.2}
@@ -178,7 +183,7 @@ def learn(
         Seconds without those calls, notes and steps.
     """
     settings = OptimizerSettings(
-        job.learning_rate, 0.1, SCHEDULE_STEPS // 20, SCHEDULE_STEPS, 0.1, (0.9, 0.95)
+        job.learning_rate, 0.1, round(plan.warmup * SCHEDULE_STEPS), SCHEDULE_STEPS, 0.1, (0.9, 0.95)
     )
     optimizer = torch.optim.AdamW(parameter_groups(model, settings), settings.learning_rate, settings.betas)
     peaks = [group["lr"] for group in optimizer.param_groups]
@@ -347,7 +352,10 @@ class Results:
 
     def add(self, row: dict[str, Any]) -> None:
         with self.lock:
-            text = json.dumps({"rows": [*self.rows(), row]}, indent=1)
+            rows = [*self.rows(), row]
+            ratios = headlines(rows)
+            first = {key: ratios[f"{key}/{HEADLINE}"] for key in KEYS if f"{key}/{HEADLINE}" in ratios}
+            text = json.dumps({**first, "ratios": ratios, "rows": rows}, indent=1)
             partial = self.path.with_suffix(".partial")
             partial.write_text(text + "\n", "utf-8")
             partial.replace(self.path)
@@ -476,7 +484,7 @@ def main() -> None:
     if left and not arguments.report:
         print(f"{len(left)} jobs are still at work in another process, which writes the tables", flush=True)
         return
-    shared = {key: jobs[0][key] for key in ("plan", "data", "notes", "precision", "sizes")}
+    shared = {key: jobs[0][key] for key in ("plan", "data", "precision", "sizes")}
     with results.lock:
         print(write_report(results.rows(), shared, arguments.out))
 

@@ -163,6 +163,56 @@ def markdown(rows: list[Row]) -> str:
     return "\n".join(lines[:-1])
 
 
+def budget_table(rows: list[Row]) -> list[str]:
+    """Bits per note with velocities by notes learned from, each side at the best of its rates at that budget."""
+    budgets = sorted({row["job"]["notes"] for row in rows})
+    found = {notes: best_rows([row for row in rows if row["job"]["notes"] == notes]) for notes in budgets}
+    head = ["bits per note after so many notes (learning rate)", *(f"{notes:,}" for notes in budgets)]
+
+    def cell(side: str, notes: int) -> str:
+        of_side = found[notes].get(side)
+        if of_side is None:
+            return "–"
+        values = [row["bits_per_note"] for row in of_side]
+        return f"{interval(values)} ({of_side[0]['job']['learning_rate']:g})"
+
+    sides = dict.fromkeys(map(side_of, rows))
+    return table(head, [[side, *(cell(side, notes) for notes in budgets)] for side in sides])
+
+
+def headlines(rows: list[Row]) -> dict[str, float]:
+    """By data set and budget what codebook embeddings need of what others do, in bits per note with velocities.
+
+    Of a plan that is not `trial`, its name stands in front. With all of it and without the tempo's value, which
+    MidiTok's tokens do not tell; with pianolm's plain tokens and with its options.
+    """
+    found: dict[str, float] = {}
+    keys = dict.fromkeys(tuple(row["job"][key] for key in ("plan", "data", "notes")) for row in rows)
+    for plan, data, notes in keys:
+        of_key = [
+            row
+            for row in rows
+            if (row["job"]["plan"], row["job"]["data"], row["job"]["notes"]) == (plan, data, notes)
+            and row["job"]["mode"] == "velocity"
+        ]
+        best = best_rows(of_key)
+        bits = {side: mean(row["bits_per_note"] for row in of_side) for side, of_side in best.items()}
+        tempo = {side: mean(row["tempo"] for row in of_side) for side, of_side in best.items()}
+        place = "_".join(filter(None, ("" if plan == "trial" else plan, data, str(notes))))
+        for side in bits:
+            if not side.startswith(SIDES["pianolm", "codebook"]):
+                continue
+            options = side.removeprefix(SIDES["pianolm", "codebook"]).removeprefix(", ").replace(" ", "_")
+            name = "_".join(filter(None, ("bits_per_note_codebook", options)))
+            for other, short in ((SIDES["pianolm", "table"], "table"), (SIDES["tsd", "table"], "tsd")):
+                if other in bits:
+                    found[f"{name}_over_{short}/{place}"] = round(bits[side] / bits[other], 4)
+            if SIDES["tsd", "table"] in bits:
+                ratio = (bits[side] - tempo[side]) / bits[SIDES["tsd", "table"]]
+                found[f"{name}_without_tempo_over_tsd/{place}"] = round(ratio, 4)
+    return found
+
+
 def draw(rows: list[Row], path: Path) -> None:
     """Bits per note over notes seen, a panel a mode, each side at its best learning rate."""
     modes = list(dict.fromkeys(row["job"]["mode"] for row in rows))
@@ -183,19 +233,27 @@ def draw(rows: list[Row], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
+def _order(row: Row) -> tuple[int, str, int]:
+    job = row["job"]
+    return list(SIDES).index((job["tokens"], job["embedding"])), job["options"], job["seed"]
+
+
 def write_report(rows: list[Row], shared: dict[str, Any], out: Path) -> str:
-    """Draws the rows whose jobs have these values, puts their tables into the README, and returns them."""
+    """Draws the rows whose jobs have these values, puts their tables into the README, and returns them.
+
+    Tables and picture are of the largest budget, and one more table of all budgets.
+    """
     plan, data = shared["plan"], shared["data"]
-    rows = [row for row in rows if shared.items() <= row["job"].items()]
+    rows = sorted((row for row in rows if shared.items() <= row["job"].items()), key=_order)
     if not rows:
         return f"no job of --plan {plan} --data {data} has a row yet"
-    order = list(SIDES)
-    rows.sort(
-        key=lambda row: (order.index((row["job"]["tokens"], row["job"]["embedding"])), row["job"]["seed"])
-    )
-    text = markdown(rows)
+    most = max(row["job"]["notes"] for row in rows)
+    text = markdown([row for row in rows if row["job"]["notes"] == most])
+    if len({row["job"]["notes"] for row in rows}) > 1:
+        with_velocity = [row for row in rows if row["job"]["mode"] == "velocity"]
+        text += "\n\nWith velocities, at every budget:\n\n" + "\n".join(budget_table(with_velocity))
     picture = f"curves_{plan}_{data}.png"
-    draw(rows, out / picture)
+    draw([row for row in rows if row["job"]["notes"] == most], out / picture)
     readme = out / "README.md"
     marks = f"<!-- {plan} {data}, written by compare.py -->", f"<!-- end of {plan} {data} -->"
     if readme.is_file() and all(mark in readme.read_text("utf-8") for mark in marks):

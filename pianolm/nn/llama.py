@@ -45,6 +45,10 @@ def build_llama(
 ) -> LlamaForCausalLM:
     """A Llama with fresh weights.
 
+    Where a layer adds to the residual stream it begins smaller by the root of all that add, 2 · layers (Radford et al.,
+    "Language Models are Unsupervised Multitask Learners", 2019, section 2.3): the rows of embeddings are small, and
+    what tokens are would else be lost among sums of everything before (`experiments/codebook-embedding`).
+
     Args:
         settings: `width`, `layers`, `heads`, `kv_heads` (None: as many as heads), `ffn`, `rope_theta`,
             `tie_embeddings`, `dropout` (of attention weights; Llama has no other), `embedding` (codebook or table),
@@ -76,6 +80,10 @@ def build_llama(
         eos_token_id=eos_id,
     )
     model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        for layer in model.model.layers:
+            for adds in (layer.self_attn.o_proj, layer.mlp.down_proj):
+                adds.weight /= math.sqrt(2 * settings["layers"])
     if settings["embedding"] == "codebook":
         assert features_VF is not None, "a codebook embedding is made of features"
         use_features(model, features_VF, float(settings["projection_lr"]))

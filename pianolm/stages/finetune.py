@@ -9,7 +9,7 @@ from pianolm.errors import UserError
 from pianolm.stages.context import Metrics, StageContext
 from pianolm.stages.lm import train_language_model
 
-VERSION = 1
+VERSION = 2
 
 
 def run(ctx: StageContext) -> Metrics:

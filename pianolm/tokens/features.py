@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianolm.music.beats import FRAMES
+from pianolm.music.cells import Cells, segment_lengths, segment_starts
 from pianolm.tokens.codebook import LEVEL_FRAMES
 from pianolm.tokens.tempo import LOWEST_BPM, RANGE_BPM
 from pianolm.tokens.tokenizer import PianoTokenizer
@@ -24,6 +25,7 @@ BLUR_FRAMES = 1.5
 _PITCH_CENTRES = np.arange(0.0, 129.0, 8.0)
 _VELOCITY_CENTRES = np.arange(0.0, 129.0, 8.0)
 _TEMPO_CENTRES = np.linspace(0.0, 1.0, 13)
+_DURATION_CENTRES = np.linspace(0.0, np.log2(FRAMES), 12)
 Array32 = NDArray[np.float32]
 
 
@@ -37,9 +39,10 @@ def feature_groups(tokenizer: PianoTokenizer) -> dict[str, Array32]:
     """Columns [V, f] by what they tell, zero for ids that they say nothing of.
 
     `kind` is the kind of token, for L1 to L4 the level and with it the length. Of pattern codes: `onset` and `end`
-    frame by frame, both also blurred; `sustain`; `edges`, whether the pattern begins held and whether it ends sounding.
-    `pitch`: class, octave, and position. `velocity`: what a code says in a cell of one note, and in one of two notes of
-    half a beat each. `tempo`: place on the scale of ratios.
+    frame by frame, both also blurred; `sustain`; `edges`, whether the pattern begins held and whether it ends sounding;
+    `duration`, how long what sounds of its notes lasts; `segments`, how many those are. `pitch`: class, octave, and
+    position. `velocity`: what a code says in a cell of one note, and in one of two notes of half a beat each;
+    `velocity_alone`, whether it is the code that cells of one note take for that. `tempo`: place on the scale of ratios.
     """
     vocabulary = tokenizer.vocabulary
     groups = {"kind": np.eye(len(Kind))[vocabulary.kind_of], **_patterns(tokenizer)}
@@ -72,7 +75,25 @@ def _patterns(tokenizer: PianoTokenizer) -> dict[str, NDArray[np.float64]]:
         "end_blurred": _blur(ends),
         "sustain": _bits(sustain) / np.sqrt(FRAMES),
         "edges": edges.astype(float),
+        "duration": _durations(sustain, onset),
+        "segments": _counts(segment_starts(sustain, onset)),
     }
+
+
+def _durations(sustain: NDArray[np.uint64], onset: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """[V, d] bells of the lengths of a pattern's segments, by ratio, the sum of norm 1."""
+    length = segment_lengths(sustain, onset)
+    owner = np.repeat(np.arange(sustain.size), np.bitwise_count(segment_starts(sustain, onset)))
+    summed = np.zeros((sustain.size, _DURATION_CENTRES.size))
+    np.add.at(summed, owner, _bells(np.log2(length), _DURATION_CENTRES, _DURATION_CENTRES[1]))
+    norm = np.linalg.norm(summed, axis=1, keepdims=True)
+    return summed / np.where(norm > 0, norm, 1)
+
+
+def _counts(starts: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """[V, 4] which of 1, 2, 3 and more segments a pattern has."""
+    count = np.minimum(np.bitwise_count(starts).astype(np.int64), 4)
+    return (count[:, None] == np.arange(1, 5)).astype(float)
 
 
 def _bits(masks: NDArray[np.uint64]) -> NDArray[np.float64]:
@@ -112,11 +133,20 @@ def _tempi(bpm: NDArray[np.float64]) -> NDArray[np.float64]:
 def _velocities(codec: VelocityCodec | None) -> dict[str, NDArray[np.float64]]:
     """[K, …] of every code, or no rows in base mode."""
     size = 0 if codec is None else codec.codebook_size
-    said = np.zeros((size, 3))
+    said, alone = np.zeros((size, 3)), np.zeros((size, 1))
     if codec is not None:
         codes, whole = np.arange(size), np.full(size, (1 << FRAMES) - 1, np.uint64)
         one, second = np.ones(size, np.uint64), np.full(size, 1 | (1 << FRAMES // 2), np.uint64)
         said[:, 0] = codec.decode(codes, whole, one)
         said[:, 1:] = codec.decode(codes, whole, second).reshape(-1, 2)
+        velocity = np.arange(1, 128, dtype=np.uint8)
+        cells = Cells(
+            velocity.astype(np.int32), velocity, whole[:1].repeat(127), one[:1].repeat(127), velocity, 128
+        )
+        alone[codec.encode(cells)] = 1
     bells = [_bells(column, _VELOCITY_CENTRES, 8.0) for column in said.T]
-    return {"velocity": bells[0], "velocity_of_two": np.concatenate(bells[1:], axis=1)}
+    return {
+        "velocity": bells[0],
+        "velocity_of_two": np.concatenate(bells[1:], axis=1),
+        "velocity_alone": alone,
+    }

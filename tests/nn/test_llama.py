@@ -109,6 +109,18 @@ def test_a_model_that_does_not_fit_is_one_sentence(changes: dict[str, object], m
     assert message in str(caught.value)
 
 
+def test_what_adds_to_the_residual_stream_begins_smaller_the_deeper_the_model_is() -> None:
+    for layers in (2, 8):
+        torch.manual_seed(0)
+        model = build_llama({**MODEL, "layers": layers, "width": 64, "ffn": 128}, 50, 0, 1, 2, 32)
+        std = model.config.initializer_range
+        for layer in model.model.layers:
+            for adds in (layer.self_attn.o_proj, layer.mlp.down_proj):
+                assert adds.weight.std().item() == pytest.approx(std / (2 * layers) ** 0.5, rel=0.1)
+            for other in (layer.self_attn.q_proj, layer.mlp.up_proj):
+                assert other.weight.std().item() == pytest.approx(std, rel=0.1)
+
+
 def test_a_model_reads_no_token_after_the_target() -> None:
     model = toy_model()
     ids = torch.from_numpy(sequence(0, beats=8)[:24])[None]

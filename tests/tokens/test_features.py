@@ -10,6 +10,8 @@ import pytest
 from test_velocity_frame import random_codec
 
 from pianolm import PianoTokenizer
+from pianolm.music.beats import FRAMES
+from pianolm.music.cells import FRAME_NOTE_DTYPE, frames_to_cells
 from pianolm.tokens.codebook import Patterns
 from pianolm.tokens.features import feature_groups, token_features
 from pianolm.tokens.fit import complete
@@ -131,6 +133,35 @@ def test_held_and_struck_cells_and_those_that_end_or_go_on_differ(golden: PianoT
     assert np.flatnonzero(end[code[0b000110, 0b10]]).tolist() == [2]
     assert np.flatnonzero(end[code[0b111111, 0b1000]]).tolist() == [2], "struck again: the first note ends"
     assert not end[code[0b111111, 1]].any(), "it may go on"
+
+
+def test_segments_are_counted_and_as_long_as_they_sound(golden: PianoTokenizer) -> None:
+    start, rows = golden.vocabulary.offset(Kind.L4), golden.vocabulary.ids(Kind.L4)
+    sustain, onset = (mask[rows].tolist() for mask in golden.codebook.id_patterns)
+    code = {pattern: start + index for index, pattern in enumerate(zip(sustain, onset, strict=True))}
+    groups = feature_groups(golden)
+    segments, duration = groups["segments"], groups["duration"]
+    assert segments[code[0b111111, 0]].tolist() == [1, 0, 0, 0], "held over"
+    assert segments[code[0b111111, 0b1000]].tolist() == [0, 1, 0, 0], "held over and struck again"
+    assert segments[code[0b111111, 0b111111]].tolist() == [0, 0, 0, 1], "more than three"
+    assert not segments[code[0, 0]].any()
+    assert not duration[code[0, 0]].any()
+    assert np.array_equal(duration[code[0b000111, 1]], duration[code[0b111000, 0b1000]]), "wherever it is"
+    place = [duration[code[(1 << length) - 1, 1]].argmax() for length in (1, 2, 4)]
+    assert place == sorted(set(place)), "longer notes lie further up"
+
+
+@pytest.mark.parametrize("name", ["golden", "frame codec"])
+def test_codes_that_cells_of_one_note_take_are_marked(name: str) -> None:
+    tokenizer = TOKENIZERS[name]()
+    alone = feature_groups(tokenizer)["velocity_alone"][tokenizer.vocabulary.ids(Kind.VELOCITY), 0]
+    notes = np.zeros(127, FRAME_NOTE_DTYPE)
+    notes["velocity"], notes["pitch"] = np.arange(1, 128), 60
+    notes["onset"] = np.arange(127) * FRAMES
+    notes["end"] = notes["onset"] + FRAMES
+    taken = np.unique(tokenizer.codec.encode(frames_to_cells(notes, 127)))
+    assert np.array_equal(np.flatnonzero(alone), taken)
+    assert 1 < taken.size < alone.size
 
 
 def test_base_mode_lacks_nothing_but_velocities(golden: PianoTokenizer) -> None:
