@@ -189,7 +189,7 @@ def downbeat_flags(piece: Piece) -> NDArray[np.int8]:
     if piece.downbeats_sec is None:
         return flags
     flags[piece.repairs.ahead : beats.size - piece.repairs.behind] = 0
-    # one that was merged into the first or last beat time may lie outside
+    # one that was merged into the last beat time may lie behind it
     flags[bar_starts(beats, np.clip(piece.downbeats_sec, beats[0], beats[-1]))] = 1
     return flags
 
