@@ -20,6 +20,7 @@ _KIND_NAMES = {
     "pitch": (Kind.PITCH,),
     "pattern": CODE_KINDS,
     "velocity": (Kind.VELOCITY,),
+    "bar": (Kind.BAR,),
     **{kind.name.lower(): (kind,) for kind in CODE_KINDS},
 }
 

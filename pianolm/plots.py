@@ -14,7 +14,6 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pianolm.music.midi import bar_starts
 from pianolm.music.piece import Piece
 
 _WIDTH_IN, _MAX_WIDTH_IN, _IN_PER_SEC = 14.0, 60.0, 0.3
@@ -126,7 +125,7 @@ def draw_piano_roll(
     scale.set_ylabel("velocity", color=theme.text)
     _draw_keys(roll, low, high, theme)
     shown = max(int((width - _LEFT_IN - _RIGHT_IN) / _LABEL_IN), 1)
-    _draw_grid((roll, tempo), shown, beats_sec, bar_starts(piece.beats_sec, piece.downbeats_sec), theme)
+    _draw_grid((roll, tempo), shown, beats_sec, piece.bar_starts, theme)
     _draw_tempo(tempo, beats_sec, theme)
     if prompt_end_beat > 0:
         _shade_prompt(roll, tempo, float(beats_sec[min(prompt_end_beat, piece.n_beats)]), theme)

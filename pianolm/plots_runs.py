@@ -82,7 +82,8 @@ class Panel:
 
 
 _BY_KIND = tuple(
-    Line(kind, f"train/loss_{kind}", f"val/loss_{kind}") for kind in ("tempo", "pitch", "pattern", "velocity")
+    Line(kind, f"train/loss_{kind}", f"val/loss_{kind}")
+    for kind in ("tempo", "pitch", "pattern", "velocity", "bar")
 )
 _BY_SEGMENTS = (
     Line("all cells", val="val/velocity_mae"),

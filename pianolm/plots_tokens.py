@@ -312,7 +312,7 @@ class _Token:
     Attributes:
         kind: Its kind.
         label: In short.
-        pitch: Of its cell, −1 for a tempo.
+        pitch: Of its cell, −1 for a tempo and a bar.
         eighth: For a code, where it begins in the beat.
         sustain: For a code, its pattern.
         onset: Likewise.
@@ -350,6 +350,8 @@ def _beats_of_tokens(
         number = token - vocabulary.offset(kind)
         if kind is Kind.TEMPO:
             beats.append([_Token(kind, f"{tokenizer.tempo.bpm[number]:.0f} BPM")])
+        elif kind is Kind.BAR:
+            beats[-1].append(_Token(kind, vocabulary.describe(token)))
         elif kind is Kind.PITCH:
             pitch, eighth = number, 0
             beats[-1].append(_Token(kind, _pitch_name(pitch), pitch))
@@ -478,6 +480,7 @@ def _draw_tokens(axes: Axes, lines: list[list[_Placed]], beat_in: float) -> None
     """The tokens as coloured chips in a column a beat."""
     axes.set_axis_off()
     colours = {Kind.TEMPO: "#8c8c8c", Kind.PITCH: "#3b3b3b", Kind.VELOCITY: "#7a5195", **LEVEL_COLOURS}
+    colours[Kind.BAR] = colours[Kind.TEMPO]
     for beat, placed in enumerate(lines):
         for one in placed:
             left = beat + (one.left + 0.06) / beat_in

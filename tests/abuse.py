@@ -15,7 +15,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,23 +26,25 @@ from pianolm import PianoTokenizer, Piece
 from pianolm.data.sources.demo import is_score
 from pianolm.data.sources.folder import midi_files
 from pianolm.errors import UserError
+from pianolm.music.beats import BeatAnnotation
 from pianolm.music.cells import FRAMES
 from pianolm.music.compose import compose
 from pianolm.music.notes import make_notes
 from pianolm.tokens.codebook import Patterns
 from pianolm.tokens.fit import complete, fit_codebook
-from pianolm.tokens.grammar import ILLEGAL, N_PHASES, Grammar, Phase
+from pianolm.tokens.grammar import BETWEEN_CELLS, ILLEGAL, N_PHASES, Grammar, Phase
 from pianolm.tokens.tempo import TempoBins
 from pianolm.tokens.tokenizer import DEFAULT_VELOCITY
 from pianolm.tokens.velocity_frame import FrameCodec
 from pianolm.tokens.velocity_segment import SegmentCodec
-from pianolm.tokens.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Kind, Vocabulary
+from pianolm.tokens.vocabulary import ALLOTMENT, CODE_KINDS, EIGHTHS_OF_KIND, Kind, Vocabulary
 
 LONGEST = 200
 """Tokens of the longest random sequence and of the longest excerpt of a real one."""
 CHUNK = 1000
 """Sequences that come from one generator and go through the vectorised parts together."""
 TINY = Vocabulary(l1=16, l2=8, l3=4, velocity=8, reserved=380, tempo=5)
+TINY_BARS = replace(TINY, reserved=sum(ALLOTMENT.values()))
 RANDOM_KINDS = ("uniform", "by kind", "likely", "marks", "outside")
 OPERATIONS = ("swap", "drop", "insert", "truncate")
 COUNTED = (
@@ -61,8 +63,9 @@ _REPORTED = 20  # failures written out; all are counted
 _BREAKS = (0.0, 0.01, 0.1)  # how often a likely sequence takes a token of any kind
 _END_OF_BEAT = 1 << (FRAMES - 1)
 # plain ints for the loops over tokens: looking a member up in an enum costs more than the rest of a step
-_TEMPO, _PITCH, _EOS, _PAD, _BEAT = (
+_TEMPO, _BAR, _PITCH, _EOS, _PAD, _BEAT = (
     int(Kind.TEMPO),
+    int(Kind.BAR),
     int(Kind.PITCH),
     int(Kind.EOS),
     int(Kind.PAD),
@@ -78,11 +81,13 @@ class Read(NamedTuple):
         kept: Its tokens that count as used, in order.
         beats: Beats.
         cells: A (beat, pitch, sustain, onset) each, as `Piece.cells` should hold them.
+        bars: Beats that begin a bar.
     """
 
     kept: list[int]
     beats: int
     cells: list[tuple[int, int, int, int]]
+    bars: list[int]
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,7 @@ class Abuse:
         self.silent = self.grammar.silent.tolist()
         self.sustain, self.onset = (masks.tolist() for masks in tokenizer.codebook.id_patterns)
         self.first_pitch = self.vocabulary.offset(Kind.PITCH)
+        self.downbeat = self.vocabulary.offset(Kind.BAR)
         self.starts = np.array([self.vocabulary.offset(kind) for kind in Kind])
         self.counts = np.array([self.vocabulary.count(kind) for kind in Kind])
         self.likely_kinds = _likely_kinds(self.grammar)
@@ -126,13 +132,17 @@ class Abuse:
         tokens = ids.tolist()
         kept = tokens[:1] if kinds[:1] == [Kind.BOS] else []
         cells: list[tuple[int, int, int, int]] = []
-        beats, floor, at = 0, -1, 0
+        beats, floor, at, bars = 0, -1, 0, list[int]()
         held: dict[int, int] = {}  # pitch → the beat at whose end it sounds
         while at < len(tokens):
             kind, stop = kinds[at], at + 1
             if kind == _TEMPO:
                 kept.append(tokens[at])
                 beats, floor = beats + 1, -1
+                if self.tokenizer.bars and kinds[stop : stop + 1] == [_BAR]:
+                    kept.append(tokens[stop])
+                    bars += [beats - 1] if tokens[stop] == self.downbeat else []
+                    stop += 1
             elif kind == _EOS:
                 phase = _BEAT if beats else Phase.OPENED if kept else Phase.START
                 kept += tokens[at:stop] if self.table[phase][_EOS] != ILLEGAL else []
@@ -149,7 +159,7 @@ class Abuse:
                     if sustain & _END_OF_BEAT:
                         held[pitch] = beats
             at = stop
-        return Read(kept, beats, cells)
+        return Read(kept, beats, cells, bars)
 
     def _cell(self, tokens: list[int], kinds: list[int], at: int) -> tuple[int, bool, int, int]:
         """Reads a cell from its pitch: where it ends, whether it is whole, its masks."""
@@ -200,7 +210,7 @@ class Abuse:
         phase, floor = np.zeros(count, np.int64), np.full(count, -1)
         ids = np.empty((count, LONGEST), np.int64)
         restart = np.full(len(Kind), -1)
-        restart[Kind.TEMPO], restart[Kind.PITCH] = Phase.BEAT, Phase.CODES
+        restart[[Kind.TEMPO, Kind.PITCH]] = self.grammar.table[Phase.BEAT, [Kind.TEMPO, Kind.PITCH]]
         for at in range(LONGEST):
             kind = (rng.random(count)[:, None] > self.likely_kinds[phase]).sum(axis=1)
             wrong = rng.random(count) < breaks
@@ -285,6 +295,8 @@ class Abuse:
             return f"{piece.n_beats} beats, expected {read.beats}"
         if found != read.cells:
             return f"cells {found}, expected {read.cells}"
+        if piece.bar_starts.tolist() != read.bars:
+            return f"bars begin at {piece.bar_starts.tolist()}, expected {read.bars}"
         velocity = piece.notes["velocity"]
         if velocity.size and not 1 <= velocity.min() <= velocity.max() <= 127:
             return f"velocities {velocity.min()}–{velocity.max()}"
@@ -302,6 +314,11 @@ class Abuse:
             (back.notes[name] != piece.notes[name]).any() for name in names
         ):
             return "notes change when encoded again"
+        first = piece.bar_starts.min(
+            initial=piece.n_beats
+        )  # what comes before is counted back, into whole bars
+        if not np.array_equal(back.bar_starts[back.bar_starts >= first], piece.bar_starts):
+            return "bars change when encoded again"
         return f"skips {back.skipped} of what it encoded itself" if piece.n_beats and back.skipped else ""
 
     def _check_grammar(
@@ -317,7 +334,7 @@ class Abuse:
         given_at, given_phase = well_formed(self.grammar, sequences)
         again_at, again_phase = well_formed(self.grammar, again)
         kept_at, _ = well_formed(self.grammar, [np.array(read.kept, np.int64) for read in reads])
-        between = np.isin(given_phase, [Phase.START, Phase.OPENED, Phase.BEAT, Phase.ENDED])  # in no cell
+        between = np.isin(given_phase, [Phase.START, Phase.OPENED, *BETWEEN_CELLS, Phase.ENDED])  # in no cell
         for n, read in enumerate(reads):
             complete = again_at[n] < 0 and again_phase[n] == Phase.ENDED
             if wrong[n]:
@@ -405,7 +422,7 @@ def composed(count: int, seed: int = 0) -> list[Piece]:
     for index in range(count):
         music = compose(seed, index, is_score(index))
         notes = make_notes(music.onset_sec, music.offset_sec, music.pitch, music.velocity)
-        pieces.append(Piece.from_notes(notes, music.beats_sec))
+        pieces.append(Piece.from_notes(notes, BeatAnnotation(music.beats_sec, music.downbeat)))
     return pieces
 
 
@@ -442,7 +459,7 @@ def frame_codec(codes: int, frames: int = 6) -> FrameCodec:
 
 
 def make_tokenizers(pieces: Sequence[Piece]) -> dict[str, PianoTokenizer]:
-    """The full and a tiny vocabulary, without and with velocity.
+    """The full and a tiny vocabulary, without and with velocity, and one of each with bars.
 
     The full one has a codebook fitted to the pieces and a codec of the default form; the tiny one has seen no music,
     so that most of its cells need L4, and has a codec of the reference form with fewer codes than velocity ids.
@@ -452,11 +469,14 @@ def make_tokenizers(pieces: Sequence[Piece]) -> dict[str, PianoTokenizer]:
     nothing = Patterns(np.zeros(0, np.uint64), np.zeros(0, np.uint64))
     full = fit_codebook(sustain, onset, Vocabulary(), "frequency").codebook
     tiny, tempo = complete([nothing] * 3, TINY), TempoBins(bins=TINY.tempo)
+    with_bars = complete([nothing] * 3, TINY_BARS)
     return {
         "full base": PianoTokenizer(full, TempoBins()),
         "full velocity": PianoTokenizer(full, TempoBins(), segment_codec(512)),
         "tiny base": PianoTokenizer(tiny, tempo),
         "tiny velocity": PianoTokenizer(tiny, tempo, frame_codec(TINY.velocity - 3)),
+        "full velocity bars": PianoTokenizer(full, TempoBins(), segment_codec(512), bars=True),
+        "tiny base bars": PianoTokenizer(with_bars, tempo, bars=True),
     }
 
 

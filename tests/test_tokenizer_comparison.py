@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from pianolm import Piece
 from pianolm.music.cells import FRAME_NOTE_DTYPE, frames_to_cells
+from tests.toy_lm import GOLDEN, toy_tokenizer
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "tokenizer-comparison"
 
@@ -129,6 +131,25 @@ def test_the_best_rate_is_best_on_average_of_all_seeds(load: Any) -> None:
     assert report.interval([20.0]) == report.interval([20.0, 20.0]) == "20.00"
     assert report.interval([0.0, 0.0]) == "–"
     assert report.interval([20.0, 21.0, 22.0]) == "21.00 ± 2.48"
+
+
+@pytest.mark.parametrize("mode", ["velocity", "base"])
+def test_bar_tokens_are_a_type_whose_bits_are_time(load: Any, mode: str, tmp_path: Path) -> None:
+    module = load("representations")
+    toy_tokenizer(bars=True).save_pretrained(tmp_path / "bars")
+    toy_tokenizer().save_pretrained(tmp_path / "plain")
+    with_bars, plain = (module.PianoTokens(tmp_path / name, mode) for name in ("bars", "plain"))
+    piece = Piece.from_midi(GOLDEN / "piece.mid")
+    given = module.Performance("piece", piece.cells, piece.beats_sec, piece.bar_starts)
+    ids = with_bars.encode(given)
+    is_bar = with_bars.type_V[ids] == with_bars.types.index("bar")
+    assert with_bars.group["bar"] == "time"
+    assert is_bar.sum() == piece.n_beats
+    assert np.array_equal(ids[~is_bar], plain.encode(given))
+    assert with_bars.fingerprint != plain.fingerprint
+    assert not with_bars.held(ids)[is_bar].any()
+    found = module.left_out(given, with_bars.decode(ids), mode == "velocity")
+    assert found["lost"][0] == 0
 
 
 @pytest.mark.parametrize("name", ["tsd", "remi", "pertok"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -25,7 +25,7 @@ from pianolm.stages.tokenize import build_tokenizer
 from pianolm.tokens.vocabulary import CODE_KINDS, Kind
 
 GROUPS = ("pitch", "time", "velocity", "tempo")
-"""What bits are spent on. Time is onsets and ends: pianolm's patterns, and that a beat or the piece is over."""
+"""What bits are spent on. Time is onsets and ends: pianolm's patterns, bars, and that a beat or the piece is over."""
 MODES = ("velocity", "base")
 MIDITOK = ("tsd", "remi", "pertok")
 LONG_FRAMES = (2 * FRAMES, 8 * FRAMES)
@@ -34,11 +34,12 @@ LONG_FRAMES = (2 * FRAMES, 8 * FRAMES)
 
 @dataclass(frozen=True, eq=False)
 class Performance:
-    """A piece on its grid of 48 frames a beat: what every representation is given."""
+    """A piece on its grid of 48 frames a beat: what every representation is given; bars begin at some of its beats."""
 
     id: str
     cells: Cells
     beats_sec: NDArray[np.float64]
+    bar_starts: NDArray[np.intp] = field(default_factory=lambda: np.zeros(0, np.intp))
 
     @cached_property
     def notes(self) -> FrameNotes:
@@ -57,7 +58,8 @@ class Performance:
 
 
 def performance(store: CellStore, index: int) -> Performance:
-    return Performance(store.pieces[index].id, store.cells(index), np.asarray(store.beats_sec(index)))
+    beats_sec = np.asarray(store.beats_sec(index))
+    return Performance(store.pieces[index].id, store.cells(index), beats_sec, store.bar_starts(index))
 
 
 class PianoTokens:
@@ -72,7 +74,7 @@ class PianoTokens:
         fingerprint: Of what determines the tokens.
     """
 
-    types = ("pattern", "pitch", "velocity", "tempo", "end")
+    types = ("pattern", "pitch", "velocity", "tempo", "end", "bar")
 
     def __init__(self, directory: Path, mode: str) -> None:
         tokenizer = build_tokenizer({"mode": mode}, {"tokenizer": directory})
@@ -80,7 +82,7 @@ class PianoTokens:
         self.group = {kind: kind if kind in GROUPS else "time" for kind in self.types}
         self.pad, self.bos, self.eos = vocabulary.pad, vocabulary.bos, vocabulary.eos
         named = {Kind.PITCH: "pitch", Kind.VELOCITY: "velocity", Kind.TEMPO: "tempo", Kind.EOS: "end"}
-        named |= dict.fromkeys(CODE_KINDS, "pattern")
+        named |= {**dict.fromkeys(CODE_KINDS, "pattern"), Kind.BAR: "bar"}
         type_of_kind = np.array([self.types.index(named.get(kind, "end")) for kind in Kind])
         self.type_V, self.notes_V = type_of_kind[vocabulary.kind_of], tokenizer.strikes_per_id
         self.fingerprint = digest(
@@ -88,7 +90,7 @@ class PianoTokens:
         )
 
     def encode(self, given: Performance) -> NDArray[np.int64]:
-        return self.tokenizer.encode_cells(given.cells, given.beats_sec)
+        return self.tokenizer.encode_cells(given.cells, given.beats_sec, given.bar_starts)
 
     def decode(self, ids: NDArray[np.int64]) -> FrameNotes:
         return self.tokenizer.decode(ids).frame_notes

@@ -219,6 +219,10 @@ class CellStore:
         """[B + 1] 1 at the first beat of a bar, 0 elsewhere, −1 where unknown."""
         return self._arrays["downbeat"][self.beat_offset[index] : self.beat_offset[index + 1]]
 
+    def bar_starts(self, index: int) -> NDArray[np.intp]:
+        """[D] the beats at which a bar of one piece begins, none where no downbeat is known."""
+        return np.flatnonzero(self.downbeat(index) == 1)
+
     def flat(self, index: int) -> bool:
         """Whether the velocities of one piece say nothing."""
         return self.pieces[index].flat

@@ -10,6 +10,7 @@ import symusic
 from numpy.typing import NDArray
 
 from pianolm.errors import UserError
+from pianolm.music.bars import bar_starts
 from pianolm.music.notes import Notes, make_notes
 
 TICKS_PER_BEAT = 480
@@ -17,7 +18,6 @@ TICKS_PER_BEAT = 480
 
 BEAT_TRACK_NAMES = frozenset({"beat", "beats", "click", "clicks", "metronome"})
 _DEFAULT_TEMPO_US = 500_000
-_NEAR_SEC = 1e-6
 _MOST_BEATS_A_BAR = 32  # more is no bar but a gap in an annotation
 
 
@@ -122,18 +122,6 @@ def write_midi(
     partial = path.with_name(f".{path.name}.partial")
     score.dump_midi(str(partial))
     partial.replace(path)
-
-
-def bar_starts(beats_sec: NDArray[np.float64], downbeats_sec: NDArray[np.float64] | None) -> NDArray[np.intp]:
-    """[D'] the beats, counted from 0, at which a bar begins: those nearest to the downbeats within the grid.
-
-    None where the downbeats are unknown.
-    """
-    if downbeats_sec is None or downbeats_sec.size == 0:
-        return np.zeros(0, np.intp)
-    inside = (downbeats_sec >= beats_sec[0] - _NEAR_SEC) & (downbeats_sec <= beats_sec[-1] + _NEAR_SEC)
-    middle_sec = (beats_sec[1:] + beats_sec[:-1]) / 2
-    return np.unique(np.searchsorted(middle_sec, downbeats_sec[inside]))
 
 
 def build_score(

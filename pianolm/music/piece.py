@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pianolm.errors import UserError
+from pianolm.music import bars
 from pianolm.music import beats as beat_grids
 from pianolm.music.beats import BeatAnnotation, Repairs
 from pianolm.music.cells import (
@@ -83,6 +84,11 @@ class Piece:
         """The active (beat, pitch) cells: see `pianolm.music.cells.Cells`."""
         return frames_to_cells(self.frame_notes, self.n_beats)
 
+    @cached_property
+    def bar_starts(self) -> NDArray[np.intp]:
+        """[D'] the beats, counted from 0, at which a bar begins: see `pianolm.music.bars.bar_starts`."""
+        return bars.bar_starts(self.beats_sec, self.downbeats_sec)
+
     @classmethod
     def from_midi(
         cls,
@@ -130,12 +136,22 @@ class Piece:
 
     @classmethod
     def from_cells(
-        cls, cells: Cells, beats_sec: NDArray[np.float64], flat: bool = False, skipped: int = 0
+        cls,
+        cells: Cells,
+        beats_sec: NDArray[np.float64],
+        flat: bool = False,
+        skipped: int = 0,
+        bar_starts: NDArray[np.intp] | None = None,
     ) -> Piece:
-        """The piece whose roll has these cells, on `n_beats + 1` beat times."""
+        """The piece whose roll has these cells, on `n_beats + 1` beat times; bars begin at these [D] of them."""
         assert beats_sec.size == cells.n_beats + 1, "one beat time more than beats"
         notes = frames_to_notes(cells_to_frames(cells), beats_sec)
-        return cls(notes=notes, beats_sec=beats_sec, flat=flat, skipped=skipped)
+        downbeats_sec = None if bar_starts is None or not bar_starts.size else beats_sec[bar_starts]
+        return cls(notes, beats_sec, flat, downbeats_sec, skipped=skipped)
+
+    def on_beats(self, beats_sec: NDArray[np.float64]) -> Piece:
+        """The same roll with the same bars on other beat times [B + 1]."""
+        return Piece.from_cells(self.cells, beats_sec, self.flat, self.skipped, self.bar_starts)
 
     def with_flat(self, flat: bool) -> Piece:
         """The same piece with its velocities declared meaningless, or not."""

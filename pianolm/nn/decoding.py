@@ -19,7 +19,7 @@ from pianolm.nn.engine import Engine
 from pianolm.nn.engine_numpy import LlamaWeights, NumpyEngine
 from pianolm.nn.engine_torch import TorchEngine
 from pianolm.nn.sampling import Drawer, Places, Sampling
-from pianolm.tokens.grammar import Grammar, Phase
+from pianolm.tokens.grammar import BETWEEN_CELLS, Grammar, Phase
 from pianolm.tokens.tempo import LOWEST_BPM, RANGE_BPM, TempoBins
 from pianolm.tokens.vocabulary import Kind, Vocabulary
 
@@ -220,7 +220,7 @@ class Player:
             self._read(engine, {row: songs[index] for row, index in playing.items()})
 
     def _next(self, engine: Engine, row: int, song: Song, drawer: Drawer) -> int:
-        begins = not song.new_beats and song.state.phase == Phase.BEAT
+        begins = not song.new_beats and song.state.phase in BETWEEN_CELLS
         choice = self.places.tempo if begins else self.places.choice(song.state)
         return drawer.draw(engine.logits(row, choice.low, choice.high), choice, song.random.random())
 

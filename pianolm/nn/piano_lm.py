@@ -248,7 +248,7 @@ class PianoLM:
         new_sec = np.arange(1, piece.n_beats - prompt_beats + 1) * (60 / held.bpm)
         given_sec = piece.beats_sec[: prompt_beats + 1]
         beats_sec = np.concatenate([given_sec, given_sec[-1] + new_sec])
-        return Piece.from_cells(piece.cells, beats_sec, piece.flat, piece.skipped)
+        return piece.on_beats(beats_sec)
 
     def _held(self, tempo_bpm: float | None) -> HeldTempo | None:
         if tempo_bpm is None:

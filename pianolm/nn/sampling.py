@@ -26,6 +26,7 @@ GROUPS: dict[str, tuple[Kind, ...]] = {
     "pitch": (Kind.PITCH,),
     "pattern": CODE_KINDS,
     "velocity": (Kind.VELOCITY,),
+    "bar": (Kind.BAR,),
 }
 """Kinds of token that may have settings of their own."""
 
@@ -34,10 +35,10 @@ _GREEDY = 1e-6
 
 _ORDER = (
     *(Kind.L1, Kind.L2, Kind.L3, Kind.L4),
-    *(Kind.VELOCITY, Kind.EOS, Kind.PITCH, Kind.TEMPO),
-    *(Kind.BOS, Kind.PAD, Kind.RESERVED),
+    *(Kind.VELOCITY, Kind.BAR, Kind.EOS, Kind.PITCH, Kind.TEMPO),
+    *(Kind.BOS, Kind.PAD),
 )
-"""Kinds so ordered that those which may come next in a state lie side by side."""
+"""Kinds so ordered that those which may come next in a state lie side by side; behind them lies what never comes."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ class Sampling(Rule):
     that kind, by the kind's own.
 
     Attributes:
-        by_kind: Settings of `tempo`, `pitch`, `pattern` and `velocity` tokens that differ from the general ones, such
-            as `{"tempo": {"temperature": 0.7}}`.
+        by_kind: Settings of `tempo`, `bar`, `pitch`, `pattern` and `velocity` tokens that differ from the general ones,
+            such as `{"tempo": {"temperature": 0.7}}`.
     """
 
     by_kind: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: MappingProxyType({}))
@@ -133,14 +134,17 @@ class Places:
 
     def __init__(self, grammar: Grammar) -> None:
         vocabulary, self._grammar = grammar.vocabulary, grammar
-        self.order = np.concatenate([np.arange(vocabulary.size)[vocabulary.ids(kind)] for kind in _ORDER])
+        kinds = [kind for kind in _ORDER if kind is not Kind.BAR or grammar.bars]
+        comes = [np.arange(vocabulary.size)[vocabulary.ids(kind)] for kind in kinds]
+        never = np.flatnonzero(~np.isin(grammar.kind_of, [int(kind) for kind in kinds]))
+        self.order = np.concatenate([*comes, never])
         self.tempo = Choice(*self.span((Kind.TEMPO,)), np.zeros(0, np.intp))
         self._choice = lru_cache(maxsize=1024)(self._make_choice)
 
     def span(self, kinds: tuple[Kind, ...]) -> tuple[int, int]:
-        """First place of some kinds that lie together, and the one behind their last."""
+        """First place of some kinds that lie together, and the one behind their last; nothing where there are none."""
         places = np.flatnonzero(np.isin(self._grammar.kind_of[self.order], [int(kind) for kind in kinds]))
-        return int(places[0]), int(places[-1]) + 1
+        return (int(places[0]), int(places[-1]) + 1) if places.size else (0, 0)
 
     def choice(self, state: State) -> Choice:
         """What may come next in a state that is not the end."""

@@ -105,11 +105,11 @@ def choose_bar(store: CellStore, codebook: Codebook) -> Bar:
     played = [index for index in sounding if store.pieces[index].kind == "performance"]
     best: tuple[tuple[int, int, int], Bar] | None = None
     for index in (played or sounding)[:_BAR_PIECES]:
-        cells, downbeat = store.cells(index), np.asarray(store.downbeat(index))
+        cells = store.cells(index)
         ids = codebook.encode(np.asarray(cells.sustain), np.asarray(cells.onset))
         kinds = np.where(ids >= 0, codebook.vocabulary.kind_of[ids], -1)
         codes_C4 = np.stack([(kinds == kind).sum(axis=1) for kind in CODE_KINDS], axis=1)
-        for first, n_beats in _bars(downbeat):
+        for first, n_beats in _bars(store.bar_starts(index), cells.n_beats):
             low, high = np.searchsorted(cells.beat, [first, first + n_beats])
             if low == high:
                 continue
@@ -128,10 +128,9 @@ def choose_bar(store: CellStore, codebook: Codebook) -> Bar:
     return best[1]
 
 
-def _bars(downbeat: NDArray[np.int8]) -> list[tuple[int, int]]:
-    """First beat and length of every bar; four beats each where downbeats [B + 1] are not known."""
-    last = downbeat.size - 1
-    starts = np.flatnonzero(downbeat[:-1] == 1)
+def _bars(starts: NDArray[np.intp], last: int) -> list[tuple[int, int]]:
+    """First beat and length of every bar before a last beat; four beats each where no beat [D] begins a bar."""
+    starts = starts[starts < last]
     if not starts.size:
         starts = np.arange(0, last, _BAR_BEATS)
     ends = np.minimum(np.append(starts[1:], last), starts + _BAR_BEATS)

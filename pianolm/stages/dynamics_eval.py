@@ -103,7 +103,9 @@ def measure(
         notes = cells_to_frames(cells)
         hidden = replace(cells, segment_velocity=np.full_like(cells.segment_velocity, HIDDEN_VELOCITY))
         beats_sec = np.asarray(store.beats_sec(index))[: cells.n_beats + 1]
-        rendered = render(Piece.from_cells(hidden, beats_sec), index).frame_notes
+        bars = store.bar_starts(index)
+        piece = Piece.from_cells(hidden, beats_sec, bar_starts=bars[bars <= cells.n_beats])
+        rendered = render(piece, index).frame_notes
         assert all(np.array_equal(rendered[name], notes[name]) for name in ("pitch", "onset")), (
             "the same notes"
         )

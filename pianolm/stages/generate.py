@@ -18,7 +18,6 @@ import numpy as np
 
 from pianolm import audio
 from pianolm.errors import UserError
-from pianolm.music.midi import bar_starts
 from pianolm.music.piece import Piece
 from pianolm.nn.piano_lm import PianoLM
 from pianolm.nn.sampling import Sampling
@@ -153,9 +152,8 @@ def _render_dynamics(lm: PianoLM, prompt: Piece, cfg: Mapping[str, Any]) -> tupl
     ids = lm.tokenizer.encode(prompt).ids
     drawn = int((lm.tokenizer.vocabulary.kind_of[ids] == Kind.VELOCITY).sum())
     valid = [piece.skipped == 0 and piece.notes.size == prompt.frame_notes.size for piece in lively]
-    bars = bar_starts(prompt.beats_sec, prompt.downbeats_sec)
-    if bars.size:
-        lively = [replace(piece, downbeats_sec=piece.beats_sec[bars]) for piece in lively]
+    if prompt.bar_starts.size:
+        lively = [replace(piece, downbeats_sec=piece.beats_sec[prompt.bar_starts]) for piece in lively]
     return [_Played(piece) for piece in lively], {
         "pieces": pieces,
         "valid_fraction": sum(valid) / pieces,

@@ -41,6 +41,16 @@ def _data_settings(cfg: Config) -> Mapping[str, Any]:
     return {"data": data, "manifest": manifest(cfg)}
 
 
+_WITHOUT = {"bars": False}
+"""Tokenizer options as they were before they could be chosen: no part of a fingerprint, so that what was published then
+is found again."""
+
+
+def _tokenizer_settings(cfg: Config) -> Mapping[str, Any]:
+    settings = cfg["tokenizer"].items()
+    return {"tokenizer": {k: v for k, v in settings if k not in _WITHOUT or v != _WITHOUT[k]}}
+
+
 def _precision(cfg: Config) -> str:
     from pianolm.stages.training import resolve_hardware
 
@@ -65,7 +75,7 @@ STAGES = {
         lambda cfg: {"codebook": cfg["codebook"], "vocabulary": cfg["tokenizer"]["vocabulary"]}
     ),
     "velvq": Stage(lambda cfg: {"velvq": cfg["velvq"]}, trains=True),
-    "tokenize": Stage(lambda cfg: {"tokenizer": cfg["tokenizer"]}),
+    "tokenize": Stage(_tokenizer_settings),
     "base": Stage(_lm_settings("base"), trains=True),
     "finetune": Stage(_lm_settings("finetune"), trains=True),
     "evaluate": Stage(lambda cfg: {"evaluate": cfg["evaluate"]}, publishes=False),

@@ -43,6 +43,7 @@ GROUPS: dict[str, tuple[Kind, ...]] = {
     "pitch": (Kind.PITCH,),
     "pattern": CODE_KINDS,
     "velocity": (Kind.VELOCITY,),
+    "bar": (Kind.BAR,),
 }
 """What the bits are spent on. EOS goes with the tempi: both say that a beat has no further cell."""
 
@@ -218,7 +219,9 @@ def measure(
 
     def tokens() -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         for index in chosen:
-            ids = lm.tokenizer.encode_cells(store.cells(index), np.asarray(store.beats_sec(index)))
+            ids = lm.tokenizer.encode_cells(
+                store.cells(index), np.asarray(store.beats_sec(index)), store.bar_starts(index)
+            )
             waiting.append((index, ids))
             yield ids, beat_positions(ids, lm.tokenizer.vocabulary)
 
@@ -236,9 +239,8 @@ def measure(
 
 
 def _groups(tokenizer: PianoTokenizer) -> dict[str, tuple[Kind, ...]]:
-    return {
-        name: kinds for name, kinds in GROUPS.items() if name != "velocity" or tokenizer.codec is not None
-    }
+    absent = {"velocity": tokenizer.codec is None, "bar": not tokenizer.bars}
+    return {name: kinds for name, kinds in GROUPS.items() if not absent.get(name, False)}
 
 
 def _stride(wanted: Any, context: int) -> int:

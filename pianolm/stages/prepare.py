@@ -30,6 +30,7 @@ from pianolm.data.sources.base import shuffle_key
 from pianolm.data.sources.demo import COMPOSER_VERSION, piece_count
 from pianolm.data.store import SPLITS, CellStoreWriter, PieceRow
 from pianolm.errors import UserError
+from pianolm.music.bars import bar_starts
 from pianolm.music.beats import Repairs, beat_file_beside
 from pianolm.music.cells import Cells
 from pianolm.music.piece import Piece
@@ -188,9 +189,8 @@ def downbeat_flags(piece: Piece) -> NDArray[np.int8]:
     if piece.downbeats_sec is None:
         return flags
     flags[piece.repairs.ahead : beats.size - piece.repairs.behind] = 0
-    after = np.clip(np.searchsorted(beats, piece.downbeats_sec), 1, beats.size - 1)
-    earlier_is_nearer = piece.downbeats_sec - beats[after - 1] <= beats[after] - piece.downbeats_sec
-    flags[after - earlier_is_nearer] = 1
+    # one that was merged into the last beat time may lie behind it
+    flags[bar_starts(beats, np.clip(piece.downbeats_sec, beats[0], beats[-1]))] = 1
     return flags
 
 

@@ -35,7 +35,8 @@ def run(ctx: StageContext) -> Metrics:
     tokens = notes = 0
     with TokenStoreWriter(ctx.out, tokenizer) as writer:
         for index, row in enumerate(store.pieces):
-            ids = tokenizer.encode_cells(store.cells(index), np.asarray(store.beats_sec(index)))
+            beats_sec = np.asarray(store.beats_sec(index))
+            ids = tokenizer.encode_cells(store.cells(index), beats_sec, store.bar_starts(index))
             writer.add(row, ids)
             tokens, notes = tokens + ids.size, notes + row.notes
     return {
@@ -64,7 +65,12 @@ def build_tokenizer(settings: Mapping[str, Any], upstream: Mapping[str, Path]) -
                 "asked for; give a tokenizer with a velocity codec or use tokenizer=base"
             )
         return PianoTokenizer(
-            given.codebook, given.tempo, None, given.exact, given.tolerance, pitch_order=given.pitch_order
+            given.codebook,
+            given.tempo,
+            exact=given.exact,
+            tolerance=given.tolerance,
+            pitch_order=given.pitch_order,
+            bars=given.bars,
         )
     vocabulary = Vocabulary.from_dict(dict(settings["vocabulary"]))
     path = upstream["codebook"]
@@ -77,4 +83,5 @@ def build_tokenizer(settings: Mapping[str, Any], upstream: Mapping[str, Path]) -
         tolerance=int(settings["tolerance"]),
         held_velocity=bool(settings["held_velocity"]),
         pitch_order=settings["pitch_order"],
+        bars=bool(settings["bars"]),
     )

@@ -16,7 +16,7 @@ from pianolm.music.beats import FRAMES
 from pianolm.music.cells import Cells, segment_lengths, segment_starts
 from pianolm.tokens.codebook import LEVEL_FRAMES
 from pianolm.tokens.tempo import LOWEST_BPM, RANGE_BPM
-from pianolm.tokens.tokenizer import PianoTokenizer
+from pianolm.tokens.tokenizer import LAST_POSITION, PianoTokenizer
 from pianolm.tokens.velocity import VelocityCodec
 from pianolm.tokens.vocabulary import CODE_KINDS, Kind
 
@@ -26,6 +26,8 @@ _PITCH_CENTRES = np.arange(0.0, 129.0, 8.0)
 _VELOCITY_CENTRES = np.arange(0.0, 129.0, 8.0)
 _TEMPO_CENTRES = np.linspace(0.0, 1.0, 13)
 _DURATION_CENTRES = np.linspace(0.0, np.log2(FRAMES), 12)
+_KINDS = tuple(kind for kind in Kind if kind not in (Kind.BAR, Kind.PEDAL))
+"""Kinds with a column in every tokenizer: what only an option brings adds none to those without it."""
 Array32 = NDArray[np.float32]
 
 
@@ -43,17 +45,27 @@ def feature_groups(tokenizer: PianoTokenizer) -> dict[str, Array32]:
     `duration`, how long what sounds of its notes lasts; `segments`, how many those are. `pitch`: class, octave, and
     position. `velocity`: what a code says in a cell of one note, and in one of two notes of half a beat each;
     `velocity_alone`, whether it is the code that cells of one note take for that. `tempo`: place on the scale of ratios.
+    `bar`: position, only of a tokenizer with bars.
     """
     vocabulary = tokenizer.vocabulary
-    groups = {"kind": np.eye(len(Kind))[vocabulary.kind_of], **_patterns(tokenizer)}
+    groups = {"kind": _kinds(tokenizer), **_patterns(tokenizer)}
     rows = {Kind.PITCH: {"pitch": _pitches()}, Kind.TEMPO: {"tempo": _tempi(tokenizer.tempo.bpm)}}
     rows[Kind.VELOCITY] = _velocities(tokenizer.codec)
+    if tokenizer.bars:
+        rows[Kind.BAR] = {"bar": _positions()}
     for kind, of_kind in rows.items():
         for name, values in of_kind.items():
             groups[name] = np.zeros((vocabulary.size, values.shape[1]))
             start = vocabulary.offset(kind)
             groups[name][start : start + len(values)] = values
     return {name: values.astype(np.float32) for name, values in groups.items()}
+
+
+def _kinds(tokenizer: PianoTokenizer) -> NDArray[np.float64]:
+    """[V, k] one of each kind; those put by count as reserved."""
+    shown = (*_KINDS, Kind.BAR) if tokenizer.bars else _KINDS
+    column = [shown.index(kind if kind in shown else Kind.RESERVED) for kind in Kind]
+    return np.eye(len(shown))[np.array(column)[tokenizer.vocabulary.kind_of]]
 
 
 def _patterns(tokenizer: PianoTokenizer) -> dict[str, NDArray[np.float64]]:
@@ -122,6 +134,12 @@ def _pitches() -> NDArray[np.float64]:
     pitch = np.arange(128)
     position = _bells(pitch, _PITCH_CENTRES, 8.0)
     return np.concatenate([np.eye(12)[pitch % 12], np.eye(11)[pitch // 12], position], axis=1)
+
+
+def _positions() -> NDArray[np.float64]:
+    """[8, …] place of every position in a bar; the last is that of all later ones, too."""
+    position = np.arange(1, LAST_POSITION + 1)
+    return _bells(position, position, 1.0)
 
 
 def _tempi(bpm: NDArray[np.float64]) -> NDArray[np.float64]:

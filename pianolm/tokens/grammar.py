@@ -1,12 +1,12 @@
 """The grammar of token sequences: one table that the validator, the decoder, the sampler and the tests read.
 
-    [BOS]  tempo  (pitch codes velocity)*  tempo  (pitch codes velocity)*  …  [EOS]
+    [BOS]  tempo  bar?  (pitch codes velocity)*  tempo  bar?  (pitch codes velocity)*  …  [EOS]
     codes  :=  L1  |  half half        half  :=  L2  |  quarter quarter        quarter  :=  L3  |  L4 L4
 
 A state is a phase (a row of the table), the pitch floor (the last pitch of the beat) and whether the cell sounds yet.
 
-Two options of the tokenizer bend it: cells without a strike may go without their velocity token, and pitches may
-descend. Both are read off the state, the table stays.
+Three options of the tokenizer bend it. Only with bars has the table a place for a beat's position in its bar. Cells
+without a strike may go without their velocity token, and pitches may descend: both are read off the state.
 """
 
 from __future__ import annotations
@@ -28,16 +28,17 @@ class Phase(IntEnum):
 
     START = 0
     OPENED = 1  # after BOS
-    BEAT = 2  # after a tempo or a whole cell
+    BEAT = 2  # after a tempo, its bar or a whole cell
     CODES = 3  # 3 … 10: zero to seven eighths filled
     VELOCITY = 11  # all eight filled, velocity wanted
     ENDED = 12  # after EOS
+    TEMPO = 13  # after a tempo where a bar may come; without bars that is BEAT
 
 
-N_PHASES = 13
+N_PHASES = 14
 
 
-def transition_table(velocity: bool) -> NDArray[np.int8]:
+def transition_table(velocity: bool, bars: bool = False) -> NDArray[np.int8]:
     """[phase, kind] → next phase, or ILLEGAL.
 
     A code that fills n eighths may stand only where a multiple of n is filled: halves and quarters are never split
@@ -45,9 +46,12 @@ def transition_table(velocity: bool) -> NDArray[np.int8]:
     """
     table = np.full((N_PHASES, len(Kind)), ILLEGAL, np.int8)
     table[Phase.START, Kind.BOS] = Phase.OPENED
-    table[[Phase.START, Phase.OPENED, Phase.BEAT], Kind.TEMPO] = Phase.BEAT
+    table[[Phase.START, Phase.OPENED, Phase.BEAT], Kind.TEMPO] = Phase.TEMPO if bars else Phase.BEAT
     table[Phase.BEAT, Kind.PITCH] = Phase.CODES
     table[Phase.BEAT, Kind.EOS] = Phase.ENDED
+    if bars:
+        table[Phase.TEMPO] = table[Phase.BEAT]
+        table[Phase.TEMPO, Kind.BAR] = Phase.BEAT
     table[Phase.ENDED, Kind.PAD] = Phase.ENDED
     done = Phase.VELOCITY if velocity else Phase.BEAT
     for kind in CODE_KINDS:
@@ -57,6 +61,10 @@ def transition_table(velocity: bool) -> NDArray[np.int8]:
     if velocity:
         table[Phase.VELOCITY, Kind.VELOCITY] = Phase.BEAT
     return table
+
+
+BETWEEN_CELLS = (Phase.TEMPO, Phase.BEAT)
+"""Phases in which a beat has begun and no cell is open, so that the next beat may begin."""
 
 
 class State(NamedTuple):
@@ -94,6 +102,7 @@ class Grammar:
         strikes: [V] bool, the codes that strike a note, where cells without one carry no velocity token; None where
             every cell carries one.
         descending: Whether the pitches of a beat fall instead of rising.
+        bars: Whether a tempo may be followed by the beat's position in its bar.
     """
 
     def __init__(
@@ -103,6 +112,7 @@ class Grammar:
         silent: NDArray[np.bool_],
         strikes: NDArray[np.bool_] | None = None,
         descending: bool = False,
+        bars: bool = False,
     ) -> None:
         assert silent.shape == (vocabulary.size,), "one flag an id"
         self.vocabulary = vocabulary
@@ -110,7 +120,8 @@ class Grammar:
         self.silent = silent
         self.strikes = strikes if velocity else None
         self.descending = descending
-        self.table = transition_table(velocity)
+        self.bars = bars
+        self.table = transition_table(velocity, bars)
         self.kind_of = vocabulary.kind_of
         self.pitch_of = np.arange(vocabulary.size) - vocabulary.offset(Kind.PITCH)
         self.rank_of = vocabulary.pitch - 1 - self.pitch_of if descending else self.pitch_of
@@ -177,6 +188,8 @@ class Grammar:
         if self.kind_of[token] == Kind.PITCH and state.phase == Phase.BEAT:
             verb = "descend" if self.descending else "ascend"
             return f"{name} does not {verb}: the beat already has pitch {self._pitch(state)}"
+        if self.kind_of[token] == Kind.BAR and self.bars:
+            return f"{name} does not follow a tempo, and only there may a beat say its position in the bar"
         if self.table[state.phase, self.kind_of[token]] != ILLEGAL:
             return f"{name} leaves the cell of pitch {self._pitch(state)} all silent"
         return f"{name} found, expected one of {', '.join(kinds)}"

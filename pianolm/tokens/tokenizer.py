@@ -15,27 +15,33 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pianolm.errors import UserError
+from pianolm.music.bars import UNKNOWN, bar_positions, starts_of_positions
 from pianolm.music.cells import Cells, segment_starts
 from pianolm.music.piece import Piece
 from pianolm.tokens.codebook import Codebook
 from pianolm.tokens.grammar import ILLEGAL, Grammar, Phase
 from pianolm.tokens.tempo import TempoBins
 from pianolm.tokens.velocity import VelocityCodec
-from pianolm.tokens.vocabulary import EIGHTHS_OF_KIND, Kind, Vocabulary
+from pianolm.tokens.vocabulary import ALLOTMENT, EIGHTHS_OF_KIND, Kind, Vocabulary
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 PITCH_ORDERS = "ascending", "descending"
 MODES = ("velocity", "base")
+LAST_POSITION = ALLOTMENT[Kind.BAR]
+"""In a bar, with a token of its own; it stands for all later ones, too."""
 DEFAULT_VELOCITY = 64
 """Velocity of decoded notes when the tokens carry none (base mode)."""
 
-_FORMAT_1: dict[str, Any] = {"held_velocity": True, "pitch_order": "ascending"}
-"""Options that format 1 did not have, as it had them."""
+ADDED_OPTIONS: dict[int, dict[str, Any]] = {
+    2: {"held_velocity": True, "pitch_order": "ascending"},
+    3: {"bars": False},
+}
+"""By the format that first had them, options as they were before."""
 
 _SETTINGS, _CODEBOOK, _CODEC = "tokenizer.json", "codebook.npz", "velocity"
 # Plain numbers: looking a member of an enum up costs more than a step of decoding a short sequence.
 _TEMPO, _PITCH, _VELOCITY = int(Kind.TEMPO), int(Kind.PITCH), int(Kind.VELOCITY)
-_BOS, _EOS, _PAD = int(Kind.BOS), int(Kind.EOS), int(Kind.PAD)
+_BOS, _EOS, _PAD, _BAR = int(Kind.BOS), int(Kind.EOS), int(Kind.PAD), int(Kind.BAR)
 _CODES, _BEAT, _WANTS_VELOCITY = int(Phase.CODES), int(Phase.BEAT), int(Phase.VELOCITY)
 _EIGHTHS = np.array([EIGHTHS_OF_KIND.get(kind, 0) for kind in Kind])
 
@@ -65,6 +71,8 @@ class PianoTokenizer:
         held_velocity: Whether cells without a strike carry a velocity token, too; without one, what sounds there keeps
             the velocity that its pitch had before.
         pitch_order: Of the cells of a beat: ascending or descending.
+        bars: Whether a beat says its position in the bar, where the piece has downbeats: 1 to 8, and 8 for all later
+            ones, too.
 
     Raises:
         UserError: The parts do not fit together, or the order is unknown.
@@ -79,6 +87,7 @@ class PianoTokenizer:
         tolerance: int = 0,
         held_velocity: bool = True,
         pitch_order: str = "ascending",
+        bars: bool = False,
     ) -> None:
         if pitch_order not in PITCH_ORDERS:
             raise UserError(
@@ -87,17 +96,8 @@ class PianoTokenizer:
         self.vocabulary = codebook.vocabulary
         self.codebook, self.tempo, self.codec = codebook, tempo, codec
         self.exact, self.tolerance = exact, tolerance
-        self.held_velocity, self.pitch_order = held_velocity, pitch_order
-        if tempo.bins != self.vocabulary.tempo:
-            raise UserError(
-                f"tokenizer: {tempo.bins} tempo bins, but the vocabulary has {self.vocabulary.tempo} tempo ids"
-            )
-        if codec is not None and codec.codebook_size > self.vocabulary.velocity:
-            raise UserError(
-                f"tokenizer: the velocity codec has {codec.codebook_size} codes, the vocabulary "
-                f"{self.vocabulary.velocity} velocity ids; set tokenizer.vocabulary.velocity={codec.codebook_size} "
-                "or train the codec with fewer (velvq.codebook_size)"
-            )
+        self.held_velocity, self.pitch_order, self.bars = held_velocity, pitch_order, bars
+        _refuse_misfits(self.vocabulary, tempo, codec, bars)
         self._offset = [self.vocabulary.offset(kind) for kind in Kind]
         self.grammar = Grammar(
             self.vocabulary,
@@ -105,6 +105,7 @@ class PianoTokenizer:
             codebook.silent_ids,
             None if held_velocity else self.strikes_per_id > 0,
             descending=pitch_order == "descending",
+            bars=bars,
         )
 
     @property
@@ -119,10 +120,10 @@ class PianoTokenizer:
 
     @cached_property
     def hashes(self) -> dict[str, str]:
-        """Content hash of each part; a part that is absent has an empty one."""
-        ascending = self.pitch_order == "ascending"
+        """Content hash of each part, with the options that change what its ids say; empty for a part that is absent."""
+        layout = ("-descending" if self.pitch_order == "descending" else "") + ("-bars" if self.bars else "")
         return {
-            "vocabulary": self.vocabulary.fingerprint + ("" if ascending else "-descending"),
+            "vocabulary": self.vocabulary.fingerprint + layout,
             "codebook": self.codebook.fingerprint,
             "tempo": self.tempo.fingerprint,
             "velocity": ""
@@ -132,31 +133,38 @@ class PianoTokenizer:
 
     def encode(self, piece: Piece) -> Encoding:
         """Piece to ids, with BOS and EOS."""
-        ids = self.encode_cells(piece.cells, piece.beats_sec)
+        ids = self.encode_cells(piece.cells, piece.beats_sec, piece.bar_starts)
         meaningless = (self.vocabulary.kind_of[ids] == _VELOCITY) & piece.flat
         return Encoding(ids, ~meaningless)
 
-    def encode_cells(self, cells: Cells, beats_sec: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Cells on their beats [B + 1] to ids [T], with BOS and EOS."""
-        codes = self.codebook.encode(cells.sustain, cells.onset, self.exact, self.tolerance)
-        pitch = cells.pitch.astype(np.int64)
-        velocity = np.zeros(0, np.int64) if self.codec is None else self.codec.encode(cells).astype(np.int64)
-        if self.pitch_order == "descending":
-            order = np.lexsort((-pitch, cells.beat))  # beats stay where they are
-            codes, pitch = codes[order], pitch[order]
-            velocity = velocity[order] if self.codec is not None else velocity
+    def encode_cells(
+        self,
+        cells: Cells,
+        beats_sec: NDArray[np.float64],
+        bar_starts: NDArray[np.intp] | None = None,
+    ) -> NDArray[np.int64]:
+        """Cells on their beats [B + 1] to ids [T], with BOS and EOS.
+
+        Args:
+            cells: C cells on B beats.
+            beats_sec: [B + 1] beat times.
+            bar_starts: [D] ascending beats at which a bar begins, as `Piece.bar_starts`; none or None where unknown.
+        """
+        codes, pitch, velocity = self._cell_parts(cells)
         there = codes >= 0
         n_codes = np.bitwise_count(np.packbits(there, axis=1)[:, 0])
         voiced = self._voiced(codes)
-        length = n_codes + 1 + voiced  # tokens of each cell
         before = np.zeros(len(cells) + 1, np.int64)
-        np.cumsum(length, out=before[1:])
-        cells_before_beat = np.searchsorted(cells.beat, np.arange(cells.n_beats))
-        ids = np.empty(before[-1] + cells.n_beats + 2, np.int64)
+        np.cumsum(n_codes + 1 + voiced, out=before[1:])  # tokens of the cells before each
+        heads = self._heads(beats_sec, bar_starts)
+        in_bar = heads[:, 1] >= 0
+        behind = 1 + np.cumsum(1 + in_bar)  # where the cells of each beat would begin were there no others
+        ids = np.empty(before[-1] + len(heads) + int(in_bar.sum()) + 2, np.int64)
         ids[0], ids[-1] = self._offset[_BOS], self._offset[_EOS]
-        tempo_at = np.arange(1, cells.n_beats + 1) + before[cells_before_beat]
-        ids[tempo_at] = self.tempo.encode(beats_sec) + self._offset[_TEMPO]
-        pitch_at = before[:-1] + cells.beat + 2
+        cells_at = behind + before[np.searchsorted(cells.beat, np.arange(cells.n_beats))]
+        ids[cells_at - 1 - in_bar] = heads[:, 0]
+        ids[cells_at[in_bar] - 1] = heads[in_bar, 1]
+        pitch_at = before[:-1] + behind[cells.beat]
         ids[pitch_at] = pitch + self._offset[_PITCH]
         ids[pitch_at + 1] = codes[:, 0]
         several = np.flatnonzero(n_codes > 1)  # few
@@ -166,6 +174,29 @@ class PianoTokenizer:
         if self.codec is not None:
             ids[(pitch_at + n_codes + 1)[voiced]] = velocity[voiced] + self._offset[_VELOCITY]
         return ids
+
+    def _cell_parts(self, cells: Cells) -> tuple[NDArray[np.integer], NDArray[np.int64], NDArray[np.int64]]:
+        """Code ids [C, 8], pitches [C] and velocity codes [C] (none in base mode), in the order of their tokens."""
+        codes = self.codebook.encode(cells.sustain, cells.onset, self.exact, self.tolerance)
+        pitch = cells.pitch.astype(np.int64)
+        velocity = np.zeros(0, np.int64) if self.codec is None else self.codec.encode(cells).astype(np.int64)
+        if self.pitch_order == "descending":
+            order = np.lexsort((-pitch, cells.beat))  # beats stay where they are
+            codes, pitch = codes[order], pitch[order]
+            velocity = velocity[order] if self.codec is not None else velocity
+        return codes, pitch, velocity
+
+    def _heads(
+        self, beats_sec: NDArray[np.float64], bar_starts: NDArray[np.intp] | None
+    ) -> NDArray[np.int64]:
+        """[B, 2] ids that begin each beat: its tempo, and its position in the bar or −1."""
+        heads = np.full((beats_sec.size - 1, 2), -1)
+        heads[:, 0] = self.tempo.encode(beats_sec) + self._offset[_TEMPO]
+        if self.bars and bar_starts is not None:
+            position = bar_positions(bar_starts, len(heads))
+            known = position != UNKNOWN
+            heads[known, 1] = np.minimum(position[known], LAST_POSITION) - 1 + self._offset[_BAR]
+        return heads
 
     def _voiced(self, code_ids: NDArray[np.integer]) -> NDArray[np.bool_]:
         """[C] whether cells of these codes [C, 8] carry a velocity token."""
@@ -180,7 +211,8 @@ class PianoTokenizer:
 
         What is ill-formed is left out and counted in `skipped`: what stands before the first tempo (but BOS), what
         follows the first EOS (but PAD), a cell that breaks off, is all silent or does not ascend, and tokens that
-        stand where the grammar has no place for them. Without velocity tokens every note gets velocity 64.
+        stand where the grammar has no place for them. Without velocity tokens every note gets velocity 64. A beat
+        that says it is the first of its bar is a downbeat.
         """
         tokens = np.asarray(ids, np.int64).ravel()
         kinds, used = self._kinds(tokens)
@@ -204,7 +236,25 @@ class PianoTokenizer:
         cells = self._cells(tokens, code_ids[kept], beat[kept], pitch[kept], last, tempo_at.size)
         used += tempo_at.size + int((length[kept] + 1).sum())
         beats_sec = self.tempo.decode(tokens[tempo_at] - self._offset[_TEMPO])
-        return Piece.from_cells(cells, beats_sec, flat=self.codec is None, skipped=tokens.size - used)
+        position = self._positions(tokens, kinds, tempo_at)
+        used += int((position != UNKNOWN).sum())
+        return Piece.from_cells(
+            cells,
+            beats_sec,
+            flat=self.codec is None,
+            skipped=tokens.size - used,
+            bar_starts=starts_of_positions(position),
+        )
+
+    def _positions(
+        self, tokens: NDArray[np.int64], kinds: NDArray[np.int8], tempo_at: NDArray[np.intp]
+    ) -> NDArray[np.int64]:
+        """[B] the position in its bar that the token behind each tempo says, `UNKNOWN` where it says none."""
+        position = np.full(tempo_at.size, UNKNOWN, np.int64)
+        if self.bars:
+            said = kinds[tempo_at + 1] == _BAR
+            position[said] = tokens[tempo_at[said] + 1] - self._offset[_BAR] + 1
+        return position
 
     def _kinds(self, tokens: NDArray[np.int64]) -> tuple[NDArray[np.int8], int]:
         """Kinds [T + 10], −1 for what is no id or follows EOS; and how many of BOS, EOS and PAD are in place."""
@@ -308,11 +358,10 @@ class PianoTokenizer:
         self.codebook.save(directory / _CODEBOOK)
         if self.codec is not None:
             self.codec.save(directory / _CODEC)
-        options = {"held_velocity": self.held_velocity, "pitch_order": self.pitch_order}
-        if options == _FORMAT_1:
-            options = {}
+        version = max((version for version in ADDED_OPTIONS if self._differs(version)), default=1)
+        options = {name: getattr(self, name) for name in _options_up_to(version)}
         settings = {
-            "format_version": FORMAT_VERSION if options else 1,  # what an older reader can read, it may
+            "format_version": version,  # what an older reader can read, it may
             "mode": self.mode,
             "exact": self.exact,
             "tolerance": self.tolerance,
@@ -322,6 +371,10 @@ class PianoTokenizer:
             "hashes": self.hashes,
         }
         (directory / _SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
+
+    def _differs(self, version: int) -> bool:
+        """Whether an option that a format added is not as it was before."""
+        return any(getattr(self, name) != value for name, value in ADDED_OPTIONS[version].items())
 
     @classmethod
     def from_pretrained(cls, directory: str | Path) -> PianoTokenizer:
@@ -341,7 +394,7 @@ class PianoTokenizer:
             else None,
             exact=settings["exact"],
             tolerance=settings["tolerance"],
-            **{name: settings.get(name, value) for name, value in _FORMAT_1.items()},
+            **{name: settings.get(name, value) for name, value in _options_up_to(FORMAT_VERSION).items()},
         )
         changed = [name for name, value in tokenizer.hashes.items() if value != settings["hashes"].get(name)]
         if changed:
@@ -350,6 +403,33 @@ class PianoTokenizer:
                 "tokenizer was saved; take the directory as it was published"
             )
         return tokenizer
+
+
+def _options_up_to(version: int) -> dict[str, Any]:
+    """The options that a format has beside those of the first, as they are where a file does not say them."""
+    return {name: value for added in range(2, version + 1) for name, value in ADDED_OPTIONS[added].items()}
+
+
+def _refuse_misfits(
+    vocabulary: Vocabulary, tempo: TempoBins, codec: VelocityCodec | None, bars: bool
+) -> None:
+    """Raises UserError where the parts of a tokenizer do not fit its vocabulary."""
+    if tempo.bins != vocabulary.tempo:
+        raise UserError(
+            f"tokenizer: {tempo.bins} tempo bins, but the vocabulary has {vocabulary.tempo} tempo ids"
+        )
+    if codec is not None and codec.codebook_size > vocabulary.velocity:
+        raise UserError(
+            f"tokenizer: the velocity codec has {codec.codebook_size} codes, the vocabulary "
+            f"{vocabulary.velocity} velocity ids; set tokenizer.vocabulary.velocity={codec.codebook_size} "
+            "or train the codec with fewer (velvq.codebook_size)"
+        )
+    needed = sum(ALLOTMENT.values())
+    if bars and vocabulary.reserved < needed:
+        raise UserError(
+            f"tokenizer.bars=true: tokenizer.vocabulary.reserved={vocabulary.reserved} found, expected at least "
+            f"{needed}, of which bars take the last {LAST_POSITION}"
+        )
 
 
 def _carry_over(

@@ -31,18 +31,25 @@ class Kind(IntEnum):
     BOS = 8
     EOS = 9
     PAD = 10
+    BAR = 11
+    PEDAL = 12
 
 
 CODE_KINDS = (Kind.L1, Kind.L2, Kind.L3, Kind.L4)
 EIGHTHS_OF_KIND = {Kind.L1: 8, Kind.L2: 4, Kind.L3: 2, Kind.L4: 1}
 """How many eighths of a beat one code of each level fills."""
 
+ALLOTMENT = {Kind.L4: EIGHTH_PATTERNS, Kind.PEDAL: 64, Kind.BAR: 8}
+"""How many of the reserved ids each kind takes, in this order; `Kind.RESERVED` are those left. `BAR` says a beat's
+position in its bar, where the tokenizer has bars; `PEDAL` is put by for the sustain pedal, which no token says yet."""
+MARKS = (Kind.BOS, Kind.EOS, Kind.PAD)
+
 
 @dataclass(frozen=True)
 class Vocabulary:
     """Sizes of the blocks of ids, in the order they lie. The defaults make 4789 ids.
 
-    The L4 codes take the first 377 of the reserved ids.
+    Of the reserved ids `ALLOTMENT` says what they are for; the L4 codes take the first 377.
     """
 
     l1: int = 2048
@@ -73,25 +80,23 @@ class Vocabulary:
 
     @cached_property
     def _blocks(self) -> dict[Kind, tuple[int, int]]:
-        sizes = [self.l1, self.l2, self.l3, self.pitch, self.velocity, self.reserved, self.tempo, 1, 1, 1]
-        kinds = [
-            Kind.L1,
-            Kind.L2,
-            Kind.L3,
-            Kind.PITCH,
-            Kind.VELOCITY,
-            Kind.L4,
-            Kind.TEMPO,
-            Kind.BOS,
-            Kind.EOS,
-            Kind.PAD,
-        ]
-        starts = np.concatenate([[0], np.cumsum(sizes)]).tolist()
-        blocks = {kind: (start, size) for kind, start, size in zip(kinds, starts, sizes, strict=False)}
-        start = blocks[Kind.L4][0]
-        blocks[Kind.L4] = (start, EIGHTH_PATTERNS)
-        blocks[Kind.RESERVED] = (start + EIGHTH_PATTERNS, self.reserved - EIGHTH_PATTERNS)
-        return blocks
+        """First id and size of every kind, in the order they lie."""
+        learned = {Kind.L1: self.l1, Kind.L2: self.l2, Kind.L3: self.l3}
+        allotted, left = {}, self.reserved
+        for kind, size in ALLOTMENT.items():
+            allotted[kind] = min(size, left)
+            left -= allotted[kind]
+        sizes = {
+            **learned,
+            Kind.PITCH: self.pitch,
+            Kind.VELOCITY: self.velocity,
+            **allotted,
+            Kind.RESERVED: left,
+            Kind.TEMPO: self.tempo,
+            **dict.fromkeys(MARKS, 1),
+        }
+        ends = np.cumsum(list(sizes.values())).tolist()
+        return {kind: (end - size, size) for (kind, size), end in zip(sizes.items(), ends, strict=True)}
 
     def offset(self, kind: Kind) -> int:
         """First id of a kind."""
@@ -157,13 +162,14 @@ class Vocabulary:
         return cls(**sizes)
 
     def describe(self, token: int) -> str:
-        """A readable name of one id, such as `pitch 60` or `L2 17`."""
+        """A readable name of one id, such as `pitch 60`, `L2 17`, or `bar 1` for the first beat of a bar."""
         if not 0 <= token < self.size:
             return f"<{token}: not an id>"
         kind = Kind(self.kind_of[token])
-        if kind in (Kind.BOS, Kind.EOS, Kind.PAD):
+        if kind in MARKS:
             return kind.name
-        return f"{kind.name if kind in CODE_KINDS else kind.name.lower()} {token - self.offset(kind)}"
+        number = token - self.offset(kind) + (kind is Kind.BAR)
+        return f"{kind.name if kind in CODE_KINDS else kind.name.lower()} {number}"
 
 
 def _is_positive_int(value: object) -> bool:

@@ -66,6 +66,7 @@ def test_pieces_come_back(tmp_path: Path) -> None:
         assert_same_cells(store.cells(index), piece.cells)
         np.testing.assert_array_equal(store.beats_sec(index), piece.beats_sec)
         np.testing.assert_array_equal(store.downbeat(index), np.arange(piece.n_beats + 1) % 3 - 1)
+        assert store.bar_starts(index).tolist() == list(range(2, piece.n_beats + 1, 3))
         assert store.flat(index) == LAYOUT[index][1]
 
 
@@ -155,7 +156,7 @@ def test_another_format_is_one_sentence(tmp_path: Path, content: str) -> None:
         CellStore.open(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["sustain", "segment_velocity", "beats_sec"])
+@pytest.mark.parametrize("name", ["sustain", "segment_velocity", "beats_sec", "downbeat"])
 def test_a_damaged_store_is_one_sentence(tmp_path: Path, name: str) -> None:
     write_store(tmp_path)
     path = tmp_path / f"{name}.npy"

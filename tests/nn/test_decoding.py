@@ -85,7 +85,9 @@ def test_what_is_drawn_from_are_the_logits_of_the_full_forward_pass(
     assert max(errors) < TOLERANCE
 
 
-@pytest.mark.parametrize("options", [{}, {"held_velocity": False, "pitch_order": "descending"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"held_velocity": False, "pitch_order": "descending"}, {"bars": True}]
+)
 @pytest.mark.parametrize("mode", ["velocity", "base"])
 def test_all_that_an_untrained_model_writes_is_well_formed(mode: str, options: dict[str, Any]) -> None:
     tokenizer = toy_tokenizer(mode, **options)
@@ -96,6 +98,8 @@ def test_all_that_an_untrained_model_writes_is_well_formed(mode: str, options: d
         assert tokenizer.grammar.is_complete(ids)
         assert tokenizer.decode(ids).skipped == 0
     assert max(len(song.ids) for song in made) > 2 * CONTEXT
+    bars = sum(int((tokenizer.vocabulary.kind_of[song.ids] == Kind.BAR).sum()) for song in made)
+    assert (bars > 0) == ("bars" in options)
 
 
 def test_prompts_stay_and_new_music_begins_with_a_beat() -> None:
@@ -182,6 +186,21 @@ def test_a_prompt_whose_last_beat_is_longer_than_the_context_is_refused() -> Non
     ):
         Song(GRAMMAR, np.array(ids), 0, CONTEXT)
     assert len(write(player(), songs([np.array([*ids, tempo])], [0]))[0]) > len(ids)
+
+
+@pytest.mark.parametrize("bars", [False, True])
+def test_new_music_begins_with_a_beat_behind_a_prompt_that_ends_with_a_tempo(bars: bool) -> None:
+    """Even where what may follow that tempo, a bar or a pitch, is likelier."""
+    tokenizer = toy_tokenizer(bars=bars)
+    tempo = tokenizer.vocabulary.offset(Kind.TEMPO)
+    written = Player(toy_llama(tokenizer.vocabulary), tokenizer.grammar, tokenizer.tempo)
+    prompt = np.array([tokenizer.vocabulary.bos, tempo + 20, tempo + 21])
+    for seed in range(12):
+        song = Song(tokenizer.grammar, prompt, seed, CONTEXT)
+        (ids,) = write(written, [song], beats=2)
+        assert ids[: prompt.size] == prompt.tolist()
+        assert tokenizer.vocabulary.kind_of[ids[prompt.size]] == Kind.TEMPO
+        assert tokenizer.grammar.is_complete(ids)
 
 
 @pytest.mark.parametrize(

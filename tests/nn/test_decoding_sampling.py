@@ -7,8 +7,8 @@ import pytest
 
 from pianolm.errors import UserError
 from pianolm.nn.sampling import Choice, Drawer, Places, Sampling
-from pianolm.tokens.grammar import Phase, State
-from pianolm.tokens.vocabulary import Kind
+from pianolm.tokens.grammar import Grammar, Phase, State
+from pianolm.tokens.vocabulary import Kind, Vocabulary
 from tests.toy_lm import toy_tokenizer
 
 GRAMMAR = toy_tokenizer().grammar
@@ -93,7 +93,9 @@ def test_settings_of_a_kind_leave_the_kinds_alone_and_change_what_is_drawn_of_it
     assert np.allclose(drawn / drawn.sum(), two / two.sum(), atol=1e-3)
 
 
-@pytest.mark.parametrize("options", [{}, {"held_velocity": False, "pitch_order": "descending"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"held_velocity": False, "pitch_order": "descending"}, {"bars": True}]
+)
 @pytest.mark.parametrize("mode", ["velocity", "base"])
 def test_a_choice_is_what_the_grammar_allows_in_every_state_on_the_way(
     mode: str, options: dict[str, object]
@@ -111,6 +113,31 @@ def test_a_choice_is_what_the_grammar_allows_in_every_state_on_the_way(
         state = grammar.advance(state, drawer.draw(logits, choice, random.random()))
         state = grammar.start() if state.phase == Phase.ENDED else state
     assert len(phases) >= 10
+    assert (Phase.TEMPO in phases) == ("bars" in options)
+
+
+def test_a_bar_has_settings_of_its_own_and_no_others_where_there_are_none() -> None:
+    sampling = Sampling(1.0, top_p=1.0, by_kind={"bar": {"temperature": 0}})
+    grammar = toy_tokenizer(bars=True).grammar
+    places, behind_tempo = Places(grammar), State(Phase.TEMPO)
+    choice = places.choice(behind_tempo)
+    logits = logits_of(choice)
+    drawer = Drawer(places, sampling)
+    drawn = [drawer.draw(logits.copy(), choice, (i + 0.5) / DRAWS) for i in range(DRAWS)]
+    bars = [token for token in drawn if grammar.kind_of[token] == Kind.BAR]
+    ids = places.order[choice.low : choice.high]
+    is_bar = grammar.kind_of[ids] == Kind.BAR
+    assert set(bars) == {int(ids[is_bar][logits[is_bar].argmax()])}
+    weight = np.exp(logits.astype(float))
+    assert abs(len(bars) / DRAWS - weight[is_bar].sum() / weight.sum()) < 3 / DRAWS, (
+        "that one comes stays as likely"
+    )
+    plain = frequencies(sampling, PITCHES, logits_of(PLACES.choice(PITCHES)))
+    assert np.array_equal(
+        plain, frequencies(Sampling(1.0, top_p=1.0), PITCHES, logits_of(PLACES.choice(PITCHES)))
+    )
+    small = Grammar(Vocabulary(reserved=377), False, np.zeros(4654, bool))
+    assert Places(small).span((Kind.BAR,)) == (0, 0)
 
 
 def test_logits_of_a_diverged_model_are_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,43 @@ def test_prompt_beats_takes_the_first_or_the_last(lm: PianoLM, prompt: Piece) ->
         assert take.piece.n_beats > take.prompt_beats
         assert take.new_tokens == take.ids.size - given.size
         assert take.first_beat_seconds > 0
+
+
+def test_a_prompt_brings_its_bars_and_the_model_goes_on_with_bars_of_its_own(prompt: Piece) -> None:
+    lm = toy_lm(bars=True)
+    unknown = replace(prompt, downbeats_sec=None)
+    for given in (prompt, unknown):
+        for wanted in (None, 6, -6):
+            new_bars = 0
+            for take in lm.takes(Sampling(2.0, top_p=1.0), given, beats=12, pieces=4, prompt_beats=wanted):
+                kinds = lm.tokenizer.vocabulary.kind_of[take.ids]
+                new = np.flatnonzero(kinds == Kind.TEMPO)[take.prompt_beats]
+                bars = (kinds[:new] == Kind.BAR).sum()
+                assert bars == (take.prompt_beats if given is prompt else 0)
+                assert lm.tokenizer.grammar.is_complete(take.ids)
+                new_bars += int((kinds[new:] == Kind.BAR).sum())
+            assert new_bars > 0, "the model is free"
+    (piece,) = lm.generate(prompt, beats=3, prompt_beats=-6, **HOT)
+    first = prompt.n_beats - 6
+    last_bars = prompt.bar_starts[(prompt.bar_starts >= first) & (prompt.bar_starts < prompt.n_beats)]
+    assert np.array_equal(piece.bar_starts[piece.bar_starts < 6], last_bars - first)
+
+
+def test_bars_stay_on_their_beats_in_a_held_tempo_and_out_of_the_prompt(prompt: Piece) -> None:
+    lm = toy_lm(bars=True)
+    settings: dict[str, Any] = {"beats": 16, "tempo_bpm": 100, "prompt_beats": 5, **HOT}
+    begun = seed = 0
+    while begun < 2 and seed < 100:
+        seed += 1
+        (with_it,) = lm.generate(prompt, seed=seed, **settings)
+        (without,) = lm.generate(prompt, with_prompt=False, seed=seed, **settings)
+        assert np.array_equal(with_it.bar_starts[with_it.bar_starts >= 5] - 5, without.bar_starts)
+        assert np.allclose(without.beats_sec[without.bar_starts], without.bar_starts * 0.6)
+        begun += without.bar_starts.size
+    assert begun >= 2
+    beats = list(lm.stream(prompt, seed=seed, **settings))
+    assert len(beats) == without.n_beats
+    assert np.array_equal(join(beats)["pitch"], without.notes["pitch"])
 
 
 def test_length_in_seconds(lm: PianoLM) -> None:
@@ -189,7 +227,9 @@ def test_a_stream_gives_its_first_beat_before_the_rest_is_written(lm: PianoLM) -
     assert (first.number, first.start_sec) == (0, 0.0)
 
 
-@pytest.mark.parametrize("options", [{}, {"held_velocity": False, "pitch_order": "descending"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"held_velocity": False, "pitch_order": "descending"}, {"bars": True}]
+)
 @pytest.mark.parametrize("temperature", [0.0, 2.0])
 @pytest.mark.parametrize("name", ["piece", "dense"])
 def test_dynamics_keep_every_note(name: str, temperature: float, options: dict[str, Any]) -> None:
@@ -198,7 +238,7 @@ def test_dynamics_keep_every_note(name: str, temperature: float, options: dict[s
     original = Piece.from_midi(GOLDEN / f"{name}.mid")
     flat_notes = original.notes.copy()
     flat_notes["velocity"] = 64
-    flat = Piece.from_notes(flat_notes, original.beats_sec)
+    flat = replace(Piece.from_notes(flat_notes, original.beats_sec), downbeats_sec=original.downbeats_sec)
     assert flat.flat
     assert lm.tokenizer.encode(flat).ids.size > 2 * CONTEXT
     lively = lm.render_dynamics(flat, temperature=temperature, top_p=1.0, seed=1)
@@ -207,6 +247,9 @@ def test_dynamics_keep_every_note(name: str, temperature: float, options: dict[s
     for field in ("onset_sec", "offset_sec", "pitch"):
         assert np.array_equal(lively.notes[field], told.notes[field])
     assert np.array_equal(lively.beats_sec, told.beats_sec)
+    assert np.array_equal(lively.bar_starts, told.bar_starts)
+    bars = flat.bar_starts if "bars" in options else np.zeros(0)
+    assert np.array_equal(lively.bar_starts, bars[bars < flat.n_beats])
     assert np.unique(lively.notes["velocity"]).size > (1 if temperature == 0 else 5)
     again = lm.render_dynamics(original, temperature=temperature, top_p=1.0, seed=1)
     assert np.array_equal(

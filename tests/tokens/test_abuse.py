@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pianolm import PianoTokenizer, Piece
 from pianolm.tokens.vocabulary import Kind
-from tests.abuse import OPERATIONS, RANDOM_KINDS, TINY, Abuse, composed, make_tokenizers, run, well_formed
+from tests.abuse import OPERATIONS, RANDOM_KINDS, Abuse, composed, make_tokenizers, run, well_formed
 
 PIECES = 6
 
@@ -25,7 +26,7 @@ def tokenizers(pieces: list[Piece]) -> Mapping[str, PianoTokenizer]:
 def test_a_thousandth_of_the_abuse_does_no_harm(
     tokenizers: Mapping[str, PianoTokenizer], pieces: list[Piece]
 ) -> None:
-    result = run(1000, 1000, 0, tokenizers, pieces)
+    result = run(1500, 1500, 0, tokenizers, pieces)
     assert not result["failed"], result["failures"][0]
     assert set(result["random"]) == set(RANDOM_KINDS)
     assert set(result["corrupted"]) == {*OPERATIONS, "several"}
@@ -59,17 +60,24 @@ def test_both_validators_find_the_same_first_problem(
 
 
 @pytest.mark.parametrize(
-    ("broken", "said"), [("skipped", "skipped"), ("notes", "cells"), ("raises", r"raised ZeroDivisionError")]
+    ("broken", "said", "name"),
+    [
+        ("skipped", "skipped", "tiny base"),
+        ("notes", "cells", "tiny base"),
+        ("raises", r"raised ZeroDivisionError", "tiny base"),
+        ("bars", "bars begin at", "tiny base bars"),
+    ],
 )
 def test_a_broken_decoder_is_noticed_with_its_ids(
     tokenizers: Mapping[str, PianoTokenizer],
     pieces: list[Piece],
     broken: str,
     said: str,
+    name: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    tokenizer = tokenizers["tiny base"]
-    decode, trigger = tokenizer.decode, TINY.offset(Kind.TEMPO) + 2
+    tokenizer = tokenizers[name]
+    decode, trigger = tokenizer.decode, tokenizer.vocabulary.offset(Kind.TEMPO) + 2
 
     def breaks(ids: np.ndarray) -> Piece:
         piece = decode(ids)
@@ -80,11 +88,13 @@ def test_a_broken_decoder_is_noticed_with_its_ids(
                 return Piece(piece.notes, piece.beats_sec, piece.flat, skipped=piece.skipped + 1)
             case "notes":
                 return Piece(piece.notes[1:], piece.beats_sec, piece.flat, skipped=piece.skipped)
+            case "bars":
+                return replace(piece, downbeats_sec=None)
             case _:
                 raise ZeroDivisionError
 
     monkeypatch.setattr(tokenizer, "decode", breaks)
-    result = run(40, 40, 0, {"tiny base": tokenizer}, pieces[:1])
+    result = run(40, 40, 0, {name: tokenizer}, pieces[:1])
     failure = result["failures"][0]
     assert result["failed"] > 10
     assert said in failure["wrong"]

@@ -23,7 +23,16 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "tokenizer"
 SMALL = Vocabulary(l1=100, l2=80, l3=60, velocity=40, reserved=400, tempo=7)
 
 
-def small(tempo: str = "log50", codec: VelocityCodec | None = None, seed: int = 0) -> PianoTokenizer:
+WITH_BARS = Vocabulary(l1=100, l2=80, l3=60, velocity=40, reserved=460, tempo=7)
+
+
+def small(
+    tempo: str = "log50",
+    codec: VelocityCodec | None = None,
+    seed: int = 0,
+    vocabulary: Vocabulary = SMALL,
+    bars: bool = False,
+) -> PianoTokenizer:
     """A codebook of random patterns, unlike any that music would give."""
     rng = np.random.default_rng(seed)
     levels = []
@@ -31,7 +40,8 @@ def small(tempo: str = "log50", codec: VelocityCodec | None = None, seed: int = 
         sustain = rng.integers(1, 1 << frames, count).astype(np.uint64)
         onset = sustain & ~(sustain << np.uint64(1)) & np.uint64((1 << frames) - 1)
         levels.append(Patterns(sustain, onset))
-    return PianoTokenizer(complete(levels, SMALL), TempoBins(tempo, SMALL.tempo), codec)
+    codebook, bins = complete(levels, vocabulary), TempoBins(tempo, vocabulary.tempo)
+    return PianoTokenizer(codebook, bins, codec, bars=bars)
 
 
 @pytest.fixture(scope="module")
@@ -44,17 +54,18 @@ TOKENIZERS = {
     **{f"base, {scheme}": lambda scheme=scheme: small(scheme) for scheme in SCHEMES},
     "frame codec": lambda: small(codec=random_codec(48, codebook_size=32)),
 }
+WITH_BARS_TOO = {**TOKENIZERS, "bars": lambda: small(vocabulary=WITH_BARS, bars=True)}
 
 
-@pytest.mark.parametrize("name", TOKENIZERS)
+@pytest.mark.parametrize("name", WITH_BARS_TOO)
 def test_features_of_any_tokenizer_are_finite_of_norm_one_and_always_the_same(name: str) -> None:
-    tokenizer = TOKENIZERS[name]()
+    tokenizer = WITH_BARS_TOO[name]()
     features = token_features(tokenizer)
     assert features.dtype == np.float32
     assert len(features) == tokenizer.vocabulary.size
     assert np.isfinite(features).all()
     assert np.allclose(np.linalg.norm(features, axis=1), 1, atol=1e-6)
-    assert np.array_equal(features, token_features(TOKENIZERS[name]()))
+    assert np.array_equal(features, token_features(WITH_BARS_TOO[name]()))
 
 
 @pytest.mark.parametrize("name", TOKENIZERS)
@@ -172,6 +183,33 @@ def test_base_mode_lacks_nothing_but_velocities(golden: PianoTokenizer) -> None:
     others[velocity] = False
     assert np.array_equal(base[others], token_features(golden)[others])
     assert (base[velocity] == base[velocity][0]).all()
+
+
+def test_bars_add_columns_and_change_none_of_the_others() -> None:
+    """So that what is put by of the vocabulary is put by: features of a tokenizer without bars stay as they were."""
+    plain, bars = (feature_groups(small(vocabulary=WITH_BARS, bars=wanted)) for wanted in (False, True))
+    assert set(bars) - set(plain) == {"bar"}
+    assert plain["kind"].shape[1] == 11
+    assert bars["kind"].shape[1] == 12
+    is_bar = WITH_BARS.kind_of == Kind.BAR
+    assert np.array_equal(bars["kind"][~is_bar, :11], plain["kind"][~is_bar])
+    assert np.flatnonzero(bars["kind"][:, 11]).tolist() == np.flatnonzero(is_bar).tolist()
+    reserved = np.isin(WITH_BARS.kind_of, [Kind.PEDAL, Kind.BAR, Kind.RESERVED])
+    assert np.array_equal(plain["kind"][:, Kind.RESERVED] == 1, reserved)
+    for name in set(plain) - {"kind"}:
+        assert np.array_equal(bars[name], plain[name]), name
+
+
+def test_positions_in_a_bar_are_like_their_neighbours() -> None:
+    tokenizer = small(vocabulary=WITH_BARS, bars=True)
+    features = token_features(tokenizer)
+    rows = features[WITH_BARS.ids(Kind.BAR)]
+    cosines = rows @ rows.T
+    assert all(cosines[at, at + 1] > cosines[at, at + 2] for at in range(6))
+    assert (cosines - np.eye(8)).max() < 1 - 1e-2, "each has features of its own"
+    assert np.allclose(features[WITH_BARS.kind_of != Kind.BAR] @ rows.T, 0)
+    plain = token_features(small(vocabulary=WITH_BARS))[WITH_BARS.ids(Kind.BAR)]
+    assert (plain == plain[0]).all(), "no one says what they are"
 
 
 def test_ids_beyond_the_codec_are_velocities_and_no_more() -> None:

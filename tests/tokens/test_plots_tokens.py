@@ -88,6 +88,16 @@ def test_an_atlas_of_few_codes_is_smaller_than_one_of_many(fitted: Codebook, tmp
     assert height > size_of(tmp_path / "unused.png")[1] > 300
 
 
+def test_positions_in_the_bar_are_drawn_beside_the_tempo(untrained: Codebook, tmp_path: Path) -> None:
+    tokenizer = PianoTokenizer(untrained, TempoBins(), bars=True)
+    piece = Piece.from_cells(random_cells(2), beat_times(), bar_starts=np.array([0, 4, 8]))
+    beats = _beats_of_tokens(tokenizer, tokenizer.encode(piece).ids, 3, 3)
+    assert [tokens[1].label for tokens in beats] == ["bar 4", "bar 1", "bar 2"]
+    assert all(one.line == 0 for one in _lay_out(beats[0][:2], 2.5))
+    save_bar(piece, tokenizer, tmp_path / "bar.png", 4)
+    assert (tmp_path / "bar.png").stat().st_size > 0
+
+
 @pytest.mark.parametrize("codec", [None, OneCode()])
 def test_a_bar_is_drawn_in_both_modes_and_grows_with_its_tokens(
     untrained: Codebook, codec: OneCode | None, tmp_path: Path
@@ -159,4 +169,4 @@ def test_a_bar_is_found_where_downbeats_are_missing_or_come_after_the_notes(
     )
     store = write_store(tmp_path / "b", [("score", first_beat_only, 2)])
     assert choose_bar(store, fitted) == Bar(0, 0, 2)
-    assert _bars(np.array([0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1], np.int8)) == [(1, 3), (4, 4)]
+    assert _bars(np.array([1, 4, 10]), 10) == [(1, 3), (4, 4)]
