@@ -20,14 +20,14 @@ from pianolm.tokens.tokenizer import LAST_POSITION, PianoTokenizer
 from pianolm.tokens.velocity import VelocityCodec
 from pianolm.tokens.vocabulary import CODE_KINDS, Kind
 
+_KINDS = tuple(kind for kind in Kind if kind not in (Kind.BAR, Kind.PEDAL))
+"""Kinds with a column in every tokenizer: what only an option brings adds none to those without it."""
 BLUR_FRAMES = 1.5
 """Standard deviation of what smooths a pattern's onsets and ends, so that neighbouring frames look alike."""
 _PITCH_CENTRES = np.arange(0.0, 129.0, 8.0)
 _VELOCITY_CENTRES = np.arange(0.0, 129.0, 8.0)
 _TEMPO_CENTRES = np.linspace(0.0, 1.0, 13)
 _DURATION_CENTRES = np.linspace(0.0, np.log2(FRAMES), 12)
-_KINDS = tuple(kind for kind in Kind if kind not in (Kind.BAR, Kind.PEDAL))
-"""Kinds with a column in every tokenizer: what only an option brings adds none to those without it."""
 Array32 = NDArray[np.float32]
 
 
@@ -40,12 +40,13 @@ def token_features(tokenizer: PianoTokenizer) -> Array32:
 def feature_groups(tokenizer: PianoTokenizer) -> dict[str, Array32]:
     """Columns [V, f] by what they tell, zero for ids that they say nothing of.
 
+    Only a tokenizer with bars has `bar`, the place of a position among those of a bar, and a kind for it.
+
     `kind` is the kind of token, for L1 to L4 the level and with it the length. Of pattern codes: `onset` and `end`
     frame by frame, both also blurred; `sustain`; `edges`, whether the pattern begins held and whether it ends sounding;
     `duration`, how long what sounds of its notes lasts; `segments`, how many those are. `pitch`: class, octave, and
     position. `velocity`: what a code says in a cell of one note, and in one of two notes of half a beat each;
     `velocity_alone`, whether it is the code that cells of one note take for that. `tempo`: place on the scale of ratios.
-    `bar`: position, only of a tokenizer with bars.
     """
     vocabulary = tokenizer.vocabulary
     groups = {"kind": _kinds(tokenizer), **_patterns(tokenizer)}
