@@ -136,6 +136,14 @@ def bar_starts(beats_sec: NDArray[np.float64], downbeats_sec: NDArray[np.float64
     return np.unique(np.searchsorted(middle_sec, downbeats_sec[inside]))
 
 
+def bars_onward(starts: NDArray[np.intp], beats: int) -> NDArray[np.intp]:
+    """[D'] the bars of so many beats of which the first ones are known: they go on in the length of the last one."""
+    if starts.size < 2:
+        return starts
+    length = int(starts[-1] - starts[-2])
+    return np.concatenate([starts, np.arange(starts[-1] + length, beats + 1, length)])
+
+
 def build_score(
     notes: Notes, beats_sec: NDArray[np.float64], downbeats_sec: NDArray[np.float64] | None = None
 ) -> symusic.Score:

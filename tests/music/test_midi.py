@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pianolm.errors import UserError
 from pianolm.music.cells import FRAMES, frames_to_notes, notes_to_frames, resolve_collisions
-from pianolm.music.midi import read_midi, write_midi
+from pianolm.music.midi import bars_onward, read_midi, write_midi
 from pianolm.music.notes import make_notes
 
 N_BEATS = 6
@@ -244,3 +244,17 @@ def test_real_files_read_like_pretty_midi(shared_data: Path) -> None:
     paths += sorted(shared_data.glob("acpas/**/*.mid"))[::60]
     assert len(paths) > 10
     assert {path.name: found for path in paths if (found := differences(path))} == {}
+
+
+@pytest.mark.parametrize(
+    ("starts", "beats", "expected"),
+    [
+        ([0, 4], 12, [0, 4, 8, 12]),
+        ([1, 5, 8], 15, [1, 5, 8, 11, 14]),
+        ([3], 9, [3]),
+        ([], 9, []),
+        ([0, 4], 5, [0, 4]),
+    ],
+)
+def test_bars_go_on_in_the_length_of_the_last(starts: list[int], beats: int, expected: list[int]) -> None:
+    assert bars_onward(np.array(starts, np.intp), beats).tolist() == expected
