@@ -13,7 +13,8 @@ from html import escape
 from pathlib import Path
 from string import Template
 
-import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
 
 from pianolm.music.piece import Piece
 from pianolm.plots import draw_piano_roll
@@ -83,7 +84,7 @@ def describe(piece: Piece) -> str:
     seconds = piece.beats_sec[-1] - piece.beats_sec[0]
     velocity = piece.notes["velocity"]
     span = f" · velocity {velocity.min()}–{velocity.max()}" if velocity.size else ""
-    tempo_bpm = np.median(60 / np.diff(piece.beats_sec))
+    tempo_bpm = 60 * piece.n_beats / seconds  # tempo tokens are off from beat to beat, and right in the sum
     length = f"{int(seconds // 60)}:{int(seconds % 60):02d}"
     return f"{piece.notes.size} notes · {piece.n_beats} beats · {length} · {tempo_bpm:.0f} BPM{span}"
 
@@ -93,9 +94,7 @@ def _section(shown: PagePiece) -> str:
     for dark in (False, True):
         drawn, box = draw_piano_roll(shown.piece, prompt_end_beat=shown.prompt_end_beat, dark=dark)
         width_in = drawn.get_figwidth()
-        buffer = io.BytesIO()
-        drawn.savefig(buffer, format="webp", dpi=_DPI, pil_kwargs={"lossless": True})  # a third of a PNG
-        pictures[dark] = _data_uri("image/webp", buffer.getvalue())
+        pictures[dark] = _data_uri("image/webp", _webp(drawn))
     left, top, right, bottom = box
     facts = describe(shown.piece)
     player = f'<audio controls preload="auto" src="{_data_uri("audio/mpeg", shown.mp3)}"></audio>'
@@ -114,6 +113,15 @@ def _section(shown: PagePiece) -> str:
         player=player if shown.mp3 else "",
         midi=_data_uri("audio/midi", shown.midi),
     )
+
+
+def _webp(drawn: Figure) -> bytes:
+    """A figure as WebP without loss but in 256 colours: a fifth of a PNG, and two thirds of what all colours take."""
+    buffer, small = io.BytesIO(), io.BytesIO()
+    drawn.savefig(buffer, format="png", dpi=_DPI, pil_kwargs={"compress_level": 1})
+    whole = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    whole.convert("RGB").save(small, "webp", lossless=True, quality=100)
+    return small.getvalue()
 
 
 def _data_uri(kind: str, content: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -10,12 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pianolm.audio import mp3_bytes, render
 from pianolm.music.midi import read_midi
 from pianolm.music.notes import make_notes
 from pianolm.music.piece import Piece
 from pianolm.page import PagePiece, describe, save_page
+from pianolm.plots import draw_piano_roll
 
 from .browser import Browser
 
@@ -112,6 +115,17 @@ def test_each_piece_has_a_player_two_pictures_and_its_midi(outline: Outline, tmp
         assert np.array_equal(np.sort(found["pitch"]), np.sort(expected["pitch"]))
 
 
+def test_few_colours_change_a_picture_hardly(outline: Outline) -> None:
+    content = str(outline.of("img")[0]["src"]).removeprefix("data:image/webp;base64,")
+    found = Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB")
+    assert len(found.getcolors(257) or range(257)) <= 256
+    whole = io.BytesIO()
+    draw_piano_roll(music(0), prompt_end_beat=4)[0].savefig(whole, format="png", dpi=130)
+    off = np.abs(np.asarray(found, int) - np.asarray(Image.open(whole).convert("RGB"), int)).max(axis=2)
+    assert off.mean() < 0.5
+    assert np.quantile(off, 0.99) < 12
+
+
 def test_names_stand_there_as_they_are_and_add_no_tags(outline: Outline) -> None:
     assert outline.text.count(NASTY) == 4, "title, heading, a piece, a setting"
     assert f"From {NASTY}" in outline.text
@@ -122,6 +136,8 @@ def test_names_stand_there_as_they_are_and_add_no_tags(outline: Outline) -> None
 def test_a_piece_is_told_in_figures() -> None:
     piece = Piece.from_notes(make_notes([0.0, 1.0], [0.5, 1.5], [60, 61], [30, 90]), np.arange(131) * 0.5)
     assert describe(piece) == "2 notes · 130 beats · 1:05 · 120 BPM · velocity 30–90"
+    uneven = Piece.from_notes(make_notes([], [], [], []), np.cumsum([0.0, 0.6, 0.6, 0.8, 0.8, 0.6, 0.6]))
+    assert "90 BPM" in describe(uneven), "6 beats in 4 seconds"
     assert describe(Piece.from_notes(make_notes([], [], [], []), np.arange(3) * 0.5)) == (
         "0 notes · 2 beats · 0:01 · 120 BPM"
     )

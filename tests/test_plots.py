@@ -82,6 +82,16 @@ def test_the_prompt_is_shaded_to_its_end() -> None:
     assert changed.max() == pytest.approx(end * width, abs=3)
 
 
+@pytest.mark.parametrize("low", [40, 84])
+def test_the_word_prompt_covers_no_note(low: int) -> None:
+    notes = make_notes([0.0, 1.0], [1.0, 2.0], [low, 90], [80, 80])
+    drawn, _ = draw_piano_roll(Piece.from_notes(notes, np.arange(9) * 0.5), prompt_end_beat=4)
+    drawn.canvas.draw()
+    roll = drawn.axes[1]
+    word = next(text for text in roll.texts if text.get_text() == "prompt")
+    assert word.get_window_extent().y0 > roll.transData.transform((1.0, 90.45))[1]
+
+
 def test_a_long_piece_has_a_wider_picture_up_to_a_limit() -> None:
     widths = [draw_piano_roll(piece(beats))[0].get_figwidth() for beats in (16, 160, 2000)]
     assert widths[0] < widths[1] < widths[2] <= 60

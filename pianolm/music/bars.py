@@ -49,6 +49,14 @@ def bar_positions(starts_D: NDArray[np.intp], n_beats: int) -> NDArray[np.int64]
     return position
 
 
+def bars_onward(starts_D: NDArray[np.intp], n_beats: int) -> NDArray[np.intp]:
+    """[D'] the bars of so many beats of which the first ones are known: they go on in the length of the last one."""
+    if starts_D.size < 2:
+        return starts_D
+    length = int(starts_D[-1] - starts_D[-2])
+    return np.concatenate([starts_D, np.arange(starts_D[-1] + length, n_beats + 1, length)])
+
+
 def starts_of_positions(position_B: NDArray[np.int64]) -> NDArray[np.intp]:
     """[D] the beats at which a bar begins, by the position of every beat."""
     return np.flatnonzero(position_B == 1)

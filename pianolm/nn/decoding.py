@@ -80,6 +80,7 @@ class Song:
         prompt: [T] a well-formed beginning; an EOS at its end is left away.
         seed: Of its own random numbers.
         context: Of the model, which must hold the prompt's last beat.
+        called: The prompt, in messages.
 
     Attributes:
         ids: All tokens so far.
@@ -94,14 +95,21 @@ class Song:
         UserError: The prompt is longer than the context and not even its last beat fits.
     """
 
-    def __init__(self, grammar: Grammar, prompt: NDArray[np.int64], seed: int, context: int) -> None:
+    def __init__(
+        self,
+        grammar: Grammar,
+        prompt: NDArray[np.int64],
+        seed: int,
+        context: int,
+        called: str = "prompt",
+    ) -> None:
         self.ids: list[int] = prompt.tolist()
         if self.ids and self.ids[-1] == grammar.vocabulary.eos:
             self.ids.pop()
         self.given = len(self.ids)
         self.beat_at = np.flatnonzero(grammar.kind_of[self.ids] == Kind.TEMPO).tolist() if self.ids else []
         self.prompt_beats = len(self.beat_at)
-        _refuse_long_beat(self.given, self.beat_at, context)
+        _refuse_long_beat(self.given, self.beat_at, context, called)
         self.state = grammar.start()
         for token in self.ids[self.beat_at[-1] if self.beat_at else 0 :]:  # what came before does not matter
             self.state = grammar.advance(self.state, token)
@@ -130,11 +138,11 @@ def window_start(n_tokens: int, beat_at: Sequence[int], context: int) -> int:
     return half[-1] if half else fitting[0]
 
 
-def _refuse_long_beat(n_tokens: int, beat_at: Sequence[int], context: int) -> None:
+def _refuse_long_beat(n_tokens: int, beat_at: Sequence[int], context: int, called: str) -> None:
     last_beat = n_tokens - (beat_at[-1] if beat_at else 0)
     if n_tokens > context and last_beat >= context:
         raise UserError(
-            f"prompt: its last beat has {last_beat} tokens, but the model's context is {context} and must hold at "
+            f"{called}: its last beat has {last_beat} tokens, but the model's context is {context} and must hold at "
             "least one whole beat; give a prompt with fewer notes in a beat"
         )
 

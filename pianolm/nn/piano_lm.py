@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from pianolm.music.piece import Piece
 from pianolm.nn.decoding import HeldTempo, Length, Player, Song
 from pianolm.nn.dynamics import render_ids
 from pianolm.nn.sampling import Sampling
-from pianolm.nn.takes import Beat, Take
+from pianolm.nn.takes import Beat, Take, prompt_bars, with_bars
 from pianolm.nn.weights import WEIGHTS, without_progress_bars
 from pianolm.tokens.tokenizer import PianoTokenizer
 from pianolm.tokens.vocabulary import Kind
@@ -92,7 +93,8 @@ class PianoLM:
         """Pieces of new music.
 
         Args:
-            prompt: Music to go on from; its beats stay as they are.
+            prompt: Music to go on from; its beats stay as they are, and its bars, where it has some, go on in the
+                length of the last one, unless the model's tokens say bars: then it writes its own.
             beats: New beats a piece, at least one; a piece is shorter where the model ends it.
             seconds: New music a piece in seconds, rounded up to whole beats; counts in the place of `beats`.
             pieces: How many.
@@ -120,7 +122,7 @@ class PianoLM:
     def takes(
         self,
         sampling: Sampling,
-        prompt: Piece | None = None,
+        prompt: Piece | Mapping[str, Piece] | None = None,
         beats: int = 32,
         seconds: float | None = None,
         pieces: int = 1,
@@ -129,12 +131,22 @@ class PianoLM:
         prompt_beats: int | None = None,
         seed: int = 0,
     ) -> list[Take]:
-        """What `generate` gives, with tokens and timing."""
+        """What `generate` gives, with tokens and timing.
+
+        Several prompts, each by its name, are gone on from side by side. The takes come prompt by prompt, and those of
+        a prompt are the ones that it gives alone; a prompt that cannot be gone on from is told by its name, before
+        anything is played.
+        """
         start = time.perf_counter()
         if pieces < 1:
             raise UserError(f"pieces={pieces} found, expected at least 1")
         held = self._held(tempo_bpm)
-        songs = self._songs(prompt, prompt_beats, pieces, seed)
+        named = prompt if isinstance(prompt, Mapping) else {"": prompt}
+        songs, bars = [], []
+        for name, one in named.items():
+            songs += self._songs(one, prompt_beats, pieces, seed, f"prompt {name}".rstrip())
+            told = None if self.tokenizer.bars else one  # with bars in its tokens the model writes its own
+            bars += [prompt_bars(told, prompt_beats)] * pieces
         first_sec: dict[int, float] = {}
         for index in self._player.write(songs, _length(beats, seconds), sampling, held):
             first_sec.setdefault(index, time.perf_counter() - start)
@@ -142,10 +154,11 @@ class PianoLM:
         for index, song in enumerate(songs):
             kept = song.prompt_beats if with_prompt else 0
             ids = song.ids if with_prompt else song.ids[song.given :]
+            piece = self._piece(ids, kept, held)
             takes.append(
                 Take(
                     ids=np.array(song.ids, np.int64),
-                    piece=self._piece(ids, kept, held),
+                    piece=with_bars(piece, bars[index], song.prompt_beats, song.prompt_beats - kept),
                     prompt_beats=kept,
                     new_tokens=len(song.ids) - song.given,
                     first_beat_seconds=first_sec[index],
@@ -209,14 +222,17 @@ class PianoLM:
         sampling = Sampling(temperature, top_p=top_p)
         return self.tokenizer.decode(render_ids(self._player, self.tokenizer, piece, sampling, _seed(seed)))
 
-    def _songs(self, prompt: Piece | None, prompt_beats: int | None, pieces: int, seed: int) -> list[Song]:
-        start = np.array([self.tokenizer.vocabulary.bos], np.int64)
+    def _songs(
+        self, prompt: Piece | None, prompt_beats: int | None, pieces: int, seed: int, called: str = "prompt"
+    ) -> list[Song]:
+        start, entropy = np.array([self.tokenizer.vocabulary.bos], np.int64), [_seed(seed)]
         if prompt is not None:
-            start = self._prompt_ids(prompt, prompt_beats)
-        seeds = np.random.SeedSequence(_seed(seed)).generate_state(pieces, np.uint32).tolist()
-        return [Song(self.tokenizer.grammar, start, s, self._player.context) for s in seeds]
+            start = self._prompt_ids(prompt, prompt_beats, called)
+            entropy.append(crc32(start.astype("<i8").tobytes()))  # else all prompts have the same luck
+        seeds = np.random.SeedSequence(entropy).generate_state(pieces, np.uint32).tolist()
+        return [Song(self.tokenizer.grammar, start, s, self._player.context, called) for s in seeds]
 
-    def _prompt_ids(self, prompt: Piece, prompt_beats: int | None) -> NDArray[np.int64]:
+    def _prompt_ids(self, prompt: Piece, prompt_beats: int | None, called: str) -> NDArray[np.int64]:
         """Tokens [T] of the beats to go on from."""
         if prompt_beats == 0:
             raise UserError(
@@ -237,7 +253,7 @@ class PianoLM:
                 if prompt_beats is None
                 else f" in its {'first' if prompt_beats > 0 else 'last'} {abs(prompt_beats)} beats"
             )
-            raise UserError(f"prompt: no notes found{of}, expected at least one to go on from")
+            raise UserError(f"{called}: no notes found{of}, expected at least one to go on from")
         return ids[first:last]
 
     def _piece(self, ids: list[int], prompt_beats: int, held: HeldTempo | None) -> Piece:

@@ -1,15 +1,16 @@
 """What generating gives: a whole piece, or beat after beat.
 
-Shapes: T tokens, N notes.
+Shapes: T tokens, N notes, D bars.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pianolm.music.bars import bars_onward
 from pianolm.music.beats import FRAMES
 from pianolm.music.notes import NOTE_DTYPE, Notes
 from pianolm.music.piece import Piece
@@ -70,3 +71,18 @@ class Beat:
         order = np.lexsort((notes["pitch"], notes["onset_sec"]))
         held = here["onset"] < first
         return cls(number, start_sec, end_sec, 60 / (end_sec - start_sec), notes[order], held[order])
+
+
+def prompt_bars(prompt: Piece | None, prompt_beats: int | None) -> NDArray[np.intp]:
+    """[D] where the known bars of a prompt begin, in beats from the first one that is gone on from."""
+    if prompt is None:
+        return np.zeros(0, np.intp)
+    skipped = max(prompt.n_beats + prompt_beats, 0) if prompt_beats is not None and prompt_beats < 0 else 0
+    return prompt.bar_starts - skipped
+
+
+def with_bars(piece: Piece, bars_D: NDArray[np.intp], prompt_beats: int, left_out: int) -> Piece:
+    """The piece with the bars of its prompt, which go on; `left_out` beats of the prompt are not in it."""
+    bars = bars_onward(bars_D[bars_D <= prompt_beats], left_out + piece.n_beats) - left_out
+    bars = bars[bars >= 0]
+    return replace(piece, downbeats_sec=piece.beats_sec[bars]) if bars.size else piece

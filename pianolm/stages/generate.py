@@ -2,7 +2,8 @@
 
 Reads `prompt`, `generate.*`, `seed` and `hardware`. Needs a model directory, which decides the mode. Writes to the run
 directory for each piece `piece_00.mid` with its tempo, `piece_00.png` and `piece_00.wav`, and `index.html`, a page with
-all of them. They appear together when all are complete.
+all of them. After several prompts the pieces are called by these: `song_00.mid` after `song.mid`. They appear together
+when all are complete.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,76 +26,54 @@ from pianolm.nn.sampling import Sampling
 from pianolm.page import PagePiece, describe, save_page
 from pianolm.plots import save_piano_roll
 from pianolm.stages.context import Metrics, StageContext
+from pianolm.stages.prompts import Prompt, read_prompts, spare
 from pianolm.stages.training import resolve_hardware, set_threads
 from pianolm.tokens.tokenizer import read_settings, tokenizer_directory
 from pianolm.tokens.vocabulary import Kind
 
-VERSION = 2
-MODES = ("continue", "dynamics")
+VERSION = 3
 PAGE = "index.html"
 
 
 @dataclass(frozen=True)
 class _Played:
-    """A piece, and how many beats of the prompt it begins with."""
+    """A piece that is to be written.
 
+    Attributes:
+        name: Of its files.
+        piece: The music.
+        prompt_beats: How many of its beats are the prompt's.
+        given: Whether it is the prompt itself.
+    """
+
+    name: str
     piece: Piece
     prompt_beats: int = 0
+    given: bool = False
 
 
 def run(ctx: StageContext) -> Metrics:
     """Lets a model play and writes what it plays to `ctx.run_dir`."""
     settings = ctx.cfg["generate"]
-    prompt = read_prompt(ctx.cfg)
-    _spare_prompt(ctx)
+    prompts = read_prompts(ctx.cfg)
+    spare(prompts, ctx.run_dir)
     soundfont = audio.choose_soundfont(settings["soundfont"]) if settings["audio"] else None
     hardware = resolve_hardware(ctx.cfg)
     set_threads(ctx.cfg, 1)
     lm = PianoLM.from_pretrained(ctx.upstream["model"], "cuda" if hardware.accelerator == "gpu" else "cpu")
     _refuse_other_tokenizer(lm, ctx)
-    if prompt is not None and settings["mode"] == "dynamics":
-        played, metrics = _render_dynamics(lm, prompt, ctx.cfg)
-    else:
-        played, metrics = _continue(lm, prompt, ctx.cfg)
+    play = _render_dynamics if settings["mode"] == "dynamics" else _continue
+    played, metrics = play(lm, prompts, ctx.cfg)
     velocities = np.concatenate([one.piece.notes["velocity"] for one in played])
     metrics["distinct_velocities"] = int(np.unique(velocities).size)
-    if prompt is not None and not any(one.prompt_beats for one in played):
-        played.insert(0, _Played(prompt))
+    played = _with_prompts(played, prompts)
     with tempfile.TemporaryDirectory(prefix=".generate_", dir=ctx.run_dir) as unfinished:
-        _write(Path(unfinished), played, metrics, soundfont, ctx)
+        _write(Path(unfinished), played, prompts, metrics, soundfont, ctx)
         for file in Path(unfinished).iterdir():
             file.replace(ctx.run_dir / file.name)
     if settings["page"]:
         print(f"{ctx.name}: to see and hear it, open {ctx.run_dir / PAGE}", flush=True)
     return metrics
-
-
-def read_prompt(cfg: Mapping[str, Any]) -> Piece | None:
-    """The piece that `prompt` names on the beats that `generate.prompt_grid` says; None without a prompt.
-
-    Raises:
-        UserError: The file or its beats cannot be read, or the mode needs a prompt and there is none.
-    """
-    mode = cfg["generate"]["mode"]
-    if mode not in MODES:
-        raise UserError(f"generate.mode={mode!r} found, expected one of {', '.join(MODES)}")
-    if cfg["prompt"] is None:
-        if mode == "dynamics":
-            raise UserError(
-                "generate.mode=dynamics gives a prompt's notes their velocities, and there is none; add prompt=FILE.mid"
-            )
-        return None
-    return Piece.from_midi(Path(str(cfg["prompt"])).expanduser(), beats=cfg["generate"]["prompt_grid"])
-
-
-def _spare_prompt(ctx: StageContext) -> None:
-    """What is written may have the prompt's name."""
-    path = ctx.cfg["prompt"]
-    if path is not None and Path(str(path)).expanduser().resolve().parent == ctx.run_dir.resolve():
-        raise UserError(
-            f"prompt={path}: lies in the directory that this run writes to, which could overwrite it; choose another "
-            "hydra.run.dir"
-        )
 
 
 def _refuse_other_tokenizer(lm: PianoLM, ctx: StageContext) -> None:
@@ -110,16 +90,16 @@ def _refuse_other_tokenizer(lm: PianoLM, ctx: StageContext) -> None:
             )
 
 
-def _continue(lm: PianoLM, prompt: Piece | None, cfg: Mapping[str, Any]) -> tuple[list[_Played], Metrics]:
-    """New music, after the prompt if there is one."""
-    settings = cfg["generate"]
+def _continue(lm: PianoLM, prompts: list[Prompt], cfg: Mapping[str, Any]) -> tuple[list[_Played], Metrics]:
+    """New music, after each prompt if there are any."""
+    settings, pieces = cfg["generate"], int(cfg["generate"]["pieces"])
     start = time.perf_counter()
     takes = lm.takes(
         _sampling(settings),
-        prompt=prompt,
+        prompt={str(prompt.path): prompt.piece for prompt in prompts} or None,
         beats=int(settings["beats"]),
         seconds=_number(settings["seconds"]),
-        pieces=int(settings["pieces"]),
+        pieces=pieces,
         tempo_bpm=_number(settings["tempo_bpm"]),
         with_prompt=bool(settings["with_prompt"]),
         prompt_beats=settings["prompt_beats"],
@@ -128,7 +108,8 @@ def _continue(lm: PianoLM, prompt: Piece | None, cfg: Mapping[str, Any]) -> tupl
     seconds = time.perf_counter() - start
     valid = [lm.tokenizer.grammar.is_complete(take.ids) and take.piece.skipped == 0 for take in takes]
     new_beats = sum(take.piece.n_beats - take.prompt_beats for take in takes)
-    return [_Played(take.piece, take.prompt_beats) for take in takes], {
+    names = _names(prompts, pieces)
+    return [_Played(name, take.piece, take.prompt_beats) for name, take in zip(names, takes, strict=True)], {
         "pieces": len(takes),
         "valid_fraction": sum(valid) / len(takes),
         "tokens_per_second": round(sum(take.new_tokens for take in takes) / seconds, 1),
@@ -137,29 +118,51 @@ def _continue(lm: PianoLM, prompt: Piece | None, cfg: Mapping[str, Any]) -> tupl
     }
 
 
-def _render_dynamics(lm: PianoLM, prompt: Piece, cfg: Mapping[str, Any]) -> tuple[list[_Played], Metrics]:
-    """The prompt's notes with new velocities, each time others."""
+def _render_dynamics(
+    lm: PianoLM, prompts: list[Prompt], cfg: Mapping[str, Any]
+) -> tuple[list[_Played], Metrics]:
+    """Each prompt's notes with new velocities, each time others."""
     settings, pieces = cfg["generate"], int(cfg["generate"]["pieces"])
     if pieces < 1:
         raise UserError(f"generate.pieces={pieces} found, expected at least 1")
     rule = _sampling(settings).rule("velocity")
-    start = time.perf_counter()
-    lively = [
-        lm.render_dynamics(prompt, rule.temperature, rule.top_p, int(cfg["seed"]) + number)
-        for number in range(pieces)
-    ]
-    seconds = time.perf_counter() - start
-    ids = lm.tokenizer.encode(prompt).ids
-    drawn = int((lm.tokenizer.vocabulary.kind_of[ids] == Kind.VELOCITY).sum())
-    valid = [piece.skipped == 0 and piece.notes.size == prompt.frame_notes.size for piece in lively]
-    if prompt.bar_starts.size:
-        lively = [replace(piece, downbeats_sec=piece.beats_sec[prompt.bar_starts]) for piece in lively]
-    return [_Played(piece) for piece in lively], {
-        "pieces": pieces,
-        "valid_fraction": sum(valid) / pieces,
-        "tokens_per_second": round(drawn * pieces / seconds, 1),
-        "beats_per_second": round(prompt.n_beats * pieces / seconds, 2),
+    played, valid, drawn, seconds = [], 0, 0, 0.0
+    names = iter(_names(prompts, pieces))
+    for prompt in (one.piece for one in prompts):
+        start = time.perf_counter()
+        lively = [
+            lm.render_dynamics(prompt, rule.temperature, rule.top_p, int(cfg["seed"]) + number)
+            for number in range(pieces)
+        ]
+        seconds += time.perf_counter() - start
+        ids = lm.tokenizer.encode(prompt).ids
+        drawn += pieces * int((lm.tokenizer.vocabulary.kind_of[ids] == Kind.VELOCITY).sum())
+        valid += sum(piece.skipped == 0 and piece.notes.size == prompt.frame_notes.size for piece in lively)
+        if prompt.bar_starts.size:
+            lively = [replace(piece, downbeats_sec=piece.beats_sec[prompt.bar_starts]) for piece in lively]
+        played += [_Played(next(names), piece) for piece in lively]
+    return played, {
+        "pieces": len(played),
+        "valid_fraction": valid / len(played),
+        "tokens_per_second": round(drawn / seconds, 1),
+        "beats_per_second": round(sum(one.piece.n_beats for one in played) / seconds, 2),
     }
+
+
+def _names(prompts: list[Prompt], pieces: int) -> list[str]:
+    """What the pieces are called, prompt by prompt."""
+    return [f"{of or 'piece'}_{n:02d}" for of in [p.name for p in prompts] or [""] for n in range(pieces)]
+
+
+def _with_prompts(played: list[_Played], prompts: list[Prompt]) -> list[_Played]:
+    """Each prompt before the pieces after it, where none of these begins with it."""
+    if any(one.prompt_beats for one in played):
+        return played
+    shown, pieces = [], iter(played)
+    for prompt in prompts:
+        shown.append(_Played(f"{prompt.name}_prompt" if prompt.name else "prompt", prompt.piece, given=True))
+        shown += islice(pieces, len(played) // len(prompts))
+    return [*shown, *pieces]
 
 
 def _sampling(settings: Mapping[str, Any]) -> Sampling:
@@ -181,31 +184,33 @@ def _number(value: Any) -> float | None:
 
 
 def _write(
-    folder: Path, played: list[_Played], metrics: Metrics, soundfont: Path | None, ctx: StageContext
+    folder: Path,
+    played: list[_Played],
+    prompts: list[Prompt],
+    metrics: Metrics,
+    soundfont: Path | None,
+    ctx: StageContext,
 ) -> None:
     """Writes the files of a run into an empty folder."""
     settings = ctx.cfg["generate"]
-    given = len(played) - int(metrics["pieces"])  # the prompt, where it is shown by itself
     shown = []
-    for number, one in enumerate(played, -given):
-        name, remark = ("prompt", "before") if number < 0 else (f"piece_{number:02d}", "after")
-        remark = remark if settings["mode"] == "dynamics" else ""
-        shown.append(_write_piece(folder, name, remark, one, soundfont, settings))
+    for one in played:
+        remark = ("before" if one.given else "after") if settings["mode"] == "dynamics" else ""
+        shown.append(_write_piece(folder, remark, one, soundfont, settings))
     if settings["page"]:
-        title, lead = _heading(ctx.cfg, len(played) - given)
+        title, lead = _heading(ctx.cfg, int(metrics["pieces"]), prompts)
         save_page(folder / PAGE, title, lead, shown, _table(ctx, metrics, soundfont))
 
 
 def _write_piece(
     folder: Path,
-    name: str,
     remark: str,
     played: _Played,
     soundfont: Path | None,
     settings: Mapping[str, Any],
 ) -> PagePiece:
     """Writes MIDI, picture and sound of a piece; gives what the page needs."""
-    piece, prompt_beats = played.piece, played.prompt_beats
+    name, piece, prompt_beats = played.name, played.piece, played.prompt_beats
     piece.to_midi(folder / f"{name}.mid")
     save_piano_roll(piece, folder / f"{name}.png", f"{name}: {describe(piece)}", prompt_beats)
     mp3 = b""
@@ -216,18 +221,17 @@ def _write_piece(
     return PagePiece(name, piece, (folder / f"{name}.mid").read_bytes(), mp3, prompt_beats, remark)
 
 
-def _heading(cfg: Mapping[str, Any], pieces: int) -> tuple[str, str]:
+def _heading(cfg: Mapping[str, Any], pieces: int, prompts: list[Prompt]) -> tuple[str, str]:
     """Title of the page, and the sentence below it."""
     count = f"{pieces} piece{'s' if pieces > 1 else ''}"
-    if cfg["prompt"] is None:
+    if not prompts:
         return f"{count} of piano music", "Played from nothing by a language model."
-    name = Path(str(cfg["prompt"])).name
+    several = len(prompts) > 1
+    name = f"{len(prompts)} prompts" if several else prompts[0].path.name
+    which = "The prompts" if several else "The prompt"
     if cfg["generate"]["mode"] == "dynamics":
-        return (
-            f"{name} with dynamics",
-            "The prompt, and the same notes with velocities by a language model.",
-        )
-    return f"{count} after {name}", "The prompt, and what a language model plays next."
+        return f"{name} with dynamics", f"{which}, and the same notes with velocities by a language model."
+    return f"{count} after {name}", f"{which}, and what a language model plays next."
 
 
 def _table(ctx: StageContext, metrics: Metrics, soundfont: Path | None) -> dict[str, str]:
@@ -260,6 +264,8 @@ def _table(ctx: StageContext, metrics: Metrics, soundfont: Path | None) -> dict[
 def _said(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(_said, value))
     if isinstance(value, Path) and value.is_relative_to(Path.cwd()):
         return str(value.relative_to(Path.cwd()))
     return str(value)

@@ -147,9 +147,9 @@ class Planner:
 
             return {role: self._role(role, cfg) for role in evaluation(cfg).needs}
         if stage == "generate":
-            from pianolm.stages.generate import read_prompt
+            from pianolm.stages.prompts import read_prompts
 
-            read_prompt(cfg)  # a bad one is refused before anything is trained for it
+            read_prompts(cfg)  # a bad one is refused before anything is trained for it
         return {"model": self._role("model", cfg)}
 
     def _role(self, role: str, cfg: Config) -> Node:

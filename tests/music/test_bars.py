@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pianolm import Piece
 from pianolm.data.store import CellStore, CellStoreWriter, PieceRow
-from pianolm.music.bars import UNKNOWN, bar_positions, bar_starts, starts_of_positions
+from pianolm.music.bars import UNKNOWN, bar_positions, bar_starts, bars_onward, starts_of_positions
 from pianolm.music.beats import BeatAnnotation
 from pianolm.music.cells import Cells
 from pianolm.music.notes import make_notes
@@ -119,3 +119,17 @@ def test_real_annotations_give_bars_all_along(shared_data: Path) -> None:
     assert len(paths) > 10
     assert known > 0.99 * beats
     assert usual > 0.95 * bars
+
+
+@pytest.mark.parametrize(
+    ("starts", "beats", "expected"),
+    [
+        ([0, 4], 12, [0, 4, 8, 12]),
+        ([1, 5, 8], 15, [1, 5, 8, 11, 14]),
+        ([3], 9, [3]),
+        ([], 9, []),
+        ([0, 4], 5, [0, 4]),
+    ],
+)
+def test_bars_go_on_in_the_length_of_the_last(starts: list[int], beats: int, expected: list[int]) -> None:
+    assert bars_onward(np.array(starts, np.intp), beats).tolist() == expected

@@ -103,7 +103,7 @@ def test_a_prompt_brings_its_bars_and_the_model_goes_on_with_bars_of_its_own(pro
     for given in (prompt, unknown):
         for wanted in (None, 6, -6):
             new_bars = 0
-            for take in lm.takes(Sampling(2.0, top_p=1.0), given, beats=12, pieces=4, prompt_beats=wanted):
+            for take in lm.takes(Sampling(2.0, top_p=1.0), given, beats=12, pieces=16, prompt_beats=wanted):
                 kinds = lm.tokenizer.vocabulary.kind_of[take.ids]
                 new = np.flatnonzero(kinds == Kind.TEMPO)[take.prompt_beats]
                 bars = (kinds[:new] == Kind.BAR).sum()
@@ -132,6 +132,44 @@ def test_bars_stay_on_their_beats_in_a_held_tempo_and_out_of_the_prompt(prompt: 
     beats = list(lm.stream(prompt, seed=seed, **settings))
     assert len(beats) == without.n_beats
     assert np.array_equal(join(beats)["pitch"], without.notes["pitch"])
+
+
+def test_several_prompts_give_what_each_gives_alone_and_have_their_own_luck(
+    lm: PianoLM, prompt: Piece
+) -> None:
+    sampling, start = Sampling(2.0, top_p=1.0), prompt.beats_sec[0]
+    prompts = {
+        name: Piece.from_notes(make_notes([start], [start + 0.4], [pitch], [64]), start + np.arange(3) * 0.5)
+        for name, pitch in (("a", 60), ("b", 61), ("c", 62), ("d", 63))
+    }
+    together = lm.takes(sampling, prompts, beats=2, pieces=2, seed=3)
+    alone = [take for one in prompts.values() for take in lm.takes(sampling, one, beats=2, pieces=2, seed=3)]
+    assert [take.ids.tolist() for take in together] == [take.ids.tolist() for take in alone]
+    drawn = [take.ids[-take.new_tokens :].tolist() for take in together]
+    assert len({tuple(ids) for ids in drawn}) == 8
+    assert len({ids[0] for ids in drawn[::2]}) > 1, (
+        "the same numbers drawn would give about the same first tempo"
+    )
+    silent = replace(prompts["b"], notes=prompts["b"].notes[:0])
+    with pytest.raises(UserError, match=r"^prompt b: no notes found"):
+        lm.takes(sampling, {"a": prompts["a"], "b": silent})
+
+
+@pytest.mark.parametrize("with_prompt", [True, False])
+@pytest.mark.parametrize(("prompt_beats", "bars"), [(None, 1), (7, 1), (-7, None)])
+def test_known_bars_go_on_in_the_length_of_the_last(
+    lm: PianoLM, prompt: Piece, prompt_beats: int | None, bars: int | None, with_prompt: bool
+) -> None:
+    """Bars of three beats behind one of upbeat."""
+    barred = replace(prompt, downbeats_sec=prompt.beats_sec[1::3])
+    (piece,) = lm.generate(barred, beats=9, prompt_beats=prompt_beats, with_prompt=with_prompt, seed=1, **HOT)
+    given = min(prompt.n_beats, abs(prompt_beats or prompt.n_beats))
+    first = 1 if bars else (1 - (prompt.n_beats - given)) % 3
+    expected = np.arange(first, given + 10, 3) - (0 if with_prompt else given)
+    found = np.searchsorted(piece.beats_sec, piece.downbeats_sec)
+    assert found.tolist() == [bar for bar in expected.tolist() if 0 <= bar <= piece.n_beats]
+    unbarred = replace(prompt, downbeats_sec=None)
+    assert lm.generate(unbarred, beats=2, seed=1)[0].downbeats_sec is None
 
 
 def test_length_in_seconds(lm: PianoLM) -> None:
@@ -194,7 +232,7 @@ def join(beats: list[Beat]) -> Notes:
 
 @pytest.mark.parametrize("tempo_bpm", [None, 90.0])
 def test_a_stream_is_the_piece_beat_by_beat(lm: PianoLM, prompt: Piece, tempo_bpm: float | None) -> None:
-    settings: dict[str, Any] = {"beats": 12, "tempo_bpm": tempo_bpm, "prompt_beats": 6, "seed": 3, **HOT}
+    settings: dict[str, Any] = {"beats": 12, "tempo_bpm": tempo_bpm, "prompt_beats": 6, "seed": 4, **HOT}
     (piece,) = lm.generate(prompt, with_prompt=False, **settings)
     beats = list(lm.stream(prompt, **settings))
     assert [beat.number for beat in beats] == list(range(piece.n_beats))

@@ -218,6 +218,62 @@ def test_a_flat_prompt_gets_dynamics_and_keeps_its_notes(
     assert facts[0].endswith("velocity 64–64")
 
 
+def headings(run_dir: Path) -> list[str]:
+    """Names of the pieces on a page, in order."""
+    return [str(link["download"]).removesuffix(".mid") for link in outline(run_dir / "index.html").of("a")]
+
+
+def test_several_prompts_are_gone_on_from_in_order_each_as_if_alone(
+    models: Path, midi_file: MidiFile, tmp_path: Path
+) -> None:
+    songs = [midi_file(tmp_path / "songs" / f"{name}.mid", seed) for seed, name in enumerate("ba")]
+    quiet = ("generate.audio=false", f"generate.temperature={HOT}")
+    metrics, run_dir = generate(tmp_path, models / "velocity", f"prompt=[{songs[0]},{songs[1]}]", *quiet)
+    assert (metrics["pieces"], metrics["valid_fraction"]) == (4, 1.0)
+    assert headings(run_dir) == ["b_00", "b_01", "a_00", "a_01"]
+    assert "4 pieces after 2 prompts" in outline(run_dir / "index.html").text
+    together = {name: (run_dir / f"{name}.mid").read_bytes() for name in headings(run_dir)}
+    for song in songs:
+        _, run_dir = generate(tmp_path / song.stem, models / "velocity", f"prompt={song}", *quiet)
+        for number in range(2):
+            alone = (run_dir / f"piece_{number:02d}.mid").read_bytes()
+            assert alone == together[f"{song.stem}_{number:02d}"]
+
+
+def test_a_pattern_finds_prompts_and_they_are_shown_where_pieces_do_not_begin_with_them(
+    models: Path, midi_file: MidiFile, tmp_path: Path
+) -> None:
+    for name in ("b", "a [1]"):
+        midi_file(tmp_path / "songs" / f"{name}.mid")
+    where = (f"prompt={tmp_path}/songs/*.mid", "generate.audio=false", "generate.pieces=1")
+    for number, options in enumerate((["generate.with_prompt=false"], ["generate.mode=dynamics"])):
+        _, run_dir = generate(tmp_path / str(number), models / "velocity", *where, *options)
+        assert headings(run_dir) == ["a [1]_prompt", "a [1]_00", "b_prompt", "b_00"]
+        assert all((run_dir / f"{name}.mid").is_file() for name in headings(run_dir))
+
+
+def test_a_prompt_s_bars_go_on_in_the_file(
+    models: Path, midi_file: MidiFile, beat_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    prompt = midi_file(tmp_path / "my.mid")
+    for prompt_beats, signatures in ((16, [(0, 4)]), (-14, [(0, 2), (2, 4)])):
+        beat_file(tmp_path / "my.beats.txt")
+        _, run_dir = generate(
+            tmp_path / str(prompt_beats),
+            models / "velocity",
+            f"prompt={prompt}",
+            f"generate.prompt_beats={prompt_beats}",
+            *MIDI_ONLY,
+        )
+        midi = mido.MidiFile(run_dir / "piece_00.mid")
+        found, tick = [], 0
+        for message in mido.merge_tracks(midi.tracks):
+            tick += message.time
+            if message.type == "time_signature":
+                found.append((tick // midi.ticks_per_beat, message.numerator))
+        assert found == signatures
+
+
 def broken_model(source: Path, target: Path, content: bytes | None) -> Path:
     shutil.copytree(source, target)
     weights = target / "model.safetensors"
@@ -253,6 +309,21 @@ BAD_INPUT = {
         r"upstream\.tokenizer=\S*base: its velocity none is not",
     ),
     "a crowded beat": (["prompt={tmp}/crowded.mid"], r"its last beat has \d+ tokens.*context is 256"),
+    "one of them crowded": (
+        ["prompt=[{tmp}/my.mid,{tmp}/crowded.mid]"],
+        r"^prompt \S*crowded\.mid: its last beat has",
+    ),
+    "one of them silent": (["prompt=[{tmp}/my.mid,{tmp}/silent.mid]"], r"silent\.mid: holds no notes"),
+    "no prompts": (["prompt=[]"], r"prompt=\[\]: an empty list"),
+    "a pattern of nothing": (["prompt={tmp}/none*.mid"], r"none\*\.mid: no file fits this pattern"),
+    "two of one name": (
+        ["prompt=[{tmp}/my.mid,{tmp}/other/my.mid]"],
+        r"/my\.mid and \S*other/my\.mid have one name",
+    ),
+    "one beat file for two": (
+        ["prompt=[{tmp}/my.mid,{tmp}/crowded.mid]", "generate.prompt_grid={tmp}/text.mid"],
+        r"one beat file for 2 prompts; put a beat file beside each",
+    ),
     "no such kind": (["+generate.by_kind.mood={{temperature: 1}}"], r"by_kind: 'mood' found"),
     "too hot": (["generate.temperature=-1"], r"temperature=-1\.0 found"),
     "no soundfont": (["generate.soundfont={tmp}/none.sf2"], r"soundfont \S*none\.sf2: "),
@@ -268,7 +339,8 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     case: str, models: Path, midi_file: MidiFile, tmp_path: Path
 ) -> None:
     overrides, expected = BAD_INPUT[case]
-    midi_file(tmp_path / "my.mid")
+    for folder in (tmp_path, tmp_path / "other"):
+        midi_file(folder / "my.mid")
     (tmp_path / "text.mid").write_text("no music at all\n")
     mido.MidiFile(tracks=[mido.MidiTrack()]).save(tmp_path / "silent.mid")
     crowd = np.arange(128)
