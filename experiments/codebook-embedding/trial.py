@@ -45,11 +45,20 @@ class Variant:
     norm: bool = True  # whether features are scaled to norm 1
     frequency: float = 0.0  # weight of one more feature, how often an id occurs in training
     base: str = ""  # rows of velocities after BASE_STEPS steps without velocities; empty: no base
+    begins: str = (
+        "plain"  # what adds to the residual stream: as all else, smaller by depth as in pianolm, or zero
+    )
+    free_lr: float = 1.0  # of the free part
+    tied: bool = True  # else the output layer is a second codebook embedding
 
 
 BASE_STEPS = 100
 BLURRED, RAW = ("onset_blurred", "end_blurred"), ("onset", "end")
 ALL_BUT_KIND = (*BLURRED, *RAW, "sustain", "edges", "pitch", "tempo", "velocity", "velocity_of_two")
+LATER = ("duration", "segments", "velocity_alone")
+"""Groups of features that came when the rows above theirs had been measured."""
+OLD = {"drop": LATER}
+SMALLER = {"projection_lr": 1.0, "begins": "smaller"}
 LONG = {"steps": 200, "batch_tokens": 4096}
 AFTER_BASE = {"steps": 50, "projection_lr": 1.0}
 VARIANTS = {
@@ -78,6 +87,17 @@ VARIANTS = {
     "codebook, long": Variant(**LONG),
     "codebook, long, rate x 1.0": Variant(projection_lr=1.0, **LONG),
 }
+# what has been measured before there were those features
+VARIANTS = {name: dataclasses.replace(one, drop=(*one.drop, *LATER)) for name, one in VARIANTS.items()}
+VARIANTS |= {
+    "table, begins smaller": Variant("table", begins="smaller"),
+    "codebook, begins smaller, without later features": Variant(**SMALLER, **OLD),
+    "codebook, begins smaller": Variant(**SMALLER),
+    "codebook, begins smaller, seed 1": Variant(seed=1, **SMALLER),
+    "codebook, begins at zero": Variant(projection_lr=1.0, begins="zero"),
+    "codebook, begins smaller, free part x 0.2": Variant(free_lr=0.2, **SMALLER),
+    "codebook, begins smaller, output not tied": Variant(tied=False, **SMALLER),
+}
 
 
 class Tried(CodebookEmbedding):
@@ -97,6 +117,14 @@ class Tried(CodebookEmbedding):
         if not self.variant.mlp:
             return super().table()
         return self.projection(nn.functional.gelu(self.hidden(self.features))) + self.free
+
+
+class OwnOutput(SharedOutput):
+    """An output layer that is computed by itself."""
+
+    @property
+    def weight(self) -> Tensor:
+        return self._embedding[0].table()
 
 
 def features(tokenizer: PianoTokenizer, variant: Variant, data: LMDataModule) -> np.ndarray:
@@ -122,18 +150,37 @@ def make_model(
     v = tokenizer.vocabulary
     torch.manual_seed(variant.seed)
     model = build_llama({**conf("model/tiny"), "embedding": "table"}, v.size, v.pad, v.bos, v.eos, context)
+    begin(model, variant.begins)
     if variant.embedding == "codebook":
         given, config = features(tokenizer, variant, data), model.config
         embedding = Tried(given, config.hidden_size, variant, config.initializer_range)
         model.set_input_embeddings(embedding)
         model.lm_head = SharedOutput(embedding)
+        if not variant.tied:
+            output = Tried(given, config.hidden_size, variant, config.initializer_range)
+            model.output_embedding = output  # so that its parameters are found
+            model.lm_head, model.config.tie_word_embeddings = OwnOutput(output), False
     return model
 
 
-def optimizer_groups(model: nn.Module, schedule: OptimizerSettings) -> list[dict[str, Any]]:
-    """Those of the stages; the first layer of an MLP learns as its second does."""
+@torch.no_grad()
+def begin(model: LlamaForCausalLM, how: str) -> None:
+    """What adds to the residual stream, which pianolm makes smaller by depth, as a variant wants it."""
+    larger = {"smaller": 1.0, "plain": (2 * model.config.num_hidden_layers) ** 0.5, "zero": 0.0}[how]
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.weight *= larger
+        layer.mlp.down_proj.weight *= larger
+
+
+def optimizer_groups(model: nn.Module, schedule: OptimizerSettings, free_lr: float) -> list[dict[str, Any]]:
+    """Those of the stages; the first layer of an MLP learns as its second does, free parts at a part of the rate."""
     hidden = [p for name, p in model.named_parameters() if ".hidden." in name]
     found = parameter_groups(model, schedule)
+    free = [p for name, p in model.named_parameters() if name.endswith(".free")]
+    for group in found:
+        group["params"] = [p for p in group["params"] if not any(p is other for other in free)]
+    if free:
+        found.insert(0, {"params": free, "weight_decay": 0.0, "lr": schedule.learning_rate * free_lr})
     for group in found:
         group["params"] = [p for p in group["params"] if not any(p is other for other in hidden)]
     found[-1]["params"] += hidden
@@ -165,7 +212,7 @@ class Training:
         module = LanguageModule(
             self.model, schedule, self.tokenizer.vocabulary.kind_of, self.tokenizer.strikes_per_id
         )
-        groups = optimizer_groups(self.model, schedule)
+        groups = optimizer_groups(self.model, schedule, self.variant.free_lr)
         optimizer = torch.optim.AdamW(groups, schedule.learning_rate, schedule.betas)
         scheduler = LambdaLR(optimizer, schedule.factor)
         start, losses = time.process_time(), []

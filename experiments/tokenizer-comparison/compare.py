@@ -84,7 +84,7 @@ class Plan:
 
 PLANS = {
     "trial": Plan(256, 4, 4, 640, 512, 2, 500_000, 30_000, 3_000, (5e-4, 1e-3, 2e-3)),
-    "small": Plan(128, 3, 4, 256, 256, 2, 80_000, 6_000, 1_500, (1e-3, 2e-3, 4e-3)),
+    "small": Plan(128, 3, 4, 256, 256, 2, 40_000, 4_000, 1_000, (1e-3, 2e-3)),
     "smoke": Plan(64, 2, 2, 128, 128, 4, 3_000, 1_000, 500, (4e-3,)),
 }
 BODY = {"kv_heads": None, "rope_theta": 10000.0, "tie_embeddings": True, "dropout": 0.0, "projection_lr": 0.2}
