@@ -50,6 +50,8 @@ class Variant:
     )
     free_lr: float = 1.0  # of the free part
     tied: bool = True  # else the output layer is a second codebook embedding
+    wide: bool = False  # the body of experiments/tokenizer-comparison in place of model=tiny
+    learning_rate: float = 2e-3
 
 
 BASE_STEPS = 100
@@ -59,6 +61,14 @@ LATER = ("duration", "segments", "velocity_alone")
 """Groups of features that came when the rows above theirs had been measured."""
 OLD = {"drop": LATER}
 SMALLER = {"projection_lr": 1.0, "begins": "smaller"}
+WIDE = {
+    "wide": True,
+    "learning_rate": 1e-3,
+    "steps": 200,
+    "batch_tokens": 1024,
+    "projection_lr": 1.0,
+}
+WIDE_BODY = {"width": 256, "layers": 4, "heads": 4, "kv_heads": 4, "ffn": 640}
 LONG = {"steps": 200, "batch_tokens": 4096}
 AFTER_BASE = {"steps": 50, "projection_lr": 1.0}
 VARIANTS = {
@@ -97,6 +107,13 @@ VARIANTS |= {
     "codebook, begins at zero": Variant(projection_lr=1.0, begins="zero"),
     "codebook, begins smaller, free part x 0.2": Variant(free_lr=0.2, **SMALLER),
     "codebook, begins smaller, output not tied": Variant(tied=False, **SMALLER),
+    "codebook, long, begins smaller": Variant(**SMALLER, **LONG),
+    "codebook, wide": Variant(**WIDE),
+    "codebook, wide, begins smaller": Variant(begins="smaller", **WIDE),
+    "codebook, wide, begins smaller, free part x 0.2": Variant(begins="smaller", free_lr=0.2, **WIDE),
+    "codebook, wide, begins smaller, output not tied": Variant(begins="smaller", tied=False, **WIDE),
+    "table, wide": Variant("table", **WIDE),
+    "table, wide, begins smaller": Variant("table", begins="smaller", **WIDE),
 }
 
 
@@ -149,7 +166,8 @@ def make_model(
 ) -> LlamaForCausalLM:
     v = tokenizer.vocabulary
     torch.manual_seed(variant.seed)
-    model = build_llama({**conf("model/tiny"), "embedding": "table"}, v.size, v.pad, v.bos, v.eos, context)
+    settings = {**conf("model/tiny"), **(WIDE_BODY if variant.wide else {}), "embedding": "table"}
+    model = build_llama(settings, v.size, v.pad, v.bos, v.eos, context)
     begin(model, variant.begins)
     if variant.embedding == "codebook":
         given, config = features(tokenizer, variant, data), model.config
@@ -201,7 +219,7 @@ class Training:
             "max_steps": steps,
             "batch_tokens": self.variant.batch_tokens,
             "warmup_steps": steps // 4,
-            "learning_rate": 2e-3,
+            "learning_rate": self.variant.learning_rate,
         }
         self.tokenizer = PianoTokenizer.from_pretrained(self.tokens / "tokenizer")
         self.data = LMDataModule(self.tokens, self.settings, seed=self.variant.seed)
