@@ -44,8 +44,8 @@ def feature_groups(tokenizer: PianoTokenizer) -> dict[str, Array32]:
     frame by frame, both also blurred; `sustain`; `edges`, whether the pattern begins held and whether it ends sounding;
     `duration`, how long what sounds of its notes lasts; `segments`, how many those are. `pitch`: class, octave, and
     position. `velocity`: what a code says in a cell of one note, and in one of two notes of half a beat each;
-    `velocity_alone`, whether it is the code that cells of one note take for that. `tempo`: place on the scale of ratios.
-    `bar`: position, only of a tokenizer with bars.
+    `velocity_alone`, whether it is the code that cells of one note take for that. `tempo`: place on the scale of
+    ratios. `bar`: position, only of a tokenizer with bars.
     """
     vocabulary = tokenizer.vocabulary
     groups = {"kind": _kinds(tokenizer), **_patterns(tokenizer)}
