@@ -236,7 +236,7 @@ class Grammar:
     def _after_code(self, state: State, token: int, phase: int) -> State:
         sounding, struck = state.sounding or not bool(self.silent[token]), False
         whole = not Phase.CODES <= phase < Phase.VELOCITY
-        masks = state[4:]
+        masks = state.due, state.ringing, state.told
         if self.rings is not None and whole:
             masks = self._masks(state, sounding, bool(self.rings[token]))
             sounding = False
@@ -271,11 +271,11 @@ class Grammar:
                 return f"{name} {problem}"
         if self.kind_of[token] == Kind.PITCH and state.phase == Phase.BEAT:
             verb = "descend" if self.descending else "ascend"
-            return f"{name} does not {verb}: the beat already has pitch {self._pitch(state)}"
+            return f"{name} does not {verb}: the beat already has pitch {self.pitch(state)}"
         if self.kind_of[token] == Kind.BAR and self.bars:
             return f"{name} does not follow a tempo, and only there may a beat say its position in the bar"
         if self.table[state.phase, self.kind_of[token]] != ILLEGAL:
-            return f"{name} leaves the cell of pitch {self._pitch(state)} all silent"
+            return f"{name} leaves the cell of pitch {self.pitch(state)} all silent"
         return f"{name} found, expected one of {', '.join(kinds)}"
 
     def _slot_problem(self, state: State, token: int) -> str | None:
@@ -294,8 +294,8 @@ class Grammar:
     def _pitch_of_rank(self, rank: int) -> int:
         return self.vocabulary.pitch - 1 - rank if self.descending else rank
 
-    def _pitch(self, state: State) -> int:
-        """The pitch of the cell that is open, or the last one of the beat."""
+    def pitch(self, state: State) -> int:
+        """The pitch whose slot is open or due next; where none is, the last one of the beat."""
         return self._pitch_of_rank((state.due & -state.due).bit_length() - 1 if state.due else state.floor)
 
     def first_problem(self, ids: ArrayLike) -> Problem | None:

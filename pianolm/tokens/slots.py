@@ -150,8 +150,10 @@ class SlotReader:
         """Breaks off what is open and, before a tempo or a pitch, all that is due."""
         state = self._state
         if self._before is not None:
-            state = self._before._replace(phase=Phase.BEAT, due=self._before.due & (self._before.due - 1))
+            state = self._before._replace(due=self._before.due & (self._before.due - 1))
             self._before = None
+        if state.phase == Phase.TEMPO:  # a bar stands directly behind its tempo
+            state = state._replace(phase=Phase.BEAT)
         if kind in (_TEMPO, _PITCH):
             self._missing += state.due.bit_count()
             state = state._replace(due=0)

@@ -300,6 +300,16 @@ class PianoTokenizer:
         last = pitch_at[kept] + length[kept]
         return _Found(code_ids[kept], beat[kept], pitch[kept], last, None, used)
 
+    def velocity_tokens(
+        self, ids: ArrayLike
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Where the velocity tokens of cells stand in ids [T], and the beat and pitch of each of these cells."""
+        tokens = np.asarray(ids, np.int64).ravel()
+        kinds, _ = self._kinds(tokens)
+        found = self._found(tokens, kinds, np.flatnonzero(kinds == _TEMPO))
+        voiced = self._voiced(found.code_ids)
+        return found.last[voiced], found.beat[voiced], found.pitch[voiced]
+
     def _found_in_slots(self, tokens: NDArray[np.int64], kinds: NDArray[np.int8]) -> _Found:
         read = SlotReader(self.grammar).read(tokens.tolist(), kinds.tolist())
         pitch = 127 - read.rank if self.grammar.descending else read.rank
@@ -317,7 +327,7 @@ class PianoTokenizer:
     def _sounds(self, code_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """[C] whether codes [C, 8] are not all silent."""
         sounds = (code_ids >= 0) & ~self.codebook.silent_ids[np.maximum(code_ids, 0)]
-        any_sounds: NDArray[np.bool_] = sounds.any(axis=1)
+        any_sounds: NDArray[np.bool_] = sounds.sum(axis=1) > 0
         return any_sounds
 
     def _positions(

@@ -228,7 +228,14 @@ def test_a_stream_gives_its_first_beat_before_the_rest_is_written(lm: PianoLM) -
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"held_velocity": False, "pitch_order": "descending"}, {"bars": True}]
+    "options",
+    [
+        {},
+        {"held_velocity": False, "pitch_order": "descending"},
+        {"bars": True},
+        {"held": "codes"},
+        {"held": "codes", "pitch_order": "descending", "bars": True},
+    ],
 )
 @pytest.mark.parametrize("temperature", [0.0, 2.0])
 @pytest.mark.parametrize("name", ["piece", "dense"])
