@@ -28,6 +28,8 @@ reproduce-small: $(STAMP)  ## Compare pianolm's tokens with MidiTok's, reduced: 
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[bench]'
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash experiments/tokenizer-comparison/run.sh --plan small --data demo \
 	  --out outputs/tokenizer-comparison-small
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash experiments/tokenizer-comparison/run.sh --plan small --data demo \
+	  --out outputs/tokenizer-comparison-small --sides pianolm-codebook --options held=codes
 
 test: $(STAMP)  ## Tests that take seconds each
 	$(BIN)/python -m pytest

@@ -24,6 +24,7 @@ from pianolm.music.beats import FRAMES
 from pianolm.music.piece import Piece
 from pianolm.plots import figure
 from pianolm.tokens.codebook import LEVEL_FRAMES, Codebook
+from pianolm.tokens.grammar import BETWEEN_CELLS
 from pianolm.tokens.tokenizer import PianoTokenizer
 from pianolm.tokens.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Kind
 
@@ -316,6 +317,7 @@ class _Token:
         eighth: For a code, where it begins in the beat.
         sustain: For a code, its pattern.
         onset: Likewise.
+        opens: Whether it is the first code of a pitch that no token names, as it sounds on from the beat before.
     """
 
     kind: Kind
@@ -324,6 +326,7 @@ class _Token:
     eighth: int = 0
     sustain: int = 0
     onset: int = 0
+    opens: bool = False
 
 
 @dataclass(frozen=True)
@@ -340,12 +343,15 @@ def _beats_of_tokens(
     tokenizer: PianoTokenizer, ids: NDArray[np.int64], first_beat: int, n_beats: int
 ) -> list[list[_Token]]:
     """The tokens of some beats, each beat beginning with its tempo."""
-    vocabulary, patterns = tokenizer.vocabulary, tokenizer.codebook.id_patterns
+    vocabulary, patterns, grammar = tokenizer.vocabulary, tokenizer.codebook.id_patterns, tokenizer.grammar
     tempo_at = np.flatnonzero(vocabulary.kind_of[ids] == Kind.TEMPO)
     ends = np.append(tempo_at, ids.size - 1)[first_beat : first_beat + n_beats + 1]
     beats: list[list[_Token]] = []
-    pitch = eighth = 0
-    for token in ids[ends[0] : ends[-1]].tolist():
+    state, pitch, eighth = grammar.start(), 0, 0
+    for at, token in enumerate(ids[: ends[-1]].tolist()):
+        before, state = state, grammar.after(state, token)
+        if at < ends[0]:
+            continue
         kind = Kind(vocabulary.kind_of[token])
         number = token - vocabulary.offset(kind)
         if kind is Kind.TEMPO:
@@ -358,19 +364,26 @@ def _beats_of_tokens(
         elif kind is Kind.VELOCITY:
             beats[-1].append(_Token(kind, f"vel {number}", pitch))
         else:
-            masks = int(patterns.sustain[token]), int(patterns.onset[token])
-            beats[-1].append(_Token(kind, vocabulary.describe(token), pitch, eighth, *masks))
+            masks, label = (
+                (int(patterns.sustain[token]), int(patterns.onset[token])),
+                vocabulary.describe(token),
+            )
+            opens = before.phase in BETWEEN_CELLS  # codes of a pitch that they do not name
+            if opens:
+                pitch, eighth = grammar.pitch(before), 0
+                label = f"({_pitch_name(pitch)}) {label}"
+            beats[-1].append(_Token(kind, label, pitch, eighth, *masks, opens))
             eighth += EIGHTHS_OF_KIND[kind]
     return beats
 
 
 def _lay_out(tokens: list[_Token], width_in: float) -> list[_Placed]:
-    """Sets the tokens of a beat: the tempo and every pitch begin a line, long lines are broken and indented."""
+    """Sets the tokens of a beat: the tempo and every cell begin a line, long lines are broken and indented."""
     placed: list[_Placed] = []
     line, left, indent = -1, 0.0, 0.5
     for token in tokens:
         chip = len(token.label) * _CHAR_IN + 0.09
-        if token.kind in (Kind.TEMPO, Kind.PITCH):
+        if token.kind in (Kind.TEMPO, Kind.PITCH) or token.opens:
             line, left = line + 1, 0.0
         elif left + chip > width_in:
             line, left = line + 1, indent

@@ -82,12 +82,14 @@ class Read(NamedTuple):
         beats: Beats.
         cells: A (beat, pitch, sustain, onset) each, as `Piece.cells` should hold them.
         bars: Beats that begin a bar.
+        skipped: Tokens that are not kept, and slots of codes that are missing; in `kept` these are silent.
     """
 
     kept: list[int]
     beats: int
     cells: list[tuple[int, int, int, int]]
     bars: list[int]
+    skipped: int
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class Abuse:
     def __init__(self, tokenizer: PianoTokenizer, pieces: Sequence[Piece]) -> None:
         self.tokenizer = tokenizer
         self.vocabulary, self.grammar = tokenizer.vocabulary, tokenizer.grammar
-        self.table = self.grammar.table.tolist()
+        self.table, self.slots = self.grammar.table.tolist(), self.grammar.rings is not None
         self.kind_of = self.grammar.kind_of.astype(np.int64)
         self.silent = self.grammar.silent.tolist()
         self.sustain, self.onset = (masks.tolist() for masks in tokenizer.codebook.id_patterns)
@@ -117,10 +119,16 @@ class Abuse:
         self.downbeat = self.vocabulary.offset(Kind.BAR)
         self.starts = np.array([self.vocabulary.offset(kind) for kind in Kind])
         self.counts = np.array([self.vocabulary.count(kind) for kind in Kind])
-        self.likely_kinds = _likely_kinds(self.grammar)
+        self.likely_kinds = _likely_kinds(self.grammar.table)
+        within = np.isin(np.arange(len(Kind)), [*CODE_KINDS, Kind.BAR])
+        in_slots, behind = (np.where(of, self.grammar.table, ILLEGAL) for of in (within, ~within))
+        self.likely_in_slots, self.likely_behind_slots = (
+            _likely_kinds(table)[Phase.BEAT] for table in (in_slots, behind)
+        )
         self.silent_of_kind = np.full(len(Kind), -1)
         silent = np.flatnonzero(self.grammar.silent)
         self.silent_of_kind[self.grammar.kind_of[silent]] = silent
+        self.silent_slot = [int(self.silent_of_kind[Kind.L2])] * 2
         self.excerpts = [
             part for piece in pieces for part in excerpts(tokenizer.encode(piece).ids, tokenizer)
         ]
@@ -134,11 +142,16 @@ class Abuse:
         cells: list[tuple[int, int, int, int]] = []
         beats, floor, at, bars = 0, -1, 0, list[int]()
         held: dict[int, int] = {}  # pitch → the beat at whose end it sounds
+        due, told, silent, missing = list[int](), set[int](), 0, 0  # of slots; without such all stay empty
         while at < len(tokens):
             kind, stop = kinds[at], at + 1
+            if kind in (_TEMPO, _EOS) or (kind == _PITCH and beats):
+                kept += self.silent_slot * len(due)
+                silent, missing, due = silent + len(due), missing + len(due), []
             if kind == _TEMPO:
                 kept.append(tokens[at])
                 beats, floor = beats + 1, -1
+                due, told = self._due([pitch for pitch, beat in held.items() if beat == beats - 1]), set()
                 if self.tokenizer.bars and kinds[stop : stop + 1] == [_BAR]:
                     kept.append(tokens[stop])
                     bars += [beats - 1] if tokens[stop] == self.downbeat else []
@@ -148,23 +161,37 @@ class Abuse:
                 kept += tokens[at:stop] if self.table[phase][_EOS] != ILLEGAL else []
                 kept += [token for token, k in zip(tokens[stop:], kinds[stop:], strict=True) if k == _PAD]
                 break
-            elif kind == _PITCH and beats:
-                stop, whole, sustain, onset = self._cell(tokens, kinds, at)
-                pitch = tokens[at] - self.first_pitch
-                if whole and sustain and pitch > floor:
+            elif (kind == _PITCH and beats) or (kind in _EIGHTHS and due):
+                named = kind == _PITCH
+                stop, whole, sustain, onset = self._cell(tokens, kinds, at + named)
+                pitch = tokens[at] - self.first_pitch if named else due.pop(0)
+                rank = 127 - pitch if self.grammar.descending else pitch
+                if whole and (not named or (sustain and rank > floor and pitch not in told)):
                     kept += tokens[at:stop]
-                    before = sustain << 1 | (held.get(pitch) == beats - 1)
-                    cells.append((beats - 1, pitch, sustain, onset | sustain & ~before))
-                    floor = pitch
+                    goes_on = held.get(pitch) == beats - 1 and not (named and self.slots)
+                    if sustain:
+                        cells.append((beats - 1, pitch, sustain, onset | sustain & ~(sustain << 1 | goes_on)))
+                    if named:
+                        floor = rank
+                    elif sustain:
+                        told.add(pitch)
                     if sustain & _END_OF_BEAT:
                         held[pitch] = beats
+                elif not named:
+                    kept += self.silent_slot
+                    silent += 1
             at = stop
-        return Read(kept, beats, cells, bars)
+        silent, missing = silent + len(due), missing + len(due)
+        kept += self.silent_slot * len(due)
+        return Read(kept, beats, sorted(cells), bars, len(tokens) + 2 * silent - len(kept) + missing)
+
+    def _due(self, ringing: list[int]) -> list[int]:
+        """The pitches whose slots are due, in their order; none where what sounds on is told with its pitch."""
+        return sorted(ringing, reverse=self.grammar.descending) if self.slots else []
 
     def _cell(self, tokens: list[int], kinds: list[int], at: int) -> tuple[int, bool, int, int]:
-        """Reads a cell from its pitch: where it ends, whether it is whole, its masks."""
+        """Reads a cell from its first code: where it ends, whether it is whole, its masks."""
         phase, filled, sustain, onset = self.table[_BEAT][_PITCH], 0, 0, 0
-        at += 1
         while phase != _BEAT and at < len(tokens) and kinds[at] >= 0:
             after = self.table[phase][kinds[at]]
             if after == ILLEGAL:
@@ -173,6 +200,8 @@ class Abuse:
             onset |= self.onset[tokens[at]] << 6 * filled
             filled += _EIGHTHS.get(kinds[at], 0)
             phase, at = after, at + 1
+            if phase == Phase.VELOCITY and self.grammar.strikes is not None and not onset:
+                phase = _BEAT
         return at, phase == _BEAT, sustain, onset
 
     def random(self, rng: np.random.Generator, count: int) -> Sequences:
@@ -207,6 +236,10 @@ class Abuse:
     def _likely(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """[N, LONGEST] walks through the grammar's table that now and then take a wrong turn."""
         breaks = rng.choice(_BREAKS, count)
+        if self.slots:
+            return np.array([self._likely_slots(rng, share) for share in breaks.tolist()]).reshape(
+                -1, LONGEST
+            )
         phase, floor = np.zeros(count, np.int64), np.full(count, -1)
         ids = np.empty((count, LONGEST), np.int64)
         restart = np.full(len(Kind), -1)
@@ -225,6 +258,26 @@ class Abuse:
             after = self.grammar.table[phase, kind].astype(np.int64)
             after = np.where(after == ILLEGAL, restart[kind], after)
             phase = np.where(after >= 0, after, phase)
+        return ids
+
+    def _likely_slots(self, rng: np.random.Generator, breaks: float) -> list[int]:
+        """[LONGEST] a walk as `_likely` has them, with all that the state says of slots."""
+        ids, state = list[int](), self.grammar.start()
+        while len(ids) < LONGEST:
+            likely = self.likely_kinds[state.phase]
+            if state.phase in BETWEEN_CELLS:
+                likely = self.likely_in_slots if state.due else self.likely_behind_slots
+            wrong = rng.random() < breaks
+            kind = int(rng.integers(len(Kind)) if wrong else (rng.random() > likely).sum())
+            token = int(self._of_kinds(rng, np.array([kind]))[0])
+            if self.silent_of_kind[kind] >= 0 and rng.random() < 0.15:
+                token = int(self.silent_of_kind[kind])
+            if kind == Kind.PITCH and state.floor < 127 and not wrong:
+                rank = min(state.floor + int(rng.integers(1, 30)), 127)
+                token = self.first_pitch + (127 - rank if self.grammar.descending else rank)
+            ids.append(token)
+            if self.grammar.allows(state, token):
+                state = self.grammar.after(state, token)
         return ids
 
     def corrupted(self, rng: np.random.Generator, count: int) -> Sequences:
@@ -289,8 +342,8 @@ class Abuse:
         found = list(
             zip(*(a.tolist() for a in (cells.beat, cells.pitch, cells.sustain, cells.onset)), strict=True)
         )
-        if piece.skipped != ids.size - len(read.kept):
-            return f"skipped {piece.skipped}, expected {ids.size - len(read.kept)}"
+        if piece.skipped != read.skipped:
+            return f"skipped {piece.skipped}, expected {read.skipped}"
         if piece.n_beats != read.beats:
             return f"{piece.n_beats} beats, expected {read.beats}"
         if found != read.cells:
@@ -363,7 +416,8 @@ def well_formed(grammar: Grammar, sequences: Sequence[np.ndarray]) -> tuple[np.n
     """`Grammar.first_problem` of many sequences at once, from the same table.
 
     Returns:
-        [N] position of the first problem, −1 where there is none; [N] the phase reached before it.
+        [N] position of the first problem, −1 where there is none; [N] the phase reached before it, that of codes where
+        a slot is due.
     """
     size = np.array([ids.size for ids in sequences])
     tokens = np.full((size.size, int(size.max(initial=0))), -1, np.int64)
@@ -379,27 +433,68 @@ def well_formed(grammar: Grammar, sequences: Sequence[np.ndarray]) -> tuple[np.n
     code, silent = inside & is_code[grammar.kind_of[tokens]], grammar.silent[tokens]
     position, reached = np.full(size.size, -1), np.zeros(size.size, np.int64)
     floor, sounding = np.full(size.size, -1), np.zeros(size.size, bool)
+    strikes = np.ones(grammar.vocabulary.size, bool) if grammar.strikes is None else grammar.strikes
+    struck, slots = np.zeros(size.size, bool), _Slots(grammar, size.size)
     for at in range(tokens.shape[1]):
-        kind, pitch = kinds[:, at], grammar.pitch_of[tokens[:, at]]
+        kind, rank = kinds[:, at], grammar.rank_of[tokens[:, at]]
         after = table[reached, kind]
         is_pitch = kind == Kind.PITCH
-        sounds = sounding | (code[:, at] & ~silent[:, at])
+        sounds, strike = sounding | (code[:, at] & ~silent[:, at]), struck | strikes[tokens[:, at]]
         completes = code[:, at] & ((after == Phase.VELOCITY) | (after == Phase.BEAT))
-        bad = (after == N_PHASES) | (is_pitch & (pitch <= floor)) | (completes & ~sounds)
+        after = np.where(completes & (after == Phase.VELOCITY) & ~strike, Phase.BEAT, after)
+        bad = (after == N_PHASES) | (is_pitch & (rank <= floor)) | (completes & ~sounds & ~slots.waiting)
+        bad |= slots.wrong(np.isin(reached, BETWEEN_CELLS), kind, code[:, at], rank)
         running = (at < size) & (position < 0)
         position[running & bad] = at
         go = running & ~bad
         reached = np.where(go, after, reached)
-        sounding = np.where(go, sounds & ~is_pitch, sounding)
-        floor = np.where(go & is_pitch, pitch, np.where(go & (kind == Kind.TEMPO), -1, floor))
-    return position, reached
+        slots.advance(go & (kind == Kind.TEMPO), go & completes, sounds, floor, tokens[:, at])
+        sounding = np.where(go, sounds & code[:, at] & ~completes, sounding)
+        struck = np.where(go, strike & code[:, at] & ~completes, struck)
+        floor = np.where(go & is_pitch, rank, np.where(go & (kind == Kind.TEMPO), -1, floor))
+    return position, np.where(slots.waiting & np.isin(reached, BETWEEN_CELLS), Phase.CODES, reached)
 
 
-def _likely_kinds(grammar: Grammar) -> np.ndarray:
+class _Slots:
+    """Which pitches sound on in many sequences at once; without slots none ever does. [N, 128] by rank."""
+
+    def __init__(self, grammar: Grammar, count: int) -> None:
+        self.rings = grammar.rings
+        self.due, self.ringing, self.told = np.zeros((3, count, 128), bool)
+
+    @property
+    def waiting(self) -> np.ndarray:
+        return self.due.any(axis=1)
+
+    def wrong(
+        self, between: np.ndarray, kind: np.ndarray, is_code: np.ndarray, rank: np.ndarray
+    ) -> np.ndarray:
+        """[N] where a token may not stand for what slots are due or have been told."""
+        told = (kind == Kind.PITCH) & self.told[np.arange(rank.size), np.clip(rank, 0, 127)]
+        ends = np.isin(kind, [Kind.PITCH, Kind.TEMPO, Kind.EOS])
+        return between & (np.where(self.waiting, ends, is_code & (self.rings is not None)) | told)
+
+    def advance(
+        self, tempo: np.ndarray, whole: np.ndarray, sounds: np.ndarray, floor: np.ndarray, tokens: np.ndarray
+    ) -> None:
+        """Takes a tempo in, or the last code of a slot or a cell."""
+        if self.rings is None:
+            return
+        slot = np.flatnonzero(whole & self.waiting)
+        rank = np.where(self.waiting, self.due.argmax(axis=1), floor)
+        at = np.flatnonzero(whole)
+        self.ringing[at, rank[at]] |= self.rings[tokens[at]]
+        self.due[slot, rank[slot]] = False
+        self.told[slot, rank[slot]] = sounds[slot]
+        self.due[tempo] = self.ringing[tempo]
+        self.ringing[tempo] = self.told[tempo] = False
+
+
+def _likely_kinds(table: np.ndarray) -> np.ndarray:
     """[phase, kind − 1] cumulative shares of the kinds that may follow, so that cells get built and beats end."""
     weight = np.ones(len(Kind))
     weight[[Kind.TEMPO, Kind.PITCH, Kind.EOS, Kind.L1]] = 0.2, 0.8, 0.004, 2.0
-    shares = np.where(grammar.table == ILLEGAL, 0, weight)
+    shares = np.where(table == ILLEGAL, 0, weight)
     shares[shares.sum(axis=1) == 0] = 1  # without velocity tokens nothing ever waits for one
     return np.cumsum(shares / shares.sum(axis=1, keepdims=True), axis=1)[:, :-1]
 
@@ -459,7 +554,7 @@ def frame_codec(codes: int, frames: int = 6) -> FrameCodec:
 
 
 def make_tokenizers(pieces: Sequence[Piece]) -> dict[str, PianoTokenizer]:
-    """The full and a tiny vocabulary, without and with velocity, and one of each with bars.
+    """The full and a tiny vocabulary, without and with velocity, and one of each with bars and with held codes.
 
     The full one has a codebook fitted to the pieces and a codec of the default form; the tiny one has seen no music,
     so that most of its cells need L4, and has a codec of the reference form with fewer codes than velocity ids.
@@ -477,6 +572,8 @@ def make_tokenizers(pieces: Sequence[Piece]) -> dict[str, PianoTokenizer]:
         "tiny velocity": PianoTokenizer(tiny, tempo, frame_codec(TINY.velocity - 3)),
         "full velocity bars": PianoTokenizer(full, TempoBins(), segment_codec(512), bars=True),
         "tiny base bars": PianoTokenizer(with_bars, tempo, bars=True),
+        "full velocity held": PianoTokenizer(full, TempoBins(), segment_codec(512), held="codes"),
+        "tiny base held": PianoTokenizer(with_bars, tempo, pitch_order="descending", bars=True, held="codes"),
     }
 
 

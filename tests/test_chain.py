@@ -226,6 +226,40 @@ def test_bars_go_through_the_chain_from_the_annotations_to_the_music(chain: Path
         assert found["val/loss_bar"] > 0
 
 
+def test_held_codes_go_through_the_chain(chain: Path, tmp_path: Path) -> None:
+    prompt = sorted((only(chain, "prepare") / "midi").glob("*.mid"))[0]
+    given = ["tokenizer.held=codes", "trainer.transpose=3", *bars_of(chain)]
+    settings = ("stage=generate", f"prompt={prompt}", "generate.prompt_beats=6", *given)
+    execute(tiny(tmp_path, *settings, "generate.audio=false", "generate.page=false"), tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["valid_fraction"] == 1.0
+    cells = CellStore.open(only(chain, "prepare"))
+    for mode in ("base", "velocity"):
+        tokens = TokenStore.open(only(tmp_path, "tokenize", mode))
+        tokenizer = PianoTokenizer.from_pretrained(tokens.directory)
+        plain = PianoTokenizer.from_pretrained(only(chain, "tokenize", mode))
+        assert tokenizer.hashes["vocabulary"] == f"{plain.hashes['vocabulary']}-bars-held"
+        for index in range(len(cells.pieces)):
+            back, true = tokenizer.decode(np.asarray(tokens.ids(index), np.int64)), cells.cells(index)
+            assert back.skipped == 0
+            assert np.array_equal(back.cells.sustain, true.sustain)
+            assert np.array_equal(back.cells.onset, true.onset)
+    model, data = f"upstream.model={only(tmp_path, 'finetune')}", f"upstream.cells={only(chain, 'prepare')}"
+    scored = execute(tiny(tmp_path, "stage=evaluate", "evaluate=lm", model, data), tmp_path / "lm")
+    assert scored["bits_per_note"] > 0
+    dynamics = ("stage=evaluate", "evaluate=dynamics", "evaluate.pieces=1", "evaluate.beats=8", model, data)
+    assert execute(tiny(tmp_path, *dynamics), tmp_path / "dynamics")["velocity_mae"] > 0
+    roundtrip = ("stage=evaluate", "evaluate=roundtrip", "evaluate.split=all", data)
+    both = [
+        execute(
+            tiny(tmp_path, *roundtrip, f"upstream.tokenizer={only(root, 'tokenize', 'velocity')}"),
+            tmp_path / f"roundtrip {root.name}",
+        )
+        for root in (chain, tmp_path)
+    ]
+    for key in ("notes", "notes_exact", "onset_ms_p95", "offset_ms_p95", "beat_ms_p95"):
+        assert both[0][key] == both[1][key], key
+
+
 def test_bits_of_bars_are_a_kind_of_their_own(chain: Path, with_bars: Path) -> None:
     lm = ("stage=evaluate", "evaluate=lm", f"upstream.cells={only(chain, 'prepare')}")
     for root, extra in ((with_bars, {"bar"}), (chain, set())):

@@ -152,6 +152,36 @@ def test_bar_tokens_are_a_type_whose_bits_are_time(load: Any, mode: str, tmp_pat
     assert found["lost"][0] == 0
 
 
+@pytest.mark.parametrize("bars", [False, True])
+@pytest.mark.parametrize("mode", ["velocity", "base"])
+def test_held_tokens_are_those_of_cells_in_which_nothing_is_struck(
+    load: Any, mode: str, bars: bool, tmp_path: Path
+) -> None:
+    module = load("representations")
+    toy_tokenizer(held="codes", bars=bars).save_pretrained(tmp_path / "codes")
+    toy_tokenizer(held_velocity=False, bars=bars).save_pretrained(tmp_path / "cells")
+    codes, cells = (module.PianoTokens(tmp_path / name, mode) for name in ("codes", "cells"))
+    piece = Piece.from_midi(GOLDEN / "piece.mid")
+    given = module.Performance("piece", piece.cells, piece.beats_sec, piece.bar_starts)
+    assert codes.fingerprint != cells.fingerprint
+    ids, longer = codes.encode(given), cells.encode(given)
+    held = codes.held(ids)
+    in_cells = cells.held(longer)
+    pitches = in_cells & (cells.type_V[longer] == cells.types.index("pitch"))
+    held_cells = longer[in_cells & ~pitches]
+    assert (piece.cells.onset == 0).sum() >= pitches.sum() > 10
+    if mode == "velocity":
+        assert pitches.sum() == (piece.cells.onset == 0).sum()
+    silent = codes.tokenizer.grammar.silent[ids[held]]
+    assert set(codes.type_V[ids[held]]) == {codes.types.index("pattern")}
+    assert codes.notes_V[ids[held]].sum() == 0
+    assert codes.notes_V[ids[~held]].sum() == codes.notes_V[ids].sum()
+    told = ids[held][~silent]
+    assert sorted(told) == sorted(held_cells[~cells.tokenizer.grammar.silent[held_cells]])
+    found = module.left_out(given, codes.decode(ids), mode == "velocity")
+    assert found["lost"][0] == 0
+
+
 @pytest.mark.parametrize("name", ["tsd", "remi", "pertok"])
 @pytest.mark.parametrize("mode", ["velocity", "base"])
 def test_miditok_is_given_every_note_at_its_frame(load: Any, name: str, mode: str) -> None:

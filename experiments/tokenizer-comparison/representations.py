@@ -22,7 +22,7 @@ from pianolm.data.store import CellStore
 from pianolm.music.beats import FRAMES
 from pianolm.music.cells import FRAME_NOTE_DTYPE, Cells, FrameNotes, cells_to_frames
 from pianolm.stages.tokenize import build_tokenizer
-from pianolm.tokens.vocabulary import CODE_KINDS, Kind
+from pianolm.tokens.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Kind
 
 GROUPS = ("pitch", "time", "velocity", "tempo")
 """What bits are spent on. Time is onsets and ends: pianolm's patterns, bars, and that a beat or the piece is over."""
@@ -70,6 +70,7 @@ class PianoTokens:
         group: Of each type.
         type_V: [V] index of each id's type.
         notes_V: [V] notes that each id strikes.
+        eighths_V: [V] eighths of a beat that each id fills.
         pad, bos, eos: Ids that stand for nothing, the beginning and the end.
         fingerprint: Of what determines the tokens.
     """
@@ -85,6 +86,7 @@ class PianoTokens:
         named |= {**dict.fromkeys(CODE_KINDS, "pattern"), Kind.BAR: "bar"}
         type_of_kind = np.array([self.types.index(named.get(kind, "end")) for kind in Kind])
         self.type_V, self.notes_V = type_of_kind[vocabulary.kind_of], tokenizer.strikes_per_id
+        self.eighths_V = np.array([EIGHTHS_OF_KIND.get(kind, 0) for kind in Kind])[vocabulary.kind_of]
         self.fingerprint = digest(
             {"hashes": tokenizer.hashes, "exact": tokenizer.exact, "tolerance": tokenizer.tolerance}
         )
@@ -98,7 +100,10 @@ class PianoTokens:
     def held(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """[T] tokens of cells in which no key is struck: notes held over from the beat before."""
         kind = self.tokenizer.vocabulary.kind_of[ids]
-        cell = np.cumsum(kind == Kind.PITCH)
+        filled = np.cumsum(
+            self.eighths_V[ids]
+        )  # a cell is full with eight; its velocity follows, its pitch goes ahead
+        cell = np.maximum(filled - (kind != Kind.PITCH), 0) // 8
         strikes = np.bincount(cell, self.notes_V[ids])
         return np.isin(kind, (Kind.PITCH, Kind.VELOCITY, *CODE_KINDS)) & (strikes[cell] == 0)
 

@@ -45,7 +45,7 @@ class Piece:
         flat: Whether the velocities say nothing (one constant, or a score), so that no loss is taken on them.
         downbeats_sec: [D] seconds of the bars' first beats, None where unknown.
         repairs: What had to be changed in the beats as annotated.
-        skipped: Tokens that `PianoTokenizer.decode` left out because they were ill-formed.
+        skipped: Tokens that `PianoTokenizer.decode` left out because they were ill-formed, and those that it missed.
     """
 
     notes: Notes
@@ -152,6 +152,21 @@ class Piece:
     def on_beats(self, beats_sec: NDArray[np.float64]) -> Piece:
         """The same roll with the same bars on other beat times [B + 1]."""
         return Piece.from_cells(self.cells, beats_sec, self.flat, self.skipped, self.bar_starts)
+
+    def from_beat(self, first: int) -> Piece:
+        """The piece from a beat on, which is at 0 seconds then; a note that goes on from before begins with it."""
+        here = self.cells.beat >= first
+        cells = Cells(
+            beat=self.cells.beat[here] - np.int32(first),
+            pitch=self.cells.pitch[here],
+            sustain=self.cells.sustain[here],
+            onset=self.cells.onset[here],
+            segment_velocity=self.cells.segment_velocity[np.repeat(here, self.cells.segment_count)],
+            n_beats=self.n_beats - first,
+        )
+        beats_sec = self.beats_sec[first:] - self.beats_sec[first]
+        bar_starts = self.bar_starts[self.bar_starts >= first] - first
+        return Piece.from_cells(cells, beats_sec, self.flat, self.skipped, bar_starts)
 
     def with_flat(self, flat: bool) -> Piece:
         """The same piece with its velocities declared meaningless, or not."""

@@ -19,7 +19,7 @@ from pianolm.nn.engine import Engine
 from pianolm.nn.engine_numpy import LlamaWeights, NumpyEngine
 from pianolm.nn.engine_torch import TorchEngine
 from pianolm.nn.sampling import Drawer, Places, Sampling
-from pianolm.tokens.grammar import BETWEEN_CELLS, Grammar, Phase
+from pianolm.tokens.grammar import Grammar, Phase
 from pianolm.tokens.tempo import LOWEST_BPM, RANGE_BPM, TempoBins
 from pianolm.tokens.vocabulary import Kind, Vocabulary
 
@@ -111,15 +111,12 @@ class Song:
         self.prompt_beats = len(self.beat_at)
         _refuse_long_beat(self.given, self.beat_at, context, called)
         self.state = grammar.start()
-        for token in self.ids[self.beat_at[-1] if self.beat_at else 0 :]:  # what came before does not matter
+        # what came before the last beat does not matter, but to codes that do not name the pitch which sounds on
+        since = self.beat_at[-1] if self.beat_at and grammar.rings is None else 0
+        for token in self.ids[since:]:
             self.state = grammar.advance(self.state, token)
         self.random = np.random.default_rng(seed)
         self.new_beats, self.new_seconds, self.done = 0, 0.0, False
-
-    @property
-    def new_ids(self) -> list[int]:
-        """Tokens of the new beats that are complete, asked for when one has become so."""
-        return self.ids[self.given : -1]  # behind it stands the next beat's tempo, or EOS
 
 
 def window_start(n_tokens: int, beat_at: Sequence[int], context: int) -> int:
@@ -228,7 +225,7 @@ class Player:
             self._read(engine, {row: songs[index] for row, index in playing.items()})
 
     def _next(self, engine: Engine, row: int, song: Song, drawer: Drawer) -> int:
-        begins = not song.new_beats and song.state.phase in BETWEEN_CELLS
+        begins = not song.new_beats and song.state.between_cells
         choice = self.places.tempo if begins else self.places.choice(song.state)
         return drawer.draw(engine.logits(row, choice.low, choice.high), choice, song.random.random())
 

@@ -66,15 +66,12 @@ def render_ids(
 def _velocity_tokens(
     tokenizer: PianoTokenizer, ids: NDArray[np.int64], cells: Cells
 ) -> Iterator[tuple[int, int]]:
-    """Where each velocity token stands, and its cell."""
-    kinds = tokenizer.vocabulary.kind_of[ids]
-    pitch_at, velocity_at = (np.flatnonzero(kinds == kind) for kind in (Kind.PITCH, Kind.VELOCITY))
-    assert pitch_at.size == len(cells), "every cell has one pitch token"
-    rank = tokenizer.grammar.rank_of[cells.pitch.astype(np.int64) + tokenizer.vocabulary.offset(Kind.PITCH)]
-    in_order = np.lexsort((rank, cells.beat))  # of the tokens; cells themselves ascend
-    return zip(
-        velocity_at.tolist(), in_order[np.searchsorted(pitch_at, velocity_at) - 1].tolist(), strict=True
-    )
+    """Where each velocity token stands, in order, and its cell."""
+    at, beat, pitch = tokenizer.velocity_tokens(ids)
+    cell = np.searchsorted(cells.beat.astype(np.int64) << 7 | cells.pitch, beat << 7 | pitch)
+    assert np.array_equal(cells.pitch[cell], pitch), "what is encoded comes back cell by cell"
+    order = np.argsort(at)
+    return zip(at[order].tolist(), cell[order].tolist(), strict=True)
 
 
 class _Sounding:

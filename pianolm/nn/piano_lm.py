@@ -153,8 +153,7 @@ class PianoLM:
         takes = []
         for index, song in enumerate(songs):
             kept = song.prompt_beats if with_prompt else 0
-            ids = song.ids if with_prompt else song.ids[song.given :]
-            piece = self._piece(ids, kept, held)
+            piece = self._piece(song, with_prompt, held)
             takes.append(
                 Take(
                     ids=np.array(song.ids, np.int64),
@@ -188,7 +187,11 @@ class PianoLM:
         held = self._held(tempo_bpm)
         (song,) = self._songs(prompt, prompt_beats, 1, seed)
         written = self._player.write([song], _length(beats, seconds), sampling, held)
-        return (Beat.of(self._piece(song.new_ids, 0, held), number) for number, _ in enumerate(written))
+        # behind a beat that is complete stands the next one's tempo, or EOS
+        return (
+            Beat.of(self._piece(song, False, held, len(song.ids) - 1), number)
+            for number, _ in enumerate(written)
+        )
 
     def render_dynamics(
         self, piece: Piece, temperature: float = 0.95, top_p: float = 0.97, seed: int = 0
@@ -239,7 +242,15 @@ class PianoLM:
                 "prompt_beats=0 found, expected a number of beats (below 0: of the last ones); without beats to go on "
                 "from, give no prompt"
             )
-        ids = self.tokenizer.encode(prompt).ids[:-1]
+        left_out = (
+            max(prompt.n_beats + prompt_beats, 0) if prompt_beats is not None and prompt_beats < 0 else 0
+        )
+        if (
+            left_out and self.tokenizer.held == "codes"
+        ):  # codes do not name the pitches that sound on from there
+            ids = self.tokenizer.encode(prompt.from_beat(left_out)).ids[1:-1]
+        else:
+            ids = self.tokenizer.encode(prompt).ids[:-1]
         kinds = self.tokenizer.vocabulary.kind_of[ids]
         beat_at = np.flatnonzero(kinds == Kind.TEMPO)
         first, last = 0, ids.size
@@ -256,9 +267,16 @@ class PianoLM:
             raise UserError(f"{called}: no notes found{of}, expected at least one to go on from")
         return ids[first:last]
 
-    def _piece(self, ids: list[int], prompt_beats: int, held: HeldTempo | None) -> Piece:
-        """Tokens to music; with a held tempo the new beats have it exactly, not to the nearest bin."""
-        piece = self.tokenizer.decode(ids)
+    def _piece(self, song: Song, with_prompt: bool, held: HeldTempo | None, end: int | None = None) -> Piece:
+        """A song's tokens up to `end` to music; with a held tempo the new beats have it exactly, not to the nearest
+        bin."""
+        prompt_beats = song.prompt_beats if with_prompt else 0
+        if with_prompt:
+            piece = self.tokenizer.decode(song.ids[:end])
+        elif self.tokenizer.held == "codes":  # the prompt knows which pitches sound on
+            piece = self.tokenizer.decode(song.ids[:end]).from_beat(song.prompt_beats)
+        else:
+            piece = self.tokenizer.decode(song.ids[song.given : end])
         if held is None:
             return piece
         new_sec = np.arange(1, piece.n_beats - prompt_beats + 1) * (60 / held.bpm)

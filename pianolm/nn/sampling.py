@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianolm.errors import UserError
-from pianolm.tokens.grammar import Grammar, Phase, State
+from pianolm.tokens.grammar import BETWEEN_CELLS, Grammar, Phase, State
 from pianolm.tokens.vocabulary import CODE_KINDS, Kind
 
 Array = NDArray[np.float32]
@@ -149,7 +149,11 @@ class Places:
     def choice(self, state: State) -> Choice:
         """What may come next in a state that is not the end."""
         floor = state.floor if state.phase == Phase.BEAT else -1  # elsewhere it does not matter
-        return self._choice(State(state.phase, floor, state.sounding))
+        choice = self._choice(State(state.phase, floor, state.sounding, due=int(state.due > 0)))
+        if not state.told or state.phase not in BETWEEN_CELLS:
+            return choice
+        told = np.flatnonzero(self._grammar.told_ids(state)[self.order[choice.low : choice.high]])
+        return choice._replace(forbidden=np.concatenate([choice.forbidden, told]))
 
     def _make_choice(self, state: State) -> Choice:
         allowed = self._grammar.allowed(state)[self.order]

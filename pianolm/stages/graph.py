@@ -41,7 +41,7 @@ def _data_settings(cfg: Config) -> Mapping[str, Any]:
     return {"data": data, "manifest": manifest(cfg)}
 
 
-_WITHOUT = {"bars": False}
+_WITHOUT = {"bars": False, "held": "cells"}
 """Tokenizer options as they were before they could be chosen: no part of a fingerprint, so that what was published then
 is found again."""
 

@@ -23,7 +23,7 @@ from pianolm.stages.context import Metrics, StageContext
 from pianolm.stages.evaluate import performances
 from pianolm.stages.prepare import select_records
 from pianolm.tokens.tokenizer import PianoTokenizer
-from pianolm.tokens.vocabulary import CODE_KINDS, Kind
+from pianolm.tokens.vocabulary import CODE_KINDS
 
 REASONS = ("merged", "cut", "other")
 """Why a note does not come back as it was: another of its pitch starts in its frame and lasts longer or is equal to it;
@@ -85,7 +85,7 @@ def roundtrip(tokenizer: PianoTokenizer, piece: Piece) -> Roundtrip:
     return Roundtrip(
         tokens=ids.size,
         codes=int(np.isin(kinds, [int(kind) for kind in CODE_KINDS]).sum()),
-        cells=int((kinds == Kind.PITCH).sum()),
+        cells=len(decoded.cells),
         lost=lost,
         onset=onset,
         end=end,

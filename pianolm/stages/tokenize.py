@@ -71,6 +71,7 @@ def build_tokenizer(settings: Mapping[str, Any], upstream: Mapping[str, Path]) -
             tolerance=given.tolerance,
             pitch_order=given.pitch_order,
             bars=given.bars,
+            held=given.held,
         )
     vocabulary = Vocabulary.from_dict(dict(settings["vocabulary"]))
     path = upstream["codebook"]
@@ -84,4 +85,5 @@ def build_tokenizer(settings: Mapping[str, Any], upstream: Mapping[str, Path]) -
         held_velocity=bool(settings["held_velocity"]),
         pitch_order=settings["pitch_order"],
         bars=bool(settings["bars"]),
+        held=settings["held"],
     )

@@ -169,6 +169,14 @@ class Codebook:
         return is_code & (self.id_patterns.sustain == 0)
 
     @cached_property
+    def ringing_ids(self) -> NDArray[np.bool_]:
+        """[V] whether an id is a code that sounds in the last of its frames."""
+        rings = np.zeros(self.vocabulary.size, bool)
+        for kind, patterns, frames in zip(CODE_KINDS, self.all_levels, LEVEL_FRAMES, strict=True):
+            rings[self.vocabulary.ids(kind)] = patterns.sustain >> np.uint64(frames - 1) != 0
+        return rings
+
+    @cached_property
     def fingerprint(self) -> str:
         """Hash of all patterns."""
         digest = hashlib.sha256()

@@ -5,8 +5,14 @@
 
 A state is a phase (a row of the table), the pitch floor (the last pitch of the beat) and whether the cell sounds yet.
 
-Three options of the tokenizer bend it. Only with bars has the table a place for a beat's position in its bar. Cells
-without a strike may go without their velocity token, and pitches may descend: both are read off the state.
+Four options of the tokenizer bend it. Only with bars has the table a place for a beat's position in its bar. Cells
+without a strike may go without their velocity token, and pitches may descend: both are read off the state. And what
+sounds on over a beat line may be told by codes alone,
+
+    beat  :=  tempo  bar?  (codes velocity?)*  (pitch codes velocity)*
+
+a slot of codes for every pitch that sounds at the end of the beat before, in the order of pitches; all-silent codes say
+that it ended there. The state then holds these pitches as bit masks.
 """
 
 from __future__ import annotations
@@ -38,20 +44,17 @@ class Phase(IntEnum):
 N_PHASES = 14
 
 
-def transition_table(velocity: bool, bars: bool = False) -> NDArray[np.int8]:
+def transition_table(velocity: bool, bars: bool = False, slots: bool = False) -> NDArray[np.int8]:
     """[phase, kind] → next phase, or ILLEGAL.
 
     A code that fills n eighths may stand only where a multiple of n is filled: halves and quarters are never split
-    by a coarser code.
+    by a coarser code. With slots, codes may open a cell without a pitch before them; the state says whether they do.
     """
     table = np.full((N_PHASES, len(Kind)), ILLEGAL, np.int8)
     table[Phase.START, Kind.BOS] = Phase.OPENED
     table[[Phase.START, Phase.OPENED, Phase.BEAT], Kind.TEMPO] = Phase.TEMPO if bars else Phase.BEAT
     table[Phase.BEAT, Kind.PITCH] = Phase.CODES
     table[Phase.BEAT, Kind.EOS] = Phase.ENDED
-    if bars:
-        table[Phase.TEMPO] = table[Phase.BEAT]
-        table[Phase.TEMPO, Kind.BAR] = Phase.BEAT
     table[Phase.ENDED, Kind.PAD] = Phase.ENDED
     done = Phase.VELOCITY if velocity else Phase.BEAT
     for kind in CODE_KINDS:
@@ -60,6 +63,11 @@ def transition_table(velocity: bool, bars: bool = False) -> NDArray[np.int8]:
             table[Phase.CODES + filled, kind] = done if after == 8 else Phase.CODES + after
     if velocity:
         table[Phase.VELOCITY, Kind.VELOCITY] = Phase.BEAT
+    if slots:
+        table[Phase.BEAT, list(CODE_KINDS)] = table[Phase.CODES, list(CODE_KINDS)]
+    if bars:
+        table[Phase.TEMPO] = table[Phase.BEAT]
+        table[Phase.TEMPO, Kind.BAR] = Phase.BEAT
     return table
 
 
@@ -76,12 +84,24 @@ class State(NamedTuple):
             pitches descend.
         sounding: Whether the codes of the cell so far are not all silent.
         struck: Whether one of them strikes a note, kept only where that decides about the velocity token.
+        due: Bits of the ranks whose slots of codes are still to come in this beat; while one is open, its bit is the
+            lowest. This mask and the next two stay 0 where what sounds on is told with its pitch.
+        ringing: Bits of the ranks that sound at the end of the beat, as far as it has been told.
+        told: Bits of the ranks that a slot of this beat has spoken of, unless it was all silent.
     """
 
     phase: int = Phase.START
     floor: int = -1
     sounding: bool = False
     struck: bool = False
+    due: int = 0
+    ringing: int = 0
+    told: int = 0
+
+    @property
+    def between_cells(self) -> bool:
+        """Whether a beat has begun and all that was begun in it is whole, so that the next beat may begin."""
+        return self.phase in BETWEEN_CELLS and not self.due
 
 
 @dataclass(frozen=True)
@@ -103,6 +123,8 @@ class Grammar:
             every cell carries one.
         descending: Whether the pitches of a beat fall instead of rising.
         bars: Whether a tempo may be followed by the beat's position in its bar.
+        rings: [V] bool, the codes that sound in their last frame, where what sounds on over a beat line is told by
+            codes alone; None where it is told with its pitch.
     """
 
     def __init__(
@@ -113,6 +135,7 @@ class Grammar:
         strikes: NDArray[np.bool_] | None = None,
         descending: bool = False,
         bars: bool = False,
+        rings: NDArray[np.bool_] | None = None,
     ) -> None:
         assert silent.shape == (vocabulary.size,), "one flag an id"
         self.vocabulary = vocabulary
@@ -121,7 +144,8 @@ class Grammar:
         self.strikes = strikes if velocity else None
         self.descending = descending
         self.bars = bars
-        self.table = transition_table(velocity, bars)
+        self.rings = rings
+        self.table = transition_table(velocity, bars, slots=rings is not None)
         self.kind_of = vocabulary.kind_of
         self.pitch_of = np.arange(vocabulary.size) - vocabulary.offset(Kind.PITCH)
         self.rank_of = vocabulary.pitch - 1 - self.pitch_of if descending else self.pitch_of
@@ -131,6 +155,10 @@ class Grammar:
             for phase in range(Phase.CODES, Phase.CODES + 8)
         }
         self._by_phase = [self._allowed_kinds(phase) for phase in range(N_PHASES)]
+        self._is_code = is_code
+        self._is_pitch = self.kind_of == Kind.PITCH
+        self._in_slots = is_code | (self.kind_of == Kind.BAR)
+        self._but_told: dict[tuple[int, int, bool, bool], NDArray[np.bool_]] = {}
 
     def _allowed_kinds(self, phase: int) -> NDArray[np.bool_]:
         return (self.table[phase] != ILLEGAL)[self.kind_of]
@@ -145,10 +173,41 @@ class Grammar:
 
     def allowed(self, state: State) -> NDArray[np.bool_]:
         """[V] the ids that may come next."""
+        ids = self._allowed_but_told(state)
+        return ids & ~self.told_ids(state) if state.told and state.phase in BETWEEN_CELLS else ids
+
+    def allows(self, state: State, token: int) -> bool:
+        """Whether one token may come next; any whole number may be asked about."""
+        if not 0 <= token < self.vocabulary.size or not self._allowed_but_told(state)[token]:
+            return False
+        return not (state.told and self._is_pitch[token] and state.told >> int(self.rank_of[token]) & 1)
+
+    def told_ids(self, state: State) -> NDArray[np.bool_]:
+        """[V] the pitches that may not come because a slot of the beat has spoken of them."""
+        told = np.unpackbits(np.frombuffer(state.told.to_bytes(16, "little"), np.uint8), bitorder="little")
+        ids = np.zeros(self.vocabulary.size, bool)
+        ids[self._is_pitch] = told[self.rank_of[self._is_pitch]]
+        return ids
+
+    def _allowed_but_told(self, state: State) -> NDArray[np.bool_]:
+        """[V] the ids that may come next, were it not for what slots have spoken of; kept, as few states differ so."""
+        if self.rings is None:
+            return self._allowed(state)
+        floor = state.floor if state.phase == Phase.BEAT else -1  # elsewhere it does not matter
+        key = state.phase, floor, state.sounding, state.due > 0
+        if key not in self._but_told:
+            self._but_told[key] = self._allowed(state)
+        return self._but_told[key]
+
+    def _allowed(self, state: State) -> NDArray[np.bool_]:
         ids = self._by_phase[state.phase]
+        if self.rings is not None and state.phase in BETWEEN_CELLS:
+            if state.due:
+                return ids & self._in_slots
+            ids = ids & ~self._is_code
         if state.phase == Phase.BEAT and state.floor >= 0:
-            return ids & ((self.kind_of != Kind.PITCH) | (self.rank_of > state.floor))
-        if Phase.CODES <= state.phase < Phase.VELOCITY and not state.sounding:
+            return ids & (~self._is_pitch | (self.rank_of > state.floor))
+        if Phase.CODES <= state.phase < Phase.VELOCITY and not state.sounding and not state.due:
             return ids & ~(self._completes[state.phase] & self.silent)
         return ids
 
@@ -161,42 +220,83 @@ class Grammar:
         problem = self._problem(state, token)
         if problem:
             raise ValueError(problem)
-        kind = Kind(self.kind_of[token])
+        return self.after(state, token)
+
+    def after(self, state: State, token: int) -> State:
+        """The state after a token that is known to be allowed."""
+        kind = int(self.kind_of[token])
         phase = int(self.table[state.phase, kind])
-        if kind is Kind.PITCH:
-            return State(phase, int(self.rank_of[token]))
-        if kind in CODE_KINDS:
+        if self._is_code[token]:
             return self._after_code(state, token, phase)
-        return State(phase, -1 if kind is Kind.TEMPO else state.floor)
+        if kind == Kind.TEMPO:
+            return State(phase, due=state.ringing)
+        floor = int(self.rank_of[token]) if kind == Kind.PITCH else state.floor
+        return State(phase, floor, due=state.due, ringing=state.ringing, told=state.told)
 
     def _after_code(self, state: State, token: int, phase: int) -> State:
-        sounding = state.sounding or not bool(self.silent[token])
-        if self.strikes is None:
-            return State(phase, state.floor, sounding)
-        struck = state.struck or bool(self.strikes[token])
-        if phase == Phase.VELOCITY and not struck:  # held all along: the velocity is that of the cell before
-            return State(Phase.BEAT, state.floor)
-        return State(phase, state.floor, sounding, struck)
+        sounding, struck = state.sounding or not bool(self.silent[token]), False
+        whole = not Phase.CODES <= phase < Phase.VELOCITY
+        masks = state.due, state.ringing, state.told
+        if self.rings is not None and whole:
+            masks = self._masks(state, sounding, bool(self.rings[token]))
+            sounding = False
+        if self.strikes is not None:
+            struck = state.struck or bool(self.strikes[token])
+            if (
+                phase == Phase.VELOCITY and not struck
+            ):  # held all along: the velocity is that of the cell before
+                return State(Phase.BEAT, state.floor, False, False, *masks)
+        return State(phase, state.floor, sounding, struck, *masks)
+
+    def _masks(self, state: State, sounding: bool, rings: bool) -> tuple[int, int, int]:
+        """Due, ringing and told after the last code of a slot or a cell."""
+        slot = state.due & -state.due
+        rank = slot or 1 << state.floor
+        return (
+            state.due ^ slot,
+            state.ringing | (rank if rings else 0),
+            state.told | (slot if sounding else 0),
+        )
 
     def _problem(self, state: State, token: int) -> str | None:
+        if self.allows(state, token):
+            return None
         if not 0 <= token < self.vocabulary.size:
             return f"{token} is not an id of this vocabulary (0–{self.vocabulary.size - 1})"
-        if self.allowed(state)[token]:
-            return None
         name = self.vocabulary.describe(token)
         kinds = [kind.name for kind in Kind if self.table[state.phase, kind] != ILLEGAL]
+        if state.phase in BETWEEN_CELLS and self.rings is not None:
+            problem = self._slot_problem(state, token)
+            if problem:
+                return f"{name} {problem}"
         if self.kind_of[token] == Kind.PITCH and state.phase == Phase.BEAT:
             verb = "descend" if self.descending else "ascend"
-            return f"{name} does not {verb}: the beat already has pitch {self._pitch(state)}"
+            return f"{name} does not {verb}: the beat already has pitch {self.pitch(state)}"
         if self.kind_of[token] == Kind.BAR and self.bars:
             return f"{name} does not follow a tempo, and only there may a beat say its position in the bar"
         if self.table[state.phase, self.kind_of[token]] != ILLEGAL:
-            return f"{name} leaves the cell of pitch {self._pitch(state)} all silent"
+            return f"{name} leaves the cell of pitch {self.pitch(state)} all silent"
         return f"{name} found, expected one of {', '.join(kinds)}"
 
-    def _pitch(self, state: State) -> int:
-        """The last pitch of the beat."""
-        return self.vocabulary.pitch - 1 - state.floor if self.descending else state.floor
+    def _slot_problem(self, state: State, token: int) -> str | None:
+        """What is wrong with a token that may not stand where slots are due or have been told."""
+        if state.due and self.kind_of[token] in (Kind.PITCH, Kind.TEMPO, Kind.EOS):
+            rank = (state.due & -state.due).bit_length() - 1
+            return f"found, expected codes for pitch {self._pitch_of_rank(rank)}, which sounds on from the beat before"
+        if not state.due and self._is_code[token]:
+            return (
+                "follows no pitch, and no pitch that sounds on from the beat before is left without its codes"
+            )
+        if self._is_pitch[token] and state.told >> int(self.rank_of[token]) & 1:
+            return "sounds on from the beat before, and its codes have been told"
+        return None
+
+    def _pitch_of_rank(self, rank: int) -> int:
+        return self.vocabulary.pitch - 1 - rank if self.descending else rank
+
+    def pitch(self, state: State) -> int:
+        """The pitch whose slot is open or due next; where none is, the last one of the beat."""
+        return self._pitch_of_rank((state.due & -state.due).bit_length() - 1 if state.due else state.floor)
 
     def first_problem(self, ids: ArrayLike) -> Problem | None:
         """The first ill-formed token of a sequence [T], None when it is a well-formed beginning of a piece."""
@@ -205,14 +305,14 @@ class Grammar:
             problem = self._problem(state, token)
             if problem:
                 return Problem(position, problem)
-            state = self.advance(state, token)
+            state = self.after(state, token)
         return None
 
     def is_complete(self, ids: ArrayLike) -> bool:
         """Whether a sequence [T] is a whole piece: well-formed from start to EOS."""
         state = self.start()
         for token in np.asarray(ids).tolist():
-            if self._problem(state, token):
+            if not self.allows(state, token):
                 return False
-            state = self.advance(state, token)
+            state = self.after(state, token)
         return state.phase == Phase.ENDED

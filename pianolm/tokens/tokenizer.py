@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,12 +20,14 @@ from pianolm.music.cells import Cells, segment_starts
 from pianolm.music.piece import Piece
 from pianolm.tokens.codebook import Codebook
 from pianolm.tokens.grammar import ILLEGAL, Grammar, Phase
+from pianolm.tokens.slots import SlotReader, silent_codes, slots_and_cells
 from pianolm.tokens.tempo import TempoBins
 from pianolm.tokens.velocity import VelocityCodec
 from pianolm.tokens.vocabulary import ALLOTMENT, EIGHTHS_OF_KIND, Kind, Vocabulary
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 PITCH_ORDERS = "ascending", "descending"
+HELD = "cells", "codes"
 MODES = ("velocity", "base")
 LAST_POSITION = ALLOTMENT[Kind.BAR]
 """In a bar, with a token of its own; it stands for all later ones, too."""
@@ -35,6 +37,7 @@ DEFAULT_VELOCITY = 64
 ADDED_OPTIONS: dict[int, dict[str, Any]] = {
     2: {"held_velocity": True, "pitch_order": "ascending"},
     3: {"bars": False},
+    4: {"held": "cells"},
 }
 """By the format that first had them, options as they were before."""
 
@@ -59,6 +62,36 @@ class Encoding:
     loss_mask: NDArray[np.bool_]
 
 
+class _Parts(NamedTuple):
+    """Cells and slots in the order of their tokens: code ids [C, 8], pitches [C] (−1 where none is named), velocity
+    codes [C] (none in base mode), beats [C]."""
+
+    codes: NDArray[np.integer]
+    pitch: NDArray[np.int64]
+    velocity: NDArray[np.int64]
+    beat: NDArray[np.integer]
+
+
+class _Found(NamedTuple):
+    """Cells found in tokens, in order of (beat, pitch).
+
+    Attributes:
+        code_ids: [C, 8] as `Codebook.encode` lays them.
+        beat: [C] of each.
+        pitch: [C] of each.
+        last: [C] where the last token of each stands.
+        struck: [C] bool, cells that are struck where they begin held; None where what sounded before decides.
+        used: Tokens of all that is in place, less those that follow no beat; and less what is missing.
+    """
+
+    code_ids: NDArray[np.int64]
+    beat: NDArray[np.int64]
+    pitch: NDArray[np.int64]
+    last: NDArray[np.int64]
+    struck: NDArray[np.bool_] | None
+    used: int
+
+
 class PianoTokenizer:
     """Vocabulary, codebook, tempo bins and, in velocity mode, the velocity codec.
 
@@ -69,13 +102,15 @@ class PianoTokenizer:
         exact: Whether parts that L3 lacks use the exhaustive L4; else the nearest L3 code.
         tolerance: Frames of a part that a code may miss; 0 is exact.
         held_velocity: Whether cells without a strike carry a velocity token, too; without one, what sounds there keeps
-            the velocity that its pitch had before.
+            the velocity that its pitch had before. With `held="codes"` none carries one, whatever is said here.
         pitch_order: Of the cells of a beat: ascending or descending.
         bars: Whether a beat says its position in the bar, where the piece has downbeats: 1 to 8, and 8 for all later
             ones, too.
+        held: How a beat tells of what sounds on from the beat before: as cells like all others, or by codes alone, as
+            pitch and velocity are known (see `pianolm.tokens.slots`).
 
     Raises:
-        UserError: The parts do not fit together, or the order is unknown.
+        UserError: The parts do not fit together, or an option is none of those known.
     """
 
     def __init__(
@@ -88,24 +123,25 @@ class PianoTokenizer:
         held_velocity: bool = True,
         pitch_order: str = "ascending",
         bars: bool = False,
+        held: str = "cells",
     ) -> None:
-        if pitch_order not in PITCH_ORDERS:
-            raise UserError(
-                f"tokenizer.pitch_order={pitch_order!r} found, expected one of {', '.join(PITCH_ORDERS)}"
-            )
+        _refuse_unknown("pitch_order", pitch_order, PITCH_ORDERS)
+        _refuse_unknown("held", held, HELD)
         self.vocabulary = codebook.vocabulary
         self.codebook, self.tempo, self.codec = codebook, tempo, codec
         self.exact, self.tolerance = exact, tolerance
-        self.held_velocity, self.pitch_order, self.bars = held_velocity, pitch_order, bars
+        self.held_velocity = held_velocity and held == "cells"
+        self.pitch_order, self.bars, self.held = pitch_order, bars, held
         _refuse_misfits(self.vocabulary, tempo, codec, bars)
         self._offset = [self.vocabulary.offset(kind) for kind in Kind]
         self.grammar = Grammar(
             self.vocabulary,
             codec is not None,
             codebook.silent_ids,
-            None if held_velocity else self.strikes_per_id > 0,
+            None if self.held_velocity else self.strikes_per_id > 0,
             descending=pitch_order == "descending",
             bars=bars,
+            rings=codebook.ringing_ids if held == "codes" else None,
         )
 
     @property
@@ -122,6 +158,7 @@ class PianoTokenizer:
     def hashes(self) -> dict[str, str]:
         """Content hash of each part, with the options that change what its ids say; empty for a part that is absent."""
         layout = ("-descending" if self.pitch_order == "descending" else "") + ("-bars" if self.bars else "")
+        layout += "-held" if self.held == "codes" else ""
         return {
             "vocabulary": self.vocabulary.fingerprint + layout,
             "codebook": self.codebook.fingerprint,
@@ -150,41 +187,50 @@ class PianoTokenizer:
             beats_sec: [B + 1] beat times.
             bar_starts: [D] ascending beats at which a bar begins, as `Piece.bar_starts`; none or None where unknown.
         """
-        codes, pitch, velocity = self._cell_parts(cells)
+        codes, pitch, velocity, beat = self._parts(cells)
         there = codes >= 0
         n_codes = np.bitwise_count(np.packbits(there, axis=1)[:, 0])
-        voiced = self._voiced(codes)
-        before = np.zeros(len(cells) + 1, np.int64)
-        np.cumsum(n_codes + 1 + voiced, out=before[1:])  # tokens of the cells before each
+        named, voiced = (pitch >= 0).astype(np.int64), self._voiced(codes)
+        before = np.zeros(beat.size + 1, np.int64)
+        np.cumsum(n_codes + named + voiced, out=before[1:])  # tokens of the parts before each
         heads = self._heads(beats_sec, bar_starts)
         in_bar = heads[:, 1] >= 0
         behind = 1 + np.cumsum(1 + in_bar)  # where the cells of each beat would begin were there no others
         ids = np.empty(before[-1] + len(heads) + int(in_bar.sum()) + 2, np.int64)
         ids[0], ids[-1] = self._offset[_BOS], self._offset[_EOS]
-        cells_at = behind + before[np.searchsorted(cells.beat, np.arange(cells.n_beats))]
+        cells_at = behind + before[np.searchsorted(beat, np.arange(cells.n_beats))]
         ids[cells_at - 1 - in_bar] = heads[:, 0]
         ids[cells_at[in_bar] - 1] = heads[in_bar, 1]
-        pitch_at = before[:-1] + behind[cells.beat]
-        ids[pitch_at] = pitch + self._offset[_PITCH]
-        ids[pitch_at + 1] = codes[:, 0]
+        code_at = before[:-1] + behind[beat] + named
+        ids[code_at - named] = pitch + self._offset[_PITCH]
+        ids[code_at] = codes[:, 0]  # also where no pitch is named
         several = np.flatnonzero(n_codes > 1)  # few
         row, column = np.nonzero(there[several, 1:])
-        place = there[several].cumsum(axis=1)[row, column + 1]
-        ids[pitch_at[several[row]] + place] = codes[several[row], column + 1]
+        place = there[several].cumsum(axis=1)[row, column + 1] - 1
+        ids[code_at[several[row]] + place] = codes[several[row], column + 1]
         if self.codec is not None:
-            ids[(pitch_at + n_codes + 1)[voiced]] = velocity[voiced] + self._offset[_VELOCITY]
+            ids[(code_at + n_codes)[voiced]] = velocity[voiced] + self._offset[_VELOCITY]
         return ids
 
-    def _cell_parts(self, cells: Cells) -> tuple[NDArray[np.integer], NDArray[np.int64], NDArray[np.int64]]:
-        """Code ids [C, 8], pitches [C] and velocity codes [C] (none in base mode), in the order of their tokens."""
-        codes = self.codebook.encode(cells.sustain, cells.onset, self.exact, self.tolerance)
+    def _parts(self, cells: Cells) -> _Parts:
+        """Cells, and slots if what sounds on is told in such, in the order of their tokens."""
+        codes: NDArray[np.integer] = self.codebook.encode(
+            cells.sustain, cells.onset, self.exact, self.tolerance
+        )
         pitch = cells.pitch.astype(np.int64)
         velocity = np.zeros(0, np.int64) if self.codec is None else self.codec.encode(cells).astype(np.int64)
-        if self.pitch_order == "descending":
+        descending = self.pitch_order == "descending"
+        if self.held == "codes":
+            rows = slots_and_cells(cells, self.codebook.decode(codes).sustain, descending)
+            codes = np.concatenate([codes, silent_codes(self.codebook)[None]])[rows.cell]  # −1 is the last
+            pitch = np.where(rows.named, np.append(pitch, -1)[rows.cell], -1)
+            velocity = np.append(velocity, 0)[rows.cell] if self.codec is not None else velocity
+            return _Parts(codes, pitch, velocity, rows.beat)
+        if descending:
             order = np.lexsort((-pitch, cells.beat))  # beats stay where they are
             codes, pitch = codes[order], pitch[order]
             velocity = velocity[order] if self.codec is not None else velocity
-        return codes, pitch, velocity
+        return _Parts(codes, pitch, velocity, cells.beat)
 
     def _heads(
         self, beats_sec: NDArray[np.float64], bar_starts: NDArray[np.intp] | None
@@ -212,39 +258,77 @@ class PianoTokenizer:
         What is ill-formed is left out and counted in `skipped`: what stands before the first tempo (but BOS), what
         follows the first EOS (but PAD), a cell that breaks off, is all silent or does not ascend, and tokens that
         stand where the grammar has no place for them. Without velocity tokens every note gets velocity 64. A beat
-        that says it is the first of its bar is a downbeat.
+        that says it is the first of its bar is a downbeat. Of what sounds on told by codes alone, see
+        `pianolm.tokens.slots.SlotReader`; codes that are missing count as one token each.
         """
         tokens = np.asarray(ids, np.int64).ravel()
         kinds, used = self._kinds(tokens)
-        strikes = self._strikes(tokens, kinds)
         tempo_at = np.flatnonzero(kinds == _TEMPO)
+        found = self._found(tokens, kinds, tempo_at)
+        cells = self._cells(tokens, found, tempo_at.size)
+        beats_sec = self.tempo.decode(tokens[tempo_at] - self._offset[_TEMPO])
+        return Piece.from_cells(
+            cells,
+            beats_sec,
+            flat=self.codec is None,
+            skipped=tokens.size - used - found.used,
+            bar_starts=starts_of_positions(self._positions(tokens, kinds, tempo_at)),
+        )
+
+    def _found(
+        self, tokens: NDArray[np.int64], kinds: NDArray[np.int8], tempo_at: NDArray[np.intp]
+    ) -> _Found:
+        """The cells in some tokens [T] of these kinds, beats beginning at `tempo_at`."""
+        if self.held == "codes":
+            return self._found_in_slots(tokens, kinds)
+        strikes = self._strikes(tokens, kinds)
         pitch_at = np.flatnonzero(kinds == _PITCH)
         length = self._cell_lengths(kinds, strikes, pitch_at)
         whole = (length > 0) & (np.searchsorted(tempo_at, pitch_at) > 0)
         pitch_at, length = pitch_at[whole], length[whole]
         code_ids = self._codes(tokens, kinds, pitch_at)
-        sounds = (code_ids >= 0) & ~self.codebook.silent_ids[np.maximum(code_ids, 0)]
         beat = np.searchsorted(tempo_at, pitch_at) - 1
         pitch = tokens[pitch_at] - self._offset[_PITCH]
-        kept = np.flatnonzero(sounds.any(axis=1))
+        kept = np.flatnonzero(self._sounds(code_ids))
         key = beat[kept] * 128 + self.grammar.rank_of[tokens[pitch_at[kept]]]
         highest = np.maximum.accumulate(np.concatenate([[-1], key]))[:-1]
         kept = kept[key > highest]
         if self.pitch_order == "descending":
             kept = kept[np.lexsort((pitch[kept], beat[kept]))]  # cells ascend whatever their tokens do
+        bars = int((self._positions(tokens, kinds, tempo_at) != UNKNOWN).sum())
+        used = tempo_at.size + bars + int((length[kept] + 1).sum())
         last = pitch_at[kept] + length[kept]
-        cells = self._cells(tokens, code_ids[kept], beat[kept], pitch[kept], last, tempo_at.size)
-        used += tempo_at.size + int((length[kept] + 1).sum())
-        beats_sec = self.tempo.decode(tokens[tempo_at] - self._offset[_TEMPO])
-        position = self._positions(tokens, kinds, tempo_at)
-        used += int((position != UNKNOWN).sum())
-        return Piece.from_cells(
-            cells,
-            beats_sec,
-            flat=self.codec is None,
-            skipped=tokens.size - used,
-            bar_starts=starts_of_positions(position),
+        return _Found(code_ids[kept], beat[kept], pitch[kept], last, None, used)
+
+    def velocity_tokens(
+        self, ids: ArrayLike
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Where the velocity tokens of cells stand in ids [T], and the beat and pitch of each of these cells."""
+        tokens = np.asarray(ids, np.int64).ravel()
+        kinds, _ = self._kinds(tokens)
+        found = self._found(tokens, kinds, np.flatnonzero(kinds == _TEMPO))
+        voiced = self._voiced(found.code_ids)
+        return found.last[voiced], found.beat[voiced], found.pitch[voiced]
+
+    def _found_in_slots(self, tokens: NDArray[np.int64], kinds: NDArray[np.int8]) -> _Found:
+        read = SlotReader(self.grammar).read(tokens.tolist(), kinds.tolist())
+        pitch = 127 - read.rank if self.grammar.descending else read.rank
+        kept = np.flatnonzero(self._sounds(read.code_ids))
+        kept = kept[np.lexsort((pitch[kept], read.beat[kept]))]
+        return _Found(
+            read.code_ids[kept],
+            read.beat[kept],
+            pitch[kept],
+            read.last[kept],
+            read.named[kept],
+            read.used - read.missing,
         )
+
+    def _sounds(self, code_ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """[C] whether codes [C, 8] are not all silent."""
+        sounds = (code_ids >= 0) & ~self.codebook.silent_ids[np.maximum(code_ids, 0)]
+        any_sounds: NDArray[np.bool_] = sounds.sum(axis=1) > 0
+        return any_sounds
 
     def _positions(
         self, tokens: NDArray[np.int64], kinds: NDArray[np.int8], tempo_at: NDArray[np.intp]
@@ -327,29 +411,24 @@ class PianoTokenizer:
                 break
         return code_ids
 
-    def _cells(
-        self,
-        tokens: NDArray[np.int64],
-        code_ids: NDArray[np.int64],
-        beat: NDArray[np.int64],
-        pitch: NDArray[np.int64],
-        last: NDArray[np.int64],
-        n_beats: int,
-    ) -> Cells:
-        """Cells from their codes and the position of their last token, the velocity where they carry one."""
-        sustain, onset = self.codebook.decode(code_ids)
+    def _cells(self, tokens: NDArray[np.int64], found: _Found, n_beats: int) -> Cells:
+        """Cells from their codes, and the velocity where they carry one."""
+        sustain, onset = self.codebook.decode(found.code_ids)
+        if found.struck is not None:
+            onset = np.where(found.struck, onset | (sustain & np.uint64(1)), onset)
         count = np.bitwise_count(segment_starts(sustain, onset)).astype(np.int64)
         velocity = np.full(int(count.sum()), DEFAULT_VELOCITY, np.uint8)
-        voiced = self._voiced(code_ids)
+        voiced = self._voiced(found.code_ids)
         if self.codec is not None:
-            codes = tokens[last[voiced]] - self._offset[_VELOCITY]
+            codes = tokens[found.last[voiced]] - self._offset[_VELOCITY]
             # ids beyond the codec's own codes exist when the vocabulary has room for more
             velocity[np.repeat(voiced, count)] = self.codec.decode(
                 np.minimum(codes, self.codec.codebook_size - 1), sustain[voiced], onset[voiced]
             )
             if not voiced.all():
-                _carry_over(velocity, count, voiced, pitch)
-        return Cells(beat.astype(np.int32), pitch.astype(np.uint8), sustain, onset, velocity, n_beats)
+                _carry_over(velocity, count, voiced, found.pitch)
+        beat, pitch = found.beat.astype(np.int32), found.pitch.astype(np.uint8)
+        return Cells(beat, pitch, sustain, onset, velocity, n_beats)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes the tokenizer: `tokenizer.json`, `codebook.npz` and, in velocity mode, `velocity/`."""
@@ -408,6 +487,12 @@ class PianoTokenizer:
 def _options_up_to(version: int) -> dict[str, Any]:
     """The options that a format has beside those of the first, as they are where a file does not say them."""
     return {name: value for added in range(2, version + 1) for name, value in ADDED_OPTIONS[added].items()}
+
+
+def _refuse_unknown(option: str, value: str, known: tuple[str, ...]) -> None:
+    """Raises UserError where an option has a value that is none of those known."""
+    if value not in known:
+        raise UserError(f"tokenizer.{option}={value!r} found, expected one of {', '.join(known)}")
 
 
 def _refuse_misfits(

@@ -86,7 +86,14 @@ def test_what_is_drawn_from_are_the_logits_of_the_full_forward_pass(
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"held_velocity": False, "pitch_order": "descending"}, {"bars": True}]
+    "options",
+    [
+        {},
+        {"held_velocity": False, "pitch_order": "descending"},
+        {"bars": True},
+        {"held": "codes"},
+        {"held": "codes", "pitch_order": "descending", "bars": True},
+    ],
 )
 @pytest.mark.parametrize("mode", ["velocity", "base"])
 def test_all_that_an_untrained_model_writes_is_well_formed(mode: str, options: dict[str, Any]) -> None:
@@ -145,7 +152,7 @@ def test_each_new_beat_is_told_once_and_when_it_is_complete() -> None:
     told = dict.fromkeys(range(5), 0)
     for index in player().write(made, Length(4), HOT):
         told[index] += 1
-        piece = TOKENIZER.decode(made[index].new_ids)
+        piece = TOKENIZER.decode(made[index].ids[made[index].given : -1])
         assert (piece.n_beats, piece.skipped) == (told[index], 0)
     assert told == {index: song.new_beats for index, song in enumerate(made)}
 

@@ -94,7 +94,14 @@ def test_settings_of_a_kind_leave_the_kinds_alone_and_change_what_is_drawn_of_it
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"held_velocity": False, "pitch_order": "descending"}, {"bars": True}]
+    "options",
+    [
+        {},
+        {"held_velocity": False, "pitch_order": "descending"},
+        {"bars": True},
+        {"held": "codes"},
+        {"held": "codes", "pitch_order": "descending", "bars": True},
+    ],
 )
 @pytest.mark.parametrize("mode", ["velocity", "base"])
 def test_a_choice_is_what_the_grammar_allows_in_every_state_on_the_way(

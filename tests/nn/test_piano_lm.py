@@ -12,6 +12,7 @@ import torch
 
 from pianolm import PianoLM, Piece
 from pianolm.errors import UserError
+from pianolm.music.beats import BeatAnnotation
 from pianolm.music.notes import Notes, make_notes
 from pianolm.nn.dynamics import render_ids
 from pianolm.nn.sampling import Sampling
@@ -260,13 +261,60 @@ def test_beats_say_which_notes_go_on(lm: PianoLM, prompt: Piece) -> None:
     assert np.allclose(joined["offset_sec"], piece.notes["offset_sec"])
 
 
+@pytest.mark.parametrize("mode", ["velocity", "base"])
+@pytest.mark.parametrize("bars", [False, True])
+def test_music_goes_on_from_what_sounds_at_the_end_of_a_prompt(mode: str, bars: bool) -> None:
+    lm = toy_lm(mode, held="codes", bars=bars)
+    notes = make_notes([0, 0.2, 0.6, 1.1], [4, 0.4, 4, 4], [40, 50, 60, 64], [30, 60, 90, 120])
+    prompt = Piece.from_notes(notes, BeatAnnotation(np.arange(9) * 0.5, np.arange(9) % 4 == 0))
+    grammar = lm.tokenizer.grammar
+    for wanted, given in ((None, prompt.n_beats), (5, 5), (-5, 5)):
+        settings: dict[str, Any] = {"beats": 8, "prompt_beats": wanted, "seed": 3, **HOT}
+        sampling = Sampling(2.0, top_p=1.0)
+        (take,) = lm.takes(sampling, prompt, beats=8, prompt_beats=wanted, seed=3)
+        assert grammar.is_complete(take.ids)
+        assert (take.piece.skipped, take.prompt_beats) == (0, given)
+        rest = take.piece.from_beat(given)
+        (without,) = lm.generate(prompt, with_prompt=False, **settings)
+        assert frames(without) == frames(rest)
+        assert np.array_equal(without.notes["velocity"], rest.notes["velocity"])
+        joined = join(list(lm.stream(prompt, **settings)))
+        assert np.array_equal(joined["pitch"], without.notes["pitch"])
+        assert np.array_equal(joined["velocity"], without.notes["velocity"])
+        assert np.allclose(joined["onset_sec"], without.notes["onset_sec"])
+        first = np.flatnonzero(lm.tokenizer.vocabulary.kind_of[take.ids] == Kind.TEMPO)[given]
+        states = [grammar.start()]
+        for token in take.ids[: first + 1]:
+            states.append(grammar.advance(states[-1], int(token)))
+        assert states[-1].due.bit_count() == 3, "what sounds on is told first"
+    (fixed,) = lm.generate(prompt, beats=4, prompt_beats=5, tempo_bpm=77.0, seed=1, **HOT)
+    assert np.allclose(np.diff(fixed.beats_sec[5:]), 60 / 77)
+
+
+def test_the_last_beats_of_a_prompt_begin_with_what_sounds_there_struck() -> None:
+    lm = toy_lm(held="codes")
+    notes = make_notes([0, 3.1], [4, 3.9], [40, 60], [30, 90])
+    prompt = Piece.from_notes(notes, np.arange(9) * 0.5)
+    (take,) = lm.takes(Sampling(2.0, top_p=1.0), prompt, beats=1, prompt_beats=-4)
+    told = lm.tokenizer.decode(take.ids).frame_notes
+    assert (0, 40) in told[["onset", "pitch"]].tolist()
+    assert lm.tokenizer.vocabulary.kind_of[take.ids[0]] == Kind.TEMPO, "in the midst of a piece"
+
+
 def test_a_stream_gives_its_first_beat_before_the_rest_is_written(lm: PianoLM) -> None:
     first = next(iter(lm.stream(beats=10**9, seed=8, **HOT)))
     assert (first.number, first.start_sec) == (0, 0.0)
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"held_velocity": False, "pitch_order": "descending"}, {"bars": True}]
+    "options",
+    [
+        {},
+        {"held_velocity": False, "pitch_order": "descending"},
+        {"bars": True},
+        {"held": "codes"},
+        {"held": "codes", "pitch_order": "descending", "bars": True},
+    ],
 )
 @pytest.mark.parametrize("temperature", [0.0, 2.0])
 @pytest.mark.parametrize("name", ["piece", "dense"])

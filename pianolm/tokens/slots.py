@@ -1,0 +1,160 @@
+"""What sounds on over a beat line, told by codes alone (`tokenizer.held=codes`): cells to slots and back.
+
+A beat begins with one slot of codes for every pitch that sounds at the end of the beat before; the pitch is known from
+there. What the codes of a slot say is the cell of that pitch in this beat if it begins held, later strikes included; if
+it does not, or if there is none, the slot is all silent. All other cells follow with their pitch.
+
+Shapes: C cells, R rows, which are slots and cells in the order of their tokens; T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pianolm.music.beats import FRAMES
+from pianolm.music.cells import Cells
+from pianolm.tokens.codebook import Codebook
+from pianolm.tokens.grammar import Grammar, Phase, State
+from pianolm.tokens.vocabulary import EIGHTHS_OF_KIND, Kind
+
+_ONE = np.uint64(1)
+_TEMPO, _BAR, _PITCH, _BEAT = int(Kind.TEMPO), int(Kind.BAR), int(Kind.PITCH), int(Phase.BEAT)
+_EIGHTHS = [EIGHTHS_OF_KIND.get(kind, 0) for kind in Kind]
+_NO_CODES = [-1] * 8
+
+
+class Rows(NamedTuple):
+    """Slots and cells in the order of their tokens.
+
+    Attributes:
+        cell: [R] which cell each row tells, −1 for a slot that is all silent.
+        beat: [R] of each row.
+        named: [R] bool, whether a pitch token begins it.
+    """
+
+    cell: NDArray[np.int64]
+    beat: NDArray[np.int64]
+    named: NDArray[np.bool_]
+
+
+def slots_and_cells(cells: Cells, sustain: NDArray[np.uint64], descending: bool) -> Rows:
+    """The rows that tell some cells.
+
+    Args:
+        cells: C cells.
+        sustain: [C] what their codes say of their sustain; it decides what sounds on, as who reads knows no other.
+        descending: Whether pitches fall within a beat.
+    """
+    key = cells.beat.astype(np.int64) << 7 | cells.pitch
+    due = key[sustain >> np.uint64(FRAMES - 1) & _ONE == _ONE] + 128
+    due = due[due < cells.n_beats << 7]
+    begins_held = cells.sustain & ~cells.onset & _ONE == _ONE
+    at = np.searchsorted(due, key)
+    sounds_on = begins_held & (np.append(due, -1)[at] == key)
+    ended = np.ones(due.size, bool)
+    ended[at[sounds_on]] = False
+    cell = np.concatenate([np.arange(key.size), np.full(int(ended.sum()), -1)])
+    named = np.concatenate([~sounds_on, np.zeros(int(ended.sum()), bool)])
+    key = np.concatenate([key, due[ended]])
+    rank = 127 - (key & 127) if descending else key & 127
+    order = np.argsort((key >> 7 << 8) | named << 7 | rank, kind="stable")
+    return Rows(cell[order], key[order] >> 7, named[order])
+
+
+def silent_codes(codebook: Codebook) -> NDArray[np.int32]:
+    """[8] codes of a slot that is all silent, as `Codebook.encode` lays them: two halves."""
+    codes = np.full(8, -1, np.int32)
+    halves = codebook.silent_ids & (codebook.vocabulary.kind_of == Kind.L2)
+    codes[[0, 4]] = np.flatnonzero(halves)[0]
+    return codes
+
+
+class Read(NamedTuple):
+    """What has been read.
+
+    Attributes:
+        beat: [R] of each row that is whole.
+        rank: [R] of its pitch in the order of pitches.
+        named: [R] bool, whether a pitch token began it.
+        last: [R] where its last token stands.
+        code_ids: [R, 8] as `Codebook.encode` lays them.
+        used: Tokens of rows, tempi and bars that are in place.
+        missing: Slots that were due and did not come.
+    """
+
+    beat: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    named: NDArray[np.bool_]
+    last: NDArray[np.int64]
+    code_ids: NDArray[np.int64]
+    used: int
+    missing: int
+
+
+class SlotReader:
+    """Reads tokens one by one along the grammar.
+
+    A token that may not come breaks off the slot or cell that is open, which is left out; where it was a slot, its note
+    ends at the beat line. A tempo or a pitch also ends waiting for slots that are due: their notes end there, too, and
+    they count as missing. If the token may not come even so, it is left out.
+    """
+
+    def __init__(self, grammar: Grammar) -> None:
+        self._grammar, self._state = grammar, grammar.start()
+        self._before: State | None = None  # of the slot or cell that is open
+        self._codes, self._filled, self._began = _NO_CODES.copy(), 0, 0
+        self._rows: list[tuple[int, ...]] = []
+        self._beat, self._used, self._missing = -1, 0, 0
+
+    def read(self, tokens: Sequence[int], kinds: Sequence[int]) -> Read:
+        """Reads a sequence of ids [T], whatever they are; kinds below 0 are left out."""
+        for at, token in enumerate(tokens):
+            self._take(at, token, kinds[at])
+        self._give_up(_TEMPO)
+        rows = np.array(self._rows, np.int64).reshape(-1, 12)
+        beat, rank, named, last = rows[:, :4].T
+        return Read(beat, rank, named == 1, last, rows[:, 4:], self._used, self._missing)
+
+    def _take(self, at: int, token: int, kind: int) -> None:
+        grammar = self._grammar
+        if kind < 0 or not grammar.allows(self._state, token):
+            self._give_up(kind)
+            if kind < 0 or not grammar.allows(self._state, token):
+                return
+        state = grammar.after(self._state, token)
+        eighths = _EIGHTHS[kind]
+        if kind in (_TEMPO, _BAR):
+            self._beat += kind == _TEMPO
+            self._used += 1
+        elif self._before is None and (kind == _PITCH or eighths):
+            self._before, self._began, self._filled, self._codes = self._state, at, 0, _NO_CODES.copy()
+        if eighths:
+            self._codes[self._filled] = token
+            self._filled += eighths
+        if self._before is not None and state.phase == _BEAT:
+            self._close(self._before, state, at)
+        self._state = state
+
+    def _close(self, before: State, after: State, at: int) -> None:
+        """Keeps the slot or cell that is open."""
+        rank = (before.due & -before.due).bit_length() - 1 if before.due else after.floor
+        self._rows.append((self._beat, rank, int(not before.due), at, *self._codes))
+        self._used += at - self._began + 1
+        self._before = None
+
+    def _give_up(self, kind: int) -> None:
+        """Breaks off what is open and, before a tempo or a pitch, all that is due."""
+        state = self._state
+        if self._before is not None:
+            state = self._before._replace(due=self._before.due & (self._before.due - 1))
+            self._before = None
+        if state.phase == Phase.TEMPO:  # a bar stands directly behind its tempo
+            state = state._replace(phase=Phase.BEAT)
+        if kind in (_TEMPO, _PITCH):
+            self._missing += state.due.bit_count()
+            state = state._replace(due=0)
+        self._state = state
