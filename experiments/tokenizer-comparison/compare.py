@@ -57,7 +57,7 @@ SCHEDULE_STEPS = 10_000
 """Parts of the notes budget that the learning rate has a value for."""
 EVALUATED_TOKENS = {"cpu": 4096, "cuda": 65536}
 DATA_SEED = 0
-HEADLINE = "asap/500000"
+HEADLINE = "asap_500000"
 KEYS = ("bits_per_note_codebook_over_table", "bits_per_note_codebook_over_tsd")
 """What stands first in results.json."""
 Ids = NDArray[np.int64]

@@ -251,7 +251,10 @@ def write_report(rows: list[Row], shared: dict[str, Any], out: Path) -> str:
     text = markdown([row for row in rows if row["job"]["notes"] == most])
     if len({row["job"]["notes"] for row in rows}) > 1:
         with_velocity = [row for row in rows if row["job"]["mode"] == "velocity"]
+        least = min(row["job"]["notes"] for row in rows)
+        rates = rate_table([row for row in with_velocity if row["job"]["notes"] == least])
         text += "\n\nWith velocities, at every budget:\n\n" + "\n".join(budget_table(with_velocity))
+        text += f"\n\nAfter {least:,} notes:\n\n" + "\n".join(rates)
     picture = f"curves_{plan}_{data}.png"
     draw([row for row in rows if row["job"]["notes"] == most], out / picture)
     readme = out / "README.md"
