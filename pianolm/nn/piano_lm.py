@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import LlamaForCausalLM
 
 from pianolm.errors import UserError
+from pianolm.music.bars import bar_positions
 from pianolm.music.piece import Piece
 from pianolm.nn.decoding import HeldTempo, Length, Player, Song
 from pianolm.nn.dynamics import render_ids
@@ -248,7 +249,8 @@ class PianoLM:
         if (
             left_out and self.tokenizer.held == "codes"
         ):  # codes do not name the pitches that sound on from there
-            ids = self.tokenizer.encode(prompt.from_beat(left_out)).ids[1:-1]
+            cut, positions = prompt.from_beat(left_out), bar_positions(prompt.bar_starts, prompt.n_beats)
+            ids = self.tokenizer.encode_cells(cut.cells, cut.beats_sec, position_B=positions[left_out:])[1:-1]
         else:
             ids = self.tokenizer.encode(prompt).ids[:-1]
         kinds = self.tokenizer.vocabulary.kind_of[ids]

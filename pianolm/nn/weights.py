@@ -186,6 +186,12 @@ def _refuse_mismatch(
             f"(model.layers={depth})"
         )
     for name, value in weights.items():
+        if value.shape != own[name].shape and name == _PROJECTION:
+            raise UserError(
+                f"{where}: its table is computed from {value.shape[1]} features of the tokens, this model's from "
+                f"{own[name].shape[1]}, as tokenizers or versions of pianolm differ; give the artifact directory "
+                "that the run published, which holds the table itself"
+            )
         if value.shape != own[name].shape:
             raise UserError(
                 f"{where}: {name} of shape {list(value.shape)}, this model's is {list(own[name].shape)}; "

@@ -55,6 +55,7 @@ def read_prompts(cfg: Mapping[str, Any]) -> list[Prompt]:
             f"generate.prompt_grid={grid}: one beat file for {len(paths)} prompts; put a beat file beside each prompt, "
             f"or give one of {', '.join(BEAT_CHOICES)}"
         )
+    paths = list(dict.fromkeys(paths))
     _refuse_one_name(paths)
     return [Prompt(path, Piece.from_midi(path, beats=grid), path.stem if several else "") for path in paths]
 
@@ -84,7 +85,7 @@ def _prompt_paths(given: Any) -> tuple[list[Path], bool]:
     path = Path(str(given)).expanduser()
     if path.exists() or not set("*?") & set(str(given)):
         return [path], False
-    found = sorted(Path(one) for one in glob(str(path), recursive=True))
+    found = sorted(Path(one) for one in glob(str(path).replace("[", "[[]"), recursive=True))
     if not found:
         raise UserError(
             f"prompt={given}: no file fits this pattern; give a MIDI file, several as [a.mid,b.mid], or a pattern as "
@@ -97,7 +98,7 @@ def _refuse_one_name(paths: list[Path]) -> None:
     known: dict[str, Path] = {}
     for path in paths:
         other = known.setdefault(path.stem, path)
-        if other is not path:
+        if other != path:
             raise UserError(
                 f"prompt: {other} and {path} have one name, by which pieces after them would be called; rename one, or "
                 "play them in two runs"

@@ -19,7 +19,7 @@ from pianolm.errors import UserError
 from pianolm.stages.context import Metrics, StageContext
 from pianolm.tokens.codebook import Codebook
 from pianolm.tokens.tempo import TempoBins
-from pianolm.tokens.tokenizer import MODES, PianoTokenizer
+from pianolm.tokens.tokenizer import MODES, OPTIONS, PianoTokenizer
 from pianolm.tokens.velocity import VelocityCodec
 from pianolm.tokens.vocabulary import Vocabulary
 
@@ -46,6 +46,19 @@ def run(ctx: StageContext) -> Metrics:
     }
 
 
+def _refuse_options(settings: Mapping[str, Any], given: PianoTokenizer, path: Path) -> None:
+    """Raises UserError where an option is asked for that a given tokenizer does not have."""
+    asked = {name: settings.get(name, usual) for name, usual in OPTIONS.items()}
+    other = [name for name, usual in OPTIONS.items() if asked[name] not in (usual, getattr(given, name))]
+    if other:
+        found = ", ".join(f"{name}={getattr(given, name)}" for name in other)
+        wanted = ", ".join(f"tokenizer.{name}={asked[name]}" for name in other)
+        raise UserError(
+            f"upstream.tokenizer={path}: made with {found}, but {wanted} is asked for; leave that out to take it as it "
+            "is, or leave upstream.tokenizer out to make another"
+        )
+
+
 def build_tokenizer(settings: Mapping[str, Any], upstream: Mapping[str, Path]) -> PianoTokenizer:
     """The tokenizer that was given, or one from a codebook and a codec.
 
@@ -57,6 +70,7 @@ def build_tokenizer(settings: Mapping[str, Any], upstream: Mapping[str, Path]) -
         raise UserError(f"tokenizer.mode={mode!r} found, expected one of {', '.join(MODES)}")
     if "tokenizer" in upstream:
         given = PianoTokenizer.from_pretrained(upstream["tokenizer"])
+        _refuse_options(settings, given, upstream["tokenizer"])
         if given.mode == mode:
             return given
         if mode == "velocity":

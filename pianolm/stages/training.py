@@ -32,6 +32,7 @@ from pianolm.callbacks import (
 )
 from pianolm.errors import UserError
 from pianolm.stages.context import StageContext
+from pianolm.tokens.tokenizer import OPTIONS
 
 _EXPECTED_WARNINGS = (
     ".*isinstance.treespec, LeafSpec.*",  # lightning 2.6 with torch 2.13: an interface that torch renames
@@ -235,6 +236,18 @@ def _check_extension(path: Path, ctx: StageContext, max_steps: int) -> None:
         raise UserError(
             f"resume={path}: of stage {saved.get('pianolm_stage')} with {part} {other}, but stage {ctx.name} with "
             f"{part} {own} is asked for; give the settings it was trained with"
+        )
+    own_tokens, other_tokens = ({**OPTIONS, **cfg.get("tokenizer", {})} for cfg in (ctx.cfg, theirs))
+    differ = [
+        key for key in sorted({*own_tokens, *other_tokens}) if own_tokens.get(key) != other_tokens.get(key)
+    ]
+    if part == "model" and differ:
+        raise UserError(
+            f"resume={path}: trained with "
+            + ", ".join(f"tokenizer.{key}={other_tokens.get(key)}" for key in differ)
+            + ", but "
+            + ", ".join(f"tokenizer.{key}={own_tokens.get(key)}" for key in differ)
+            + " is asked for; give the settings it was trained with"
         )
     if step >= max_steps:
         raise UserError(

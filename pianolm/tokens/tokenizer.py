@@ -179,6 +179,7 @@ class PianoTokenizer:
         cells: Cells,
         beats_sec: NDArray[np.float64],
         bar_starts: NDArray[np.intp] | None = None,
+        position_B: NDArray[np.int64] | None = None,
     ) -> NDArray[np.int64]:
         """Cells on their beats [B + 1] to ids [T], with BOS and EOS.
 
@@ -186,14 +187,17 @@ class PianoTokenizer:
             cells: C cells on B beats.
             beats_sec: [B + 1] beat times.
             bar_starts: [D] ascending beats at which a bar begins, as `Piece.bar_starts`; none or None where unknown.
+            position_B: Positions of the beats in their bars, where they are known from elsewhere.
         """
+        if position_B is None and bar_starts is not None:
+            position_B = bar_positions(bar_starts, cells.n_beats)
         codes, pitch, velocity, beat = self._parts(cells)
         there = codes >= 0
         n_codes = np.bitwise_count(np.packbits(there, axis=1)[:, 0])
         named, voiced = (pitch >= 0).astype(np.int64), self._voiced(codes)
         before = np.zeros(beat.size + 1, np.int64)
         np.cumsum(n_codes + named + voiced, out=before[1:])  # tokens of the parts before each
-        heads = self._heads(beats_sec, bar_starts)
+        heads = self._heads(beats_sec, position_B)
         in_bar = heads[:, 1] >= 0
         behind = 1 + np.cumsum(1 + in_bar)  # where the cells of each beat would begin were there no others
         ids = np.empty(before[-1] + len(heads) + int(in_bar.sum()) + 2, np.int64)
@@ -233,15 +237,14 @@ class PianoTokenizer:
         return _Parts(codes, pitch, velocity, cells.beat)
 
     def _heads(
-        self, beats_sec: NDArray[np.float64], bar_starts: NDArray[np.intp] | None
+        self, beats_sec: NDArray[np.float64], position_B: NDArray[np.int64] | None
     ) -> NDArray[np.int64]:
         """[B, 2] ids that begin each beat: its tempo, and its position in the bar or −1."""
         heads = np.full((beats_sec.size - 1, 2), -1)
         heads[:, 0] = self.tempo.encode(beats_sec) + self._offset[_TEMPO]
-        if self.bars and bar_starts is not None:
-            position = bar_positions(bar_starts, len(heads))
-            known = position != UNKNOWN
-            heads[known, 1] = np.minimum(position[known], LAST_POSITION) - 1 + self._offset[_BAR]
+        if self.bars and position_B is not None:
+            known = position_B != UNKNOWN
+            heads[known, 1] = np.minimum(position_B[known], LAST_POSITION) - 1 + self._offset[_BAR]
         return heads
 
     def _voiced(self, code_ids: NDArray[np.integer]) -> NDArray[np.bool_]:
@@ -487,6 +490,10 @@ class PianoTokenizer:
 def _options_up_to(version: int) -> dict[str, Any]:
     """The options that a format has beside those of the first, as they are where a file does not say them."""
     return {name: value for added in range(2, version + 1) for name, value in ADDED_OPTIONS[added].items()}
+
+
+OPTIONS = _options_up_to(FORMAT_VERSION)
+"""What changes the ids of a tokenizer beside its parts, as it is where nothing is said."""
 
 
 def _refuse_unknown(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -265,6 +265,20 @@ def test_another_vocabulary_is_one_sentence(tmp_path: Path) -> None:
         load_weights(published(other, tmp_path), toy_model())
 
 
+def test_weights_computed_from_other_features_are_one_sentence(tmp_path: Path) -> None:
+    other = build_llama(
+        {**MODEL, "embedding": "codebook"},
+        SIZE,
+        *(VOCABULARY.pad, VOCABULARY.bos, VOCABULARY.eos),
+        32,
+        unit_features()[:, 1:],
+    )
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {f"model.{name}": value for name, value in other.state_dict().items()}}, path)
+    with pytest.raises(UserError, match=f"computed from {FEATURES - 1} features .* from {FEATURES}"):
+        load_weights(path, toy_model())
+
+
 def test_the_tied_output_has_no_parameters_of_its_own() -> None:
     model = toy_model()
     assert isinstance(model.lm_head, SharedOutput)

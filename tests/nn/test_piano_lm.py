@@ -118,6 +118,19 @@ def test_a_prompt_brings_its_bars_and_the_model_goes_on_with_bars_of_its_own(pro
     assert np.array_equal(piece.bar_starts[piece.bar_starts < 6], last_bars - first)
 
 
+@pytest.mark.parametrize("prompt_beats", [-1, -3, -6, 5])
+def test_beats_of_a_prompt_keep_their_positions_wherever_it_is_cut(prompt: Piece, prompt_beats: int) -> None:
+    barred = replace(prompt, downbeats_sec=prompt.beats_sec[[0, 4, 8, 11, 14]])
+    told = []
+    for held in ("cells", "codes"):
+        lm = toy_lm(bars=True, held=held)
+        (take,) = lm.takes(Sampling(2.0, top_p=1.0), barred, beats=1, prompt_beats=prompt_beats)
+        given = take.ids[: take.ids.size - take.new_tokens]
+        told.append(given[lm.tokenizer.vocabulary.kind_of[given] == Kind.BAR].tolist())
+    assert told[0] == told[1]
+    assert len(told[0]) == abs(prompt_beats)
+
+
 def test_bars_stay_on_their_beats_in_a_held_tempo_and_out_of_the_prompt(prompt: Piece) -> None:
     lm = toy_lm(bars=True)
     settings: dict[str, Any] = {"beats": 16, "tempo_bpm": 100, "prompt_beats": 5, **HOT}

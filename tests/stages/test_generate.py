@@ -244,8 +244,9 @@ def test_a_pattern_finds_prompts_and_they_are_shown_where_pieces_do_not_begin_wi
     models: Path, midi_file: MidiFile, tmp_path: Path
 ) -> None:
     for name in ("b", "a [1]"):
-        midi_file(tmp_path / "songs" / f"{name}.mid")
-    where = (f"prompt={tmp_path}/songs/*.mid", "generate.audio=false", "generate.pieces=1")
+        midi_file(tmp_path / "my [set]" / f"{name}.mid")
+    found = f'"{tmp_path}/my [set]/*.mid"'
+    where = (f'prompt=[{found},"{tmp_path}/my [set]/b.mid"]', "generate.audio=false", "generate.pieces=1")
     for number, options in enumerate((["generate.with_prompt=false"], ["generate.mode=dynamics"])):
         _, run_dir = generate(tmp_path / str(number), models / "velocity", *where, *options)
         assert headings(run_dir) == ["a [1]_prompt", "a [1]_00", "b_prompt", "b_00"]

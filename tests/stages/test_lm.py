@@ -97,7 +97,7 @@ def context(folder: Path, name: str, upstream: dict[str, Path], **changes: Any) 
         "resume": "auto",
     }
     for key, value in changes.items():
-        cfg[key] = {**cfg[key], **value} if isinstance(value, dict) else value  # type: ignore[dict-item]
+        cfg[key] = {**cfg.get(key, {}), **value} if isinstance(value, dict) else value  # type: ignore[dict-item]
     directories = [folder / part for part in ("out", "work", "run")]
     for directory in directories:
         directory.mkdir(parents=True, exist_ok=True)
@@ -276,6 +276,10 @@ def test_two_processes_take_the_steps_that_one_takes(embedding: str, tokens: Pat
     [
         ({}, "trained for 6 steps already, and 6 are asked for; give a larger trainer.max_steps"),
         ({"trainer": {"max_steps": 9}, "model": {"ffn": 64}}, "give the settings it was trained with"),
+        (
+            {"trainer": {"max_steps": 9}, "tokenizer": {"held": "codes"}},
+            "trained with tokenizer.held=cells, but tokenizer.held=codes is asked for",
+        ),
         ({"resume": "nowhere"}, "resume=nowhere: no checkpoint nowhere; expected auto, never"),
         ({"resume": __file__}, "no checkpoint of pianolm"),
     ],
@@ -365,7 +369,7 @@ def test_a_codebook_embedding_starts_from_base_but_for_velocities_that_base_neve
     assert not torch.isclose(before[velocity], after[velocity]).all(dim=1).any()
     rows = torch.nn.functional.normalize(after[velocity] - after[velocity].mean(dim=0))
     cosine = rows @ rows.T
-    assert cosine.diagonal(1).min() > cosine.diagonal(5).max()
+    assert cosine.diagonal(1).mean() > cosine.diagonal(5).mean() + 0.1  # of 8 codes in 16 dimensions
 
 
 def test_weights_of_both_embeddings_are_published_alike(

@@ -315,6 +315,8 @@ def test_a_given_tokenizer_decides_and_an_option_that_is_off_is_no_part_of_a_fin
     made(True).save_pretrained(tmp_path / "given")
     base = build_tokenizer({"mode": "base", "held": "cells"}, {"tokenizer": tmp_path / "given"})
     assert (base.mode, base.held) == ("base", "codes")
+    with pytest.raises(UserError, match=r"made with bars=False, but tokenizer\.bars=True is asked for"):
+        build_tokenizer({"mode": "velocity", "bars": True}, {"tokenizer": tmp_path / "given"})
 
     def fingerprint(*overrides: str, **changes: None) -> str:
         cfg = tiny(tmp_path, "tokenizer=base", *overrides)
