@@ -214,6 +214,22 @@ def given_checkpoint(cfg: Mapping[str, Any]) -> Path | None:
     return path
 
 
+_OF_VELOCITIES = {"mode", "held_velocity"}
+"""Tokenizer options that say nothing of base's tokens, which have no velocities whatever finetune's have."""
+
+
+def _refuse_other_tokens(path: Path, ctx: StageContext, theirs: Mapping[str, Any]) -> None:
+    """Raises UserError where a checkpoint's run had other options of the tokenizer."""
+    own, other = ({**OPTIONS, **cfg.get("tokenizer", {})} for cfg in (ctx.cfg, theirs))
+    told = {*own, *other} - (_OF_VELOCITIES if ctx.name == "base" else set())
+    differ = [key for key in sorted(told) if own.get(key) != other.get(key)]
+    if differ:
+        found, wanted = (", ".join(f"tokenizer.{key}={of.get(key)}" for key in differ) for of in (other, own))
+        raise UserError(
+            f"resume={path}: trained with {found}, but {wanted} is asked for; give the settings it was trained with"
+        )
+
+
 def _check_extension(path: Path, ctx: StageContext, max_steps: int) -> None:
     """Refuses a checkpoint of another stage or model, or of a run that is as long already.
 
@@ -237,18 +253,8 @@ def _check_extension(path: Path, ctx: StageContext, max_steps: int) -> None:
             f"resume={path}: of stage {saved.get('pianolm_stage')} with {part} {other}, but stage {ctx.name} with "
             f"{part} {own} is asked for; give the settings it was trained with"
         )
-    own_tokens, other_tokens = ({**OPTIONS, **cfg.get("tokenizer", {})} for cfg in (ctx.cfg, theirs))
-    differ = [
-        key for key in sorted({*own_tokens, *other_tokens}) if own_tokens.get(key) != other_tokens.get(key)
-    ]
-    if part == "model" and differ:
-        raise UserError(
-            f"resume={path}: trained with "
-            + ", ".join(f"tokenizer.{key}={other_tokens.get(key)}" for key in differ)
-            + ", but "
-            + ", ".join(f"tokenizer.{key}={own_tokens.get(key)}" for key in differ)
-            + " is asked for; give the settings it was trained with"
-        )
+    if part == "model":
+        _refuse_other_tokens(path, ctx, theirs)
     if step >= max_steps:
         raise UserError(
             f"resume={path}: trained for {step} steps already, and {max_steps} are asked for; give a larger "
