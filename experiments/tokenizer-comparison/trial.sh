@@ -9,6 +9,9 @@ ours() { run "$@" --sides pianolm-codebook --options held=codes; }
 run --data asap --notes 60000
 run --data asap --notes 60000 --learning-rates 1e-3 --seeds 1 2 --sides pianolm-codebook tsd remi
 ours --data asap --notes 60000 --learning-rates 1e-3 --seeds 0 1 2
+for option in bars=true pitch_order=descending; do
+  run --data asap --notes 60000 --learning-rates 1e-3 --sides pianolm-codebook --options held=codes $option
+done
 run --data asap --notes 500000 --learning-rates 1e-3 --sides pianolm-codebook pianolm-table tsd
 run --data asap --notes 500000 --learning-rates 1e-3 --sides pianolm-codebook --options held_velocity=false
 ours --data asap --notes 500000 --learning-rates 1e-3
