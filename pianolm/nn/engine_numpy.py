@@ -30,7 +30,7 @@ _FEW = 8
 """Up to so many rows, products row by row are faster than a product of matrices."""
 _BEYOND_CACHE = 1 << 18
 """Entries of a matrix (1 MiB) from which on it does not stay in a core's cache from step to step. Reading it is then
-most of a product, and dot products of whole rows read fastest (`experiments/generation-speed`)."""
+most of a product, and dot products of whole columns read fastest (`experiments/generation-speed`)."""
 _LARGE = 1 << 20
 """Entries of a matrix from which on a second thread is worth waiting for."""
 
