@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -83,13 +84,51 @@ def test_tempo_bits_are_split_into_that_one_comes_and_which(load: Any) -> None:
         torch.randn(6, 10, generator=torch.Generator().manual_seed(0)),
         torch.tensor([0, 4, 9, 5, 6, 1]),
     )
-    apart = load("compare").TempoApart(torch.arange(4, 7))
-    nats = apart(logits, labels)
-    assert torch.allclose(nats, torch.nn.functional.cross_entropy(logits, labels, reduction="none"))
+    value = load("compare").TempoValue(np.arange(4, 7))
+    value(logits, labels)
     log_p = logits.log_softmax(1)
     comes = log_p[:, 4:7].logsumexp(1)
     which = sum(float(log_p[row, labels[row]] - comes[row]) for row in (1, 3, 4))
-    assert apart.value_nats == pytest.approx(-which, rel=1e-5)
+    assert value.nats == pytest.approx(-which, rel=1e-5)
+
+
+def toy_row(job: dict[str, Any], bits: float, tempo: float = 0.0) -> dict[str, Any]:
+    return {
+        "job": job,
+        "bits_per_note": bits,
+        "tempo": tempo,
+        "in_grammar": {"bits_per_note": bits - 0.5},
+    }
+
+
+def test_ratios_compare_like_with_like(load: Any, tmp_path: Path) -> None:
+    compare = load("compare")
+
+    def job(tokens: str, embedding: str = "table", options: str = "", seed: int = 0) -> dict[str, Any]:
+        made = compare.Job("asap", "velocity", tokens, embedding, options, 1e-3, seed, 500_000, "32")
+        return compare.identity_of(made, "trial", compare.PLANS["trial"])
+
+    results = compare.Results(tmp_path / "results.json", tmp_path)
+    results.add(toy_row(job("tsd"), 10.5))
+    results.add(toy_row(job("pianolm"), 24.5, 1.0))
+    results.add(toy_row(job("pianolm", options="held=codes"), 16.5, 1.0))
+    for seed, bits in ((0, 8.0), (1, 9.0)):
+        results.add(toy_row(job("pianolm", "codebook", "held=codes", seed), bits, 1.0))
+    assert json.loads((tmp_path / "results.json").read_text()).keys() - {"rows"} == {
+        "ratios",
+        "bits_per_note_codebook_held=codes_over_table",
+        "grammar_bits_per_note_codebook_held=codes_over_table",
+        "bits_per_note_codebook_held=codes_over_tsd",
+        "grammar_bits_per_note_codebook_held=codes_over_tsd",
+        "grammar_bits_per_note_without_tempo_codebook_held=codes_over_tsd",
+    }
+    found = json.loads((tmp_path / "results.json").read_text())["ratios"]
+    assert found["bits_per_note_codebook_held=codes_over_table/asap_500000"] == round(8.5 / 16.5, 4)
+    assert found["grammar_bits_per_note_codebook_held=codes_over_tsd/asap_500000"] == 0.8
+    assert (
+        found["grammar_bits_per_note_without_tempo_codebook_held=codes_over_tsd/asap_500000"]
+        == (8.0 - 1.0) / 10
+    )
 
 
 def test_a_job_that_has_its_row_is_not_done_again(load: Any, tmp_path: Path) -> None:
@@ -101,8 +140,8 @@ def test_a_job_that_has_its_row_is_not_done_again(load: Any, tmp_path: Path) -> 
         compare.identity_of(job, "smoke", plan),
     )
     assert not results.has(identity)
-    results.add({"job": identity, "bits_per_note": 1.0, "tempo": 0.0})
-    results.add({"job": {**identity, "seed": 1}, "bits_per_note": 2.0, "tempo": 0.0})
+    results.add(toy_row(identity, 1.0))
+    results.add(toy_row({**identity, "seed": 1}, 2.0))
     again = compare.Results(tmp_path / "results.json", tmp_path)
     assert again.has(identity)
     assert not again.has({**identity, "learning_rate": 2e-3})

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from report import headlines, write_report
@@ -47,7 +48,7 @@ from transformers import LlamaForCausalLM
 from pianolm.artifacts import read_record
 from pianolm.data.store import CellStore
 from pianolm.nn.llama import OptimizerSettings, build_llama, count_parameters, parameter_groups
-from pianolm.stages.lm_bits import cross_entropy, target_nats, token_bits
+from pianolm.stages.lm_bits import Given, TokenBits, target_nats, token_bits
 from pianolm.stages.training import keep_freed_memory
 from pianolm.tokens.features import token_features
 
@@ -58,8 +59,7 @@ SCHEDULE_STEPS = 10_000
 EVALUATED_TOKENS = {"cpu": 4096, "cuda": 65536}
 DATA_SEED = 0
 HEADLINE = "asap_500000"
-KEYS = ("bits_per_note_codebook_over_table", "bits_per_note_codebook_over_tsd")
-"""What stands first in results.json."""
+"""Whose ratios stand first in results.json."""
 Ids = NDArray[np.int64]
 
 
@@ -217,45 +217,45 @@ def step(
     optimizer.step()
 
 
-class TempoApart:
-    """A loss that also adds up what of a tempo token is its value, given that a tempo comes.
+class TempoValue:
+    """Adds up what of tempo tokens is their value, given that a tempo comes.
 
     The rest of such a token says that a beat is over, which other representations say by their positions.
     """
 
-    def __init__(self, tempo_ids: Tensor) -> None:
-        self.tempo_ids, self.value_nats = tempo_ids, 0.0
+    def __init__(self, tempo_ids: Ids) -> None:
+        self.first, self.count, self.nats = int(tempo_ids[0]), tempo_ids.size, 0.0
 
-    def __call__(self, logits_nV: Tensor, labels_n: Tensor) -> Tensor:
-        first, count = int(self.tempo_ids[0]), len(self.tempo_ids)
-        is_tempo = (labels_n >= first) & (labels_n < first + count)
-        among = logits_nV[is_tempo, first : first + count]
-        self.value_nats += float(cross_entropy(among, labels_n[is_tempo] - first).sum())
-        return cross_entropy(logits_nV, labels_n)
+    def __call__(self, logits_nV: Tensor, labels_n: Tensor) -> None:
+        is_tempo = (labels_n >= self.first) & (labels_n < self.first + self.count)
+        among = logits_nV[is_tempo, self.first : self.first + self.count]
+        self.nats += float(F.cross_entropy(among, labels_n[is_tempo] - self.first, reduction="sum"))
 
 
-def bits_by_type(
-    model: LlamaForCausalLM, tokens: Tokens, pieces: list[Ids]
-) -> tuple[dict[str, float], list[NDArray[np.float64]]]:
-    """Bits of all tokens by type, what of the tempi says `beat` apart, and those of every token [T] a piece.
+def score(model: LlamaForCausalLM, tokens: Tokens, pieces: list[Ids]) -> tuple[list[TokenBits], float]:
+    """Bits of every token of some pieces, and how many of all say which tempo it is, given that one comes.
 
     Every token is scored once; windows begin half of their length apart, at any token.
     """
-    tempo_ids = (
-        np.flatnonzero(tokens.type_V == tokens.types.index("tempo")) if "tempo" in tokens.types else None
-    )
-    apart = None if tempo_ids is None else TempoApart(torch.from_numpy(tempo_ids))
+    tempo_ids = np.flatnonzero([tokens.types[kind] == "tempo" for kind in tokens.type_V])
+    tempo = TempoValue(tempo_ids) if tempo_ids.size else None
     stride, device = model.config.max_position_embeddings // 2, model.device.type
-    given = ((ids, np.arange(ids.size)) for ids in pieces)
-    found = list(token_bits(model.eval(), given, stride, EVALUATED_TOKENS[device], apart or cross_entropy))
+    given = (Given(ids, np.arange(ids.size), tokens.legal(ids)) for ids in pieces)
+    found = list(token_bits(model.eval(), given, stride, EVALUATED_TOKENS[device], tempo))
+    return found, tempo.nats / np.log(2) if tempo else 0.0
+
+
+def by_type(
+    tokens: Tokens, pieces: list[Ids], bits: list[NDArray[np.float64]], tempo: float
+) -> dict[str, float]:
+    """Bits of pieces [T] by type of token; what of the tempi is not their value, `tempo`, says `beat`."""
     sums = np.zeros(len(tokens.types))
-    for ids, bits in zip(pieces, found, strict=True):
-        sums += np.bincount(tokens.type_V[ids], bits, len(sums))
-    by_type = dict(zip(tokens.types, sums.tolist(), strict=True))
-    if apart is not None:
-        value = apart.value_nats / np.log(2)
-        by_type |= {"beat": by_type["tempo"] - value, "tempo": value}
-    return by_type, found
+    for ids, bits_T in zip(pieces, bits, strict=True):
+        sums += np.bincount(tokens.type_V[ids], bits_T, len(sums))
+    found = dict(zip(tokens.types, sums.tolist(), strict=True))
+    if "tempo" in found:
+        found |= {"beat": found["tempo"] - tempo, "tempo": tempo}
+    return found
 
 
 def run_job(job: Job, plan: Plan, tokens: Tokens, corpus: Corpus, device: str) -> dict[str, Any]:
@@ -275,15 +275,16 @@ def run_job(job: Job, plan: Plan, tokens: Tokens, corpus: Corpus, device: str) -
     on_curve, curve = corpus.encoded(tokens, corpus.curve), []
 
     def at_point(seen: int) -> None:
-        bits = sum(bits_by_type(model, tokens, on_curve)[0].values()) / corpus.notes(corpus.curve)
-        curve.append((seen, round(bits, 4)))
-        print(f"{name_of(job)}: {seen:,} notes, {bits:.2f} bits per note", flush=True)
+        found = score(model, tokens, on_curve)[0]
+        free, legal = (sum(float(bits.sum()) for bits in kind) for kind in zip(*found, strict=True))
+        notes = corpus.notes(corpus.curve)
+        curve.append((seen, round(free / notes, 4), round(legal / notes, 4)))
+        print(f"{name_of(job)}: {seen:,} notes, {free / notes:.2f} bits per note", flush=True)
 
     spent = learn(model, corpus.encoded(tokens, corpus.train), tokens, job, plan, at_point)
     measured = corpus.encoded(tokens, corpus.validation)
-    by_type, bits = bits_by_type(model, tokens, measured)
     return {
-        **figures(by_type, bits, tokens, corpus, measured),
+        **figures(*score(model, tokens, measured), tokens, corpus, measured),
         "seconds_per_note": spent[0] / spent[1],
         "train_seconds": round(spent[0], 1),
         "notes_seen": spent[1],
@@ -298,30 +299,29 @@ def run_job(job: Job, plan: Plan, tokens: Tokens, corpus: Corpus, device: str) -
 
 
 def figures(
-    by_type: dict[str, float],
-    bits: list[NDArray[np.float64]],
-    tokens: Tokens,
-    corpus: Corpus,
-    measured: list[Ids],
+    found: list[TokenBits], tempo: float, tokens: Tokens, corpus: Corpus, measured: list[Ids]
 ) -> dict[str, Any]:
-    """Bits per note and second of the validation performances, by group and type, and what the tokens leave out."""
+    """Bits per note and second of the validation performances, by group and type, and what the tokens leave out.
+
+    `in_grammar` are those with each token chosen among the ids that may stand there.
+    """
     pieces = [performance(corpus.store, index) for index in corpus.validation]
     notes, seconds = sum(piece.notes.size for piece in pieces), sum(piece.seconds for piece in pieces)
-    by_group = dict.fromkeys(GROUPS, 0.0)
-    for kind, value in by_type.items():
-        by_group["time" if kind == "beat" else tokens.group[kind]] += value
-    total, with_velocity = sum(by_type.values()), by_type.get("velocity", by_type.get("Velocity", 0.0)) > 0
+    free, legal = (by_type(tokens, measured, list(bits), tempo) for bits in zip(*found, strict=True))
+    total = sum(free.values())
+    with_velocity = free.get("velocity", free.get("Velocity", 0.0)) > 0
     missing = [
         left_out(p, tokens.decode(ids), with_velocity) for p, ids in zip(pieces, measured, strict=True)
     ]
     joined = {key: np.concatenate([one[key] for one in missing]) for key in missing[0]}
     held = 0.0
     if isinstance(tokens, PianoTokens):
-        held = sum(float(found[tokens.held(ids)].sum()) for ids, found in zip(measured, bits, strict=True))
+        held = sum(
+            float(bits.legal[tokens.held(ids)].sum()) for ids, bits in zip(measured, found, strict=True)
+        )
     return {
-        "bits_per_note": total / notes,
-        **{group: value / notes for group, value in by_group.items()},
-        "by_type": {kind: value / notes for kind, value in by_type.items() if value},
+        **per_note(free, tokens, notes),
+        "in_grammar": per_note(legal, tokens, notes),
         "held": held / notes,
         "bits_per_second": total / seconds,
         "tokens_per_note": sum(ids.size for ids in measured) / notes,
@@ -333,6 +333,18 @@ def figures(
             "velocities_worth": worth(joined["velocity"], joined["crowd"]),
         },
         "validation": {"pieces": len(pieces), "notes": notes, "seconds": round(seconds, 1)},
+    }
+
+
+def per_note(bits: dict[str, float], tokens: Tokens, notes: int) -> dict[str, Any]:
+    """In all, by group, and by type."""
+    by_group = dict.fromkeys(GROUPS, 0.0)
+    for kind, value in bits.items():
+        by_group["time" if kind == "beat" else tokens.group[kind]] += value
+    return {
+        "bits_per_note": sum(bits.values()) / notes,
+        **{group: value / notes for group, value in by_group.items()},
+        "by_type": {kind: value / notes for kind, value in bits.items() if value},
     }
 
 
@@ -354,7 +366,7 @@ class Results:
         with self.lock:
             rows = [*self.rows(), row]
             ratios = headlines(rows)
-            first = {key: ratios[f"{key}/{HEADLINE}"] for key in KEYS if f"{key}/{HEADLINE}" in ratios}
+            first = {key.partition("/")[0]: ratios[key] for key in ratios if key.endswith(f"/{HEADLINE}")}
             text = json.dumps({**first, "ratios": ratios, "rows": rows}, indent=1)
             partial = self.path.with_suffix(".partial")
             partial.write_text(text + "\n", "utf-8")

@@ -11,8 +11,11 @@ from matplotlib.figure import Figure
 
 T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 """Student's t of a 95 % interval, by seeds."""
+GRAMMAR = "in_grammar"
+"""The part of a row whose bits are those of each token among the ids that may stand there."""
 COLUMNS = {
     "bits_per_note": "bits per note",
+    GRAMMAR: "in the grammar",
     "tempo": "tempo",
     "pitch": "pitch",
     "time": "time",
@@ -62,9 +65,19 @@ def interval(values: list[float], digits: int = 2) -> str:
     return text
 
 
+def bits_of(row: Row, column: str = "bits_per_note") -> float:
+    """A column of `COLUMNS`."""
+    value: float = row[GRAMMAR]["bits_per_note"] if column == GRAMMAR else row[column]
+    return value
+
+
 def whole(row: Row) -> float:
-    """Bits per note without the tempo's value, and with what the tokens leave out told beside them."""
-    return row["bits_per_note"] - row["tempo"] + sum(left_worth(row))
+    """Bits per note in the grammar without the tempo's value, what the tokens leave out told beside them."""
+    return without_tempo(row) + sum(left_worth(row))
+
+
+def without_tempo(row: Row) -> float:
+    return bits_of(row, GRAMMAR) - row["tempo"]
 
 
 def left_worth(row: Row) -> tuple[float, float]:
@@ -80,7 +93,7 @@ def main_table(best: dict[str, list[Row]]) -> list[str]:
     head = ["tokens", "learning rate", *COLUMNS.values(), "µs a note", "parameters"]
     lines = []
     for side, rows in best.items():
-        columns = [interval([row[name] for row in rows]) for name in COLUMNS]
+        columns = [interval([bits_of(row, name) for row in rows]) for name in COLUMNS]
         speed = f"{1e6 * mean(row['seconds_per_note'] for row in rows):.0f}"
         rate = f"{rows[0]['job']['learning_rate']:g}"
         lines.append([side, rate, *columns, speed, f"{rows[0]['parameters']:,}"])
@@ -107,7 +120,7 @@ def left_table(best: dict[str, list[Row]]) -> list[str]:
                 *(side, f"{100 * out['ends_inexact']:.1f} %", f"{ends:.2f}"),
                 *(f"{100 * out['velocities_inexact']:.1f} %", f"{velocities:.2f}"),
                 interval([row["held"] for row in rows]),
-                interval([row["bits_per_note"] - row["tempo"] for row in rows]),
+                interval([without_tempo(row) for row in rows]),
                 interval([whole(row) for row in rows]),
             ]
         )
@@ -129,7 +142,8 @@ def rate_table(rows: list[Row]) -> list[str]:
 def type_lines(best: dict[str, list[Row]]) -> list[str]:
     lines = []
     for side, rows in best.items():
-        kinds = {kind: mean(row["by_type"].get(kind, 0.0) for row in rows) for kind in rows[0]["by_type"]}
+        found = [row[GRAMMAR]["by_type"] for row in rows]
+        kinds = {kind: mean(row.get(kind, 0.0) for row in found) for kind in found[0]}
         lines.append(f"- {side}: " + ", ".join(f"{kind} {value:.2f}" for kind, value in kinds.items()))
     return lines
 
@@ -149,13 +163,13 @@ def markdown(rows: list[Row]) -> str:
             "",
             *main_table(best),
             "",
-            "What the tokens leave out, in bits per note:",
+            "What the tokens leave out, in bits per note in the grammar:",
             "",
             *left_table(best),
             "",
             *rate_table(of_mode),
             "",
-            "Bits per note by kind of token:",
+            "Bits per note in the grammar by kind of token:",
             "",
             *type_lines(best),
             "",
@@ -164,57 +178,71 @@ def markdown(rows: list[Row]) -> str:
 
 
 def budget_table(rows: list[Row]) -> list[str]:
-    """Bits per note with velocities by notes learned from, each side at the best of its rates at that budget."""
+    """Bits per note, free and in the grammar, by notes learned from, each side at its best rate at that budget."""
     budgets = sorted({row["job"]["notes"] for row in rows})
     found = {notes: best_rows([row for row in rows if row["job"]["notes"] == notes]) for notes in budgets}
-    head = ["bits per note after so many notes (learning rate)", *(f"{notes:,}" for notes in budgets)]
+    head = [
+        "after so many notes",
+        *(f"{notes:,}{kind}" for notes in budgets for kind in ("", ", in the grammar")),
+    ]
 
-    def cell(side: str, notes: int) -> str:
+    def cell(side: str, notes: int, column: str) -> str:
         of_side = found[notes].get(side)
-        if of_side is None:
-            return "–"
-        values = [row["bits_per_note"] for row in of_side]
-        return f"{interval(values)} ({of_side[0]['job']['learning_rate']:g})"
+        return "–" if of_side is None else interval([bits_of(row, column) for row in of_side])
 
-    sides = dict.fromkeys(map(side_of, rows))
-    return table(head, [[side, *(cell(side, notes) for notes in budgets)] for side in sides])
+    return table(
+        head,
+        [
+            [side, *(cell(side, notes, column) for notes in budgets for column in ("bits_per_note", GRAMMAR))]
+            for side in dict.fromkeys(map(side_of, rows))
+        ],
+    )
 
 
 def headlines(rows: list[Row]) -> dict[str, float]:
     """By data set and budget what codebook embeddings need of what others do, in bits per note with velocities.
 
-    Of a plan that is not `trial`, its name stands in front. With all of it and without the tempo's value, which
-    MidiTok's tokens do not tell; with pianolm's plain tokens and with its options.
+    Of a plan that is not `trial`, its name stands in front. A table has the same options of
+    the tokenizer. All of it, and in the grammar, and there without the tempo's value, which MidiTok's tokens do
+    not tell.
     """
     found: dict[str, float] = {}
     keys = dict.fromkeys(tuple(row["job"][key] for key in ("plan", "data", "notes")) for row in rows)
     for plan, data, notes in keys:
-        of_key = [
-            row
-            for row in rows
-            if (row["job"]["plan"], row["job"]["data"], row["job"]["notes"]) == (plan, data, notes)
-            and row["job"]["mode"] == "velocity"
-        ]
-        best = best_rows(of_key)
-        bits = {side: mean(row["bits_per_note"] for row in of_side) for side, of_side in best.items()}
-        tempo = {side: mean(row["tempo"] for row in of_side) for side, of_side in best.items()}
+        best = best_rows(
+            [
+                row
+                for row in rows
+                if (row["job"]["plan"], row["job"]["data"], row["job"]["notes"]) == (plan, data, notes)
+                and row["job"]["mode"] == "velocity"
+            ]
+        )
         place = "_".join(filter(None, ("" if plan == "trial" else plan, data, str(notes))))
-        for side in bits:
+        for side, of_side in best.items():
             if not side.startswith(SIDES["pianolm", "codebook"]):
                 continue
-            options = side.removeprefix(SIDES["pianolm", "codebook"]).removeprefix(", ").replace(" ", "_")
-            name = "_".join(filter(None, ("bits_per_note_codebook", options)))
-            for other, short in ((SIDES["pianolm", "table"], "table"), (SIDES["tsd", "table"], "tsd")):
-                if other in bits:
-                    found[f"{name}_over_{short}/{place}"] = round(bits[side] / bits[other], 4)
-            if SIDES["tsd", "table"] in bits:
-                ratio = (bits[side] - tempo[side]) / bits[SIDES["tsd", "table"]]
-                found[f"{name}_without_tempo_over_tsd/{place}"] = round(ratio, 4)
+            options = side.removeprefix(SIDES["pianolm", "codebook"])
+            name = "_".join(filter(None, ("codebook", options.removeprefix(", ").replace(" ", "_"))))
+            for other, short in (
+                (SIDES["pianolm", "table"] + options, "table"),
+                (SIDES["tsd", "table"], "tsd"),
+            ):
+                if other in best:
+                    measures = {"bits_per_note": bits_of, "grammar_bits_per_note": _in_grammar}
+                    if short == "tsd":
+                        measures["grammar_bits_per_note_without_tempo"] = without_tempo
+                    for measure, of_row in measures.items():
+                        ratio = mean(map(of_row, of_side)) / mean(map(of_row, best[other]))
+                        found[f"{measure}_{name}_over_{short}/{place}"] = round(ratio, 4)
     return found
 
 
+def _in_grammar(row: Row) -> float:
+    return bits_of(row, GRAMMAR)
+
+
 def draw(rows: list[Row], path: Path) -> None:
-    """Bits per note over notes seen, a panel a mode, each side at its best learning rate."""
+    """Bits per note in the grammar over notes seen, a panel a mode, each side at its best learning rate."""
     modes = list(dict.fromkeys(row["job"]["mode"] for row in rows))
     figure = Figure(figsize=(7 * len(modes), 4.5), layout="constrained")
     FigureCanvasAgg(figure)
@@ -222,12 +250,12 @@ def draw(rows: list[Row], path: Path) -> None:
     for panel, mode in zip(panels, modes, strict=True):
         for side, found in best_rows([row for row in rows if row["job"]["mode"] == mode]).items():
             for nth, row in enumerate(found):
-                seen, bits = zip(*row["curve"], strict=True)
+                seen, _, bits = zip(*row["curve"], strict=True)
                 style = {"color": panel.lines[-1].get_color()} if nth else {"label": side}
                 panel.plot(seen, bits, marker="o", markersize=3, linewidth=1, **style)
         panel.set_title(f"with{'' if mode == 'velocity' else 'out'} velocities", fontsize=10)
         panel.set_xlabel("notes seen")
-        panel.set_ylabel("bits per note, some validation performances")
+        panel.set_ylabel("bits per note in the grammar, some validation performances")
         panel.grid(alpha=0.3)
         panel.legend(frameon=False)
     figure.savefig(path, dpi=120)

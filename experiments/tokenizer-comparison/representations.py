@@ -22,6 +22,7 @@ from pianolm.data.store import CellStore
 from pianolm.music.beats import FRAMES
 from pianolm.music.cells import FRAME_NOTE_DTYPE, Cells, FrameNotes, cells_to_frames
 from pianolm.stages.tokenize import build_tokenizer
+from pianolm.tokens.legal import LegalIds, legal_ids
 from pianolm.tokens.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Kind
 
 GROUPS = ("pitch", "time", "velocity", "tempo")
@@ -30,6 +31,17 @@ MODES = ("velocity", "base")
 MIDITOK = ("tsd", "remi", "pertok")
 LONG_FRAMES = (2 * FRAMES, 8 * FRAMES)
 """Durations from which MidiTok's are coarser."""
+_BETWEEN = {"Bar", "TimeShift", "Pitch"}
+PERTOK_AFTER = {
+    "BOS": _BETWEEN,
+    "Bar": _BETWEEN,
+    "TimeShift": _BETWEEN,
+    "Pitch": {"MicroTiming"},
+    "MicroTiming": {"Velocity", "Duration"},
+    "Velocity": {"Duration"},
+    "Duration": {*_BETWEEN, "EOS"},
+}
+"""Types that may follow each in PerTok, of which MidiTok has no table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +109,9 @@ class PianoTokens:
     def decode(self, ids: NDArray[np.int64]) -> FrameNotes:
         return self.tokenizer.decode(ids).frame_notes
 
+    def legal(self, ids: NDArray[np.int64]) -> LegalIds:
+        return legal_ids(self.tokenizer.grammar, ids)
+
     def held(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """[T] tokens of cells in which no key is struck: notes held over from the beat before."""
         kind = self.tokenizer.vocabulary.kind_of[ids]
@@ -135,11 +150,29 @@ class MidiTokTokens:
         }
         self.type_V = np.array([self.types.index(kind) for kind in type_of_id])
         self.notes_V = np.array([int(kind == "Pitch") for kind in type_of_id])
+        self._after_KV = self._successors()
         self.fingerprint = digest({"name": name, "settings": repr(settings), "version": version("miditok")})
 
     def encode(self, given: Performance) -> NDArray[np.int64]:
         (sequence,) = self.tokenizer(as_score(given.notes))
         return np.array([self.bos, *sequence.ids, self.eos], np.int64)
+
+    def _successors(self) -> NDArray[np.bool_]:
+        """[K, V] ids that may follow each type by MidiTok's table, less PAD, and less EOS within a note."""
+        follows = np.zeros((len(self.types), len(self.types)), bool)
+        table = self.tokenizer.tokens_types_graph
+        table = table if "Pitch" in table else PERTOK_AFTER
+        for row, kind in enumerate(self.types):
+            named = table.get(kind, set()) - {"PAD"}
+            named -= {"EOS"} if kind in ("Pitch", "Velocity") else set()
+            named -= {"Duration"} if kind == "MicroTiming" and "Velocity" in self.types else set()
+            follows[row, [self.types.index(other) for other in named if other in self.types]] = True
+        return follows[:, self.type_V]
+
+    def legal(self, ids: NDArray[np.int64]) -> LegalIds:
+        """The first token is given, so that any set does for it."""
+        type_T = self.type_V[ids]
+        return LegalIds.from_sets(self._after_KV[before] for before in [type_T[0], *type_T[:-1]])
 
     def decode(self, ids: NDArray[np.int64]) -> FrameNotes:
         score = self.tokenizer.decode([ids[1:-1].tolist()])

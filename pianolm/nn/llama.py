@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import LlamaAttention
 
 from pianolm.errors import UserError
 from pianolm.metrics import TokenLosses
@@ -29,6 +30,8 @@ _MODEL_KEYS = {
     *("width", "layers", "heads", "kv_heads", "ffn", "rope_theta", "tie_embeddings", "dropout"),
     *("embedding", "projection_lr"),
 }
+COPY_GAIN = 4.0
+"""How much of what the first layer attends to it passes on at first. 1.5 to 4 differ by less than seeds do."""
 _RATE = "learning_rate"
 """Stands with a model's size because it depends on it; `trainer` takes it from there."""
 _COUNTERS = "tokens_seen", "slots_seen"
@@ -47,7 +50,8 @@ def build_llama(
 
     Where a layer adds to the residual stream it begins smaller by the root of all that add, 2 · layers (Radford et al.,
     "Language Models are Unsupervised Multitask Learners", 2019, section 2.3): the rows of embeddings are small, and
-    what tokens are would else be lost among sums of everything before (`experiments/codebook-embedding`).
+    what tokens are would else be lost among sums of everything before (`experiments/codebook-embedding`). The attention
+    of the first layer begins by copying, see `_copy_at_first`.
 
     Args:
         settings: `width`, `layers`, `heads`, `kv_heads` (None: as many as heads), `ffn`, `rope_theta`,
@@ -84,10 +88,30 @@ def build_llama(
         for layer in model.model.layers:
             for adds in (layer.self_attn.o_proj, layer.mlp.down_proj):
                 adds.weight /= math.sqrt(2 * settings["layers"])
+        _copy_at_first(model.model.layers[0].self_attn)
     if settings["embedding"] == "codebook":
         assert features_VF is not None, "a codebook embedding is made of features"
         use_features(model, features_VF, float(settings["projection_lr"]))
     return model
+
+
+def _copy_at_first(attention: LlamaAttention) -> None:
+    """Weights with which an attention passes on what it attends to as it is, `COPY_GAIN` times.
+
+    At first it attends to everything before alike. In the first layer that is the mean of the embeddings, and as the
+    output layer is the embedding, what a piece has held so far becomes likelier to come, and what is like it. Music
+    repeats: a model need not find that out (`experiments/tokenizer-comparison`). Values and output are an orthogonal
+    matrix and its transpose; Trockman and Kolter ("Mimetic Initialization of Self-Attention Layers", 2023) found such
+    products in trained models.
+
+    Args:
+        attention: Changed in place; of heads that share values each passes on its part.
+    """
+    values, output = attention.v_proj.weight, attention.o_proj.weight
+    size, shared = attention.head_dim, attention.num_key_value_groups
+    nn.init.orthogonal_(values, math.sqrt(COPY_GAIN))
+    heads_SD = values.view(-1, size, values.shape[1]).repeat_interleave(shared, dim=0)
+    output.copy_(heads_SD.flatten(0, 1).T / shared)
 
 
 def _check_model(settings: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from pianolm.errors import UserError
 from pianolm.stages.context import Metrics, StageContext
 from pianolm.stages.lm import train_language_model
 
-VERSION = 2
+VERSION = 3
 
 
 def run(ctx: StageContext) -> Metrics:

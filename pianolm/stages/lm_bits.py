@@ -1,6 +1,7 @@
 """`evaluate=lm`: how many bits a language model needs for the performances of a data source.
 
-Every token but BOS is scored once, by a window of the model's whole context. Windows begin at most `evaluate.stride`
+Every token but BOS is scored once, by a window of the model's whole context: as the model says it, and as it says it
+among the ids that the grammar allows there, which is how pianolm writes music. Windows begin at most `evaluate.stride`
 tokens apart, so that of a context of C tokens each token sees at least C + 1 − stride, or its piece from the
 beginning. The model's own tokenizer makes the tokens: the music may be other music than it was trained on.
 
@@ -35,6 +36,7 @@ from pianolm.nn.piano_lm import PianoLM
 from pianolm.stages.context import Metrics, StageContext
 from pianolm.stages.evaluate import performances
 from pianolm.stages.training import keep_freed_memory, resolve_hardware, set_threads
+from pianolm.tokens.legal import LegalIds, legal_ids, unpacked
 from pianolm.tokens.tokenizer import PianoTokenizer
 from pianolm.tokens.vocabulary import CODE_KINDS, Kind
 
@@ -50,8 +52,8 @@ GROUPS: dict[str, tuple[Kind, ...]] = {
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 """Inputs scored at a time; no figure depends on it."""
 _AUTOCAST = {"bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "16-mixed": torch.float16}
-Loss = Callable[[Tensor, Tensor], Tensor]
-_COLUMNS = ("id", "path", "notes", "seconds", "tokens", "bits", "bits_per_note")
+Watch = Callable[[Tensor, Tensor], None]
+_COLUMNS = ("id", "path", "notes", "seconds", "tokens", "bits", "bits_per_note", "grammar_bits")
 
 
 class Window(NamedTuple):
@@ -81,66 +83,93 @@ def sliding_windows(n_tokens: int, begins: NDArray[np.int64], context: int, stri
         window = Window(start, window.stop, min(start + context + 1, n_tokens))
 
 
-class _Job(NamedTuple):
-    """A window with its piece's ids [T] and the array [T] that takes their bits."""
+class Given(NamedTuple):
+    """A piece to score: its ids [T], at least 2; positions [N] where windows should begin; what may stand where."""
 
     ids: NDArray[np.int64]
-    bits: NDArray[np.float64]
+    begins: NDArray[np.int64]
+    legal: LegalIds
+
+
+class TokenBits(NamedTuple):
+    """Bits [T] of the tokens of a piece, 0 for the first, which is given: among all ids, and among the legal ones."""
+
+    free: NDArray[np.float64]
+    legal: NDArray[np.float64]
+
+
+class _Job(NamedTuple):
+    """A window of a piece, and where the bits of its tokens go."""
+
+    given: Given
+    bits: TokenBits
     window: Window
-
-
-def cross_entropy(logits_nV: Tensor, labels_n: Tensor) -> Tensor:
-    """Nats [n] of each label."""
-    return F.cross_entropy(logits_nV, labels_n, reduction="none")
 
 
 def token_bits(
     model: LlamaForCausalLM,
-    pieces: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    pieces: Iterable[Given],
     stride: int,
     batch_tokens: int,
-    loss: Loss = cross_entropy,
-) -> Iterator[NDArray[np.float64]]:
-    """Bits [T] of every token of some pieces, 0 for the first, which is given.
+    watch: Watch | None = None,
+) -> Iterator[TokenBits]:
+    """What every token of some pieces costs, piece by piece.
 
     Args:
         model: In evaluation mode; its context is the longest sequence it was trained on.
-        pieces: Of each the ids [T], at least 2, and the positions [N] where windows should begin.
+        pieces: The music.
         stride: See `sliding_windows`.
         batch_tokens: Inputs scored at a time.
-        loss: Nats of labels by their logits; sees every token once.
+        watch: Is shown logits [n, V] and labels [n], every token once.
     """
     context = int(model.config.max_position_embeddings)
     jobs = (
-        _Job(ids, bits, window)
-        for ids, begins in pieces
-        for bits in [np.zeros(ids.size)]
-        for window in sliding_windows(ids.size, begins, context, stride)
+        _Job(given, bits, window)
+        for given in pieces
+        for bits in [TokenBits(np.zeros(given.ids.size), np.zeros(given.ids.size))]
+        for window in sliding_windows(given.ids.size, given.begins, context, stride)
     )
     while batch := list(islice(jobs, max(batch_tokens // context, 1))):
-        _score(model, batch, loss)
-        yield from (job.bits for job in batch if job.window.stop == job.ids.size)
+        _score(model, batch, watch)
+        yield from (job.bits for job in batch if job.window.stop == job.given.ids.size)
 
 
 @torch.inference_mode()
-def _score(model: LlamaForCausalLM, batch: list[_Job], loss: Loss) -> None:
-    """Puts the bits of each window's targets into its piece's array."""
+def _score(model: LlamaForCausalLM, batch: list[_Job], watch: Watch | None) -> None:
+    """Puts the bits of each window's targets into its piece's arrays."""
     shape = len(batch), max(job.window.stop - job.window.start for job in batch) - 1
     input_ids_BC, labels_BC = np.full(shape, model.config.pad_token_id), np.full(shape, IGNORE)
-    for row, (ids, _, (start, scored, stop)) in enumerate(batch):
+    for row, ((ids, _, _), _, (start, scored, stop)) in enumerate(batch):
         input_ids_BC[row, : stop - start - 1] = ids[start : stop - 1]
         labels_BC[row, scored - start - 1 : stop - start - 1] = ids[scored:stop]
     inputs, labels = (torch.from_numpy(rows).to(model.device) for rows in (input_ids_BC, labels_BC))
-    found = target_nats(model, inputs, labels, loss).double().cpu().numpy() / math.log(2)
+    packed = np.concatenate(
+        [legal.packed[legal.which[scored:stop]] for (_, _, legal), _, (_, scored, stop) in batch]
+    )
+    found, done = [], 0
+    for logits_nV, labels_n in target_logits(model, inputs, labels):
+        if watch is not None:
+            watch(logits_nV, labels_n)
+        of_chunk = packed[done : done + len(labels_n)]
+        legal_nV = torch.from_numpy(unpacked(of_chunk, logits_nV.shape[1])).to(logits_nV.device)
+        among = logits_nV.masked_fill(~legal_nV, -torch.inf)
+        nats_n2 = torch.stack([_nats(logits_nV, labels_n), _nats(among, labels_n)], dim=1)
+        found.append(nats_n2.double().cpu().numpy() / math.log(2))
+        done += len(labels_n)
     counts = [job.window.stop - job.window.scored for job in batch]
-    for job, bits in zip(batch, np.split(found, np.cumsum(counts)[:-1]), strict=True):
-        job.bits[job.window.scored : job.window.stop] = bits
+    for job, bits_n2 in zip(batch, np.split(np.concatenate(found), np.cumsum(counts)[:-1]), strict=True):
+        for array, bits_n in zip(job.bits, bits_n2.T, strict=True):
+            array[job.window.scored : job.window.stop] = bits_n
 
 
-def target_nats(
-    model: LlamaForCausalLM, input_ids_BC: Tensor, labels_BC: Tensor, loss: Loss = cross_entropy
-) -> Tensor:
-    """Nats [n] of the labels that count, row by row. Logits are made only there.
+def _nats(logits_nV: Tensor, labels_n: Tensor) -> Tensor:
+    return F.cross_entropy(logits_nV, labels_n, reduction="none")
+
+
+def target_logits(
+    model: LlamaForCausalLM, input_ids_BC: Tensor, labels_BC: Tensor
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits [n, V] at the labels [n] that count, some at a time, row by row. They are made only there.
 
     PAD stands at the end of rows only, so that causal attention needs no mask.
     """
@@ -149,8 +178,13 @@ def target_nats(
     hidden_nD = model.model(**inputs, use_cache=False).last_hidden_state[counts_BC]
     labels_n = labels_BC[counts_BC]
     size = CPU_CHUNK if hidden_nD.device.type == "cpu" else max(len(labels_n), 1)
-    parts = zip(hidden_nD.split(size), labels_n.split(size), strict=True)
-    return torch.cat([loss(head(hidden).float(), labels) for hidden, labels in parts])
+    for hidden, labels in zip(hidden_nD.split(size), labels_n.split(size), strict=True):
+        yield head(hidden).float(), labels
+
+
+def target_nats(model: LlamaForCausalLM, input_ids_BC: Tensor, labels_BC: Tensor) -> Tensor:
+    """Nats [n] of the labels that count, row by row."""
+    return torch.cat([_nats(*made) for made in target_logits(model, input_ids_BC, labels_BC)])
 
 
 @dataclass(frozen=True)
@@ -162,12 +196,14 @@ class PieceBits:
         seconds: From the first beat of its grid to the end of the last.
         tokens: Its ids, BOS and EOS included.
         bits: By group.
+        grammar_bits: All, each token chosen among those that the grammar allows.
     """
 
     row: PieceRow
     seconds: float
     tokens: int
     bits: dict[str, float]
+    grammar_bits: float
 
     @property
     def total(self) -> float:
@@ -217,24 +253,26 @@ def measure(
     groups = _groups(lm.tokenizer)
     waiting: deque[tuple[int, NDArray[np.int64]]] = deque()
 
-    def tokens() -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    def tokens() -> Iterator[Given]:
         for index in chosen:
             ids = lm.tokenizer.encode_cells(
                 store.cells(index), np.asarray(store.beats_sec(index)), store.bar_starts(index)
             )
             waiting.append((index, ids))
-            yield ids, beat_positions(ids, lm.tokenizer.vocabulary)
+            legal = legal_ids(lm.tokenizer.grammar, ids)
+            yield Given(ids, beat_positions(ids, lm.tokenizer.vocabulary), legal)
 
     with torch.autocast(device, precision, enabled=precision is not None):
         for bits in token_bits(lm.model, tokens(), stride, BATCH_TOKENS[device]):
             index, ids = waiting.popleft()
-            by_kind = np.bincount(kind_of[ids], bits, len(Kind))
+            by_kind = np.bincount(kind_of[ids], bits.free, len(Kind))
             beats_sec = store.beats_sec(index)
             yield PieceBits(
                 row=store.pieces[index],
                 seconds=float(beats_sec[-1] - beats_sec[0]),
                 tokens=ids.size,
                 bits={name: float(by_kind[list(kinds)].sum()) for name, kinds in groups.items()},
+                grammar_bits=float(bits.legal.sum()),
             )
 
 
@@ -291,6 +329,7 @@ def _metrics(results: list[PieceBits]) -> Metrics:
         "tokens_per_note": tokens / notes,
         "bits_per_note": bits / notes,
         **{f"bits_per_note_{name}": value / notes for name, value in by_group.items()},
+        "grammar_bits_per_note": sum(result.grammar_bits for result in results) / notes,
         "bits_per_second": bits / sum(result.seconds for result in results),
     }
 
@@ -302,5 +341,6 @@ def _write(path: Path, results: list[PieceBits], groups: list[str]) -> None:
         for result in results:
             row, bits = result.row, result.total
             counts = (row.notes, round(result.seconds, 3), result.tokens)
-            figures = [round(value, 3) for value in (bits, bits / row.notes, *result.bits.values())]
-            writer.writerow((row.id, row.path, *counts, *figures))
+            figures = [round(value, 3) for value in (bits, bits / row.notes, result.grammar_bits)]
+            by_group = [round(value, 3) for value in result.bits.values()]
+            writer.writerow((row.id, row.path, *counts, *figures, *by_group))

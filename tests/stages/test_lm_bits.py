@@ -24,9 +24,11 @@ from pianolm.music.notes import make_notes
 from pianolm.nn.llama import build_llama
 from pianolm.nn.weights import without_progress_bars
 from pianolm.run import execute
-from pianolm.stages.lm_bits import sliding_windows, token_bits
+from pianolm.stages.lm_bits import Given, sliding_windows, token_bits
 from pianolm.tokens.codebook import Patterns
 from pianolm.tokens.fit import complete
+from pianolm.tokens.grammar import Grammar
+from pianolm.tokens.legal import legal_ids
 from pianolm.tokens.tempo import TempoBins
 from pianolm.tokens.vocabulary import Kind, Vocabulary
 from tests.test_chain import only, run_cli
@@ -35,6 +37,7 @@ from tests.tokens.test_velocity_segment import random_segment_codec
 from tests.toy_tokens import MODEL, VOCABULARY, sequence
 
 CONTEXT = 48
+GRAMMAR = Grammar(VOCABULARY, velocity=True, silent=np.zeros(VOCABULARY.size, bool))
 MidiFile = Callable[..., Path]
 
 
@@ -47,11 +50,18 @@ def toy_model(context: int, vocabulary: Vocabulary = VOCABULARY, seed: int = 0) 
     return model.eval()
 
 
-def naive_bits(model: LlamaForCausalLM, ids: NDArray[np.int64], start: int, at: int) -> float:
-    """Bits of one token after those from `start` on, by a forward pass of its own."""
+def naive_bits(model: LlamaForCausalLM, ids: NDArray[np.int64], start: int, at: int) -> tuple[float, float]:
+    """Bits of one token after those from `start` on, by a forward pass of its own: of all ids, of legal ones."""
+    state = GRAMMAR.start()
+    for token in ids[:at].tolist():
+        state = GRAMMAR.advance(state, token)
     with torch.no_grad():
-        logits = model(torch.from_numpy(ids[None, start:at])).logits[0, -1].double()
-    return float(-torch.log_softmax(logits, -1)[ids[at]]) / math.log(2)
+        p = model(torch.from_numpy(ids[None, start:at])).logits[0, -1].double().softmax(-1).numpy()
+    return -math.log2(p[ids[at]] / p.sum()), -math.log2(p[ids[at]] / p[GRAMMAR.allowed(state)].sum())
+
+
+def given_piece(ids: NDArray[np.int64], begins: NDArray[np.int64]) -> Given:
+    return Given(ids, begins, legal_ids(GRAMMAR, ids))
 
 
 def model_directory(path: Path, velocity: bool, context: int = CONTEXT) -> Path:
@@ -125,25 +135,32 @@ def test_each_token_costs_what_a_pass_over_its_window_says(stride: int) -> None:
     model, context = toy_model(32), 32
     pieces = [sequence(seed, beats=beats) for seed, beats in ((0, 20), (1, 1), (2, 9))]
     begins = [beat_positions(ids, VOCABULARY) for ids in pieces]
-    found = list(token_bits(model, zip(pieces, begins, strict=True), stride, 3 * context))
+    given_pieces = [given_piece(*piece) for piece in zip(pieces, begins, strict=True)]
+    shown: list[int] = []
+    found = list(
+        token_bits(model, given_pieces, stride, 3 * context, lambda _, labels: shown.extend(labels.tolist()))
+    )
+    assert shown == np.concatenate([ids[1:] for ids in pieces]).tolist()
     assert max(ids.size for ids in pieces) > 3 * context
     for ids, beats, bits in zip(pieces, begins, found, strict=True):
         start = 0
-        assert bits[0] == 0
+        assert bits.free[0] == bits.legal[0] == 0
+        assert (bits.legal <= bits.free + 1e-6).all()
         for at in range(1, ids.size):
             if at > start + context:
                 aligned = [b for b in beats if start < b <= start + stride]
                 start = int(aligned[-1]) if aligned else start + stride
-            assert bits[at] == pytest.approx(naive_bits(model, ids, start, at), abs=1e-4)
+            expected = naive_bits(model, ids, start, at)
+            assert (bits.free[at], bits.legal[at]) == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_piece_within_the_context_is_one_full_pass() -> None:
     model, ids = toy_model(512), sequence(3, beats=12)
-    (bits,) = token_bits(model, [(ids, np.array([0]))], 256, 4096)
+    (bits,) = token_bits(model, [given_piece(ids, np.array([0]))], 256, 4096)
     with torch.no_grad():
         log_p = torch.log_softmax(model(torch.from_numpy(ids[None])).logits[0].double(), -1).numpy()
     expected = -log_p[np.arange(ids.size - 1), ids[1:]] / math.log(2)
-    assert np.allclose(bits[1:], expected, atol=1e-4)
+    assert np.allclose(bits.free[1:], expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("velocity", [False, True])
@@ -151,13 +168,16 @@ def test_the_stage_adds_up_tokens_notes_and_seconds(tmp_path: Path, velocity: bo
     model, cells = model_directory(tmp_path / "model", velocity), cell_store(tmp_path / "cells")
     metrics = evaluated(tmp_path, f"upstream.model={model}", f"upstream.cells={cells}", "evaluate.stride=10")
     lm, store = PianoLM.from_pretrained(model), CellStore.open(cells)
-    bits, notes, tokens, seconds = dict.fromkeys(Kind, 0.0), 0, 0, 0.0
+    bits, notes, tokens, seconds, in_grammar = dict.fromkeys(Kind, 0.0), 0, 0, 0.0, 0.0
     for index in range(2):
         piece = Piece.from_cells(store.cells(index), np.asarray(store.beats_sec(index)))
         ids = lm.tokenizer.encode(piece).ids
-        (found,) = token_bits(lm.model, [(ids, beat_positions(ids, lm.tokenizer.vocabulary))], 10, 64)
+        legal = legal_ids(lm.tokenizer.grammar, ids)
+        piece_given = Given(ids, beat_positions(ids, lm.tokenizer.vocabulary), legal)
+        (found,) = token_bits(lm.model, [piece_given], 10, 64)
         for at, kind in enumerate(lm.tokenizer.vocabulary.kind_of[ids]):
-            bits[Kind(kind)] += found[at]
+            bits[Kind(kind)] += found.free[at]
+        in_grammar += found.legal.sum()
         notes += int(lm.tokenizer.strikes_per_id[ids].sum())
         tokens, seconds = tokens + ids.size, seconds + piece.beats_sec[-1] - piece.beats_sec[0]
     assert notes == 48 < sum(len(store.cells(i)) for i in range(2)), "notes held over a beat count once"
@@ -169,6 +189,8 @@ def test_the_stage_adds_up_tokens_notes_and_seconds(tmp_path: Path, velocity: bo
     assert metrics["bits_per_note_tempo"] == pytest.approx(
         (bits[Kind.TEMPO] + bits[Kind.EOS]) / notes, rel=1e-5
     )
+    assert metrics["grammar_bits_per_note"] == pytest.approx(in_grammar / notes, rel=1e-5)
+    assert metrics["grammar_bits_per_note"] < metrics["bits_per_note"] - 0.1
     parts = [value for key, value in metrics.items() if key.startswith("bits_per_note_")]
     assert len(parts) == 3 + velocity
     assert sum(parts) == pytest.approx(metrics["bits_per_note"])
@@ -177,6 +199,7 @@ def test_the_stage_adds_up_tokens_notes_and_seconds(tmp_path: Path, velocity: bo
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == ["piece 0", "piece 1"]
     assert sum(float(row["bits"]) for row in rows) == pytest.approx(sum(bits.values()), abs=0.01)
+    assert sum(float(row["grammar_bits"]) for row in rows) == pytest.approx(in_grammar, abs=0.01)
     for row in rows:
         assert float(row["bits_per_note"]) == pytest.approx(float(row["bits"]) / int(row["notes"]), abs=0.001)
         kinds = [
