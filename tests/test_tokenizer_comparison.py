@@ -153,7 +153,7 @@ def test_the_best_rate_is_best_on_average_of_all_seeds(load: Any) -> None:
 
     def row(rate: float, seed: int, bits: float) -> dict[str, Any]:
         job = {"tokens": "tsd", "embedding": "table", "options": "", "learning_rate": rate, "seed": seed}
-        return {"job": job, "bits_per_note": bits}
+        return toy_row(job, bits)
 
     rows = [
         row(1e-3, 0, 20.0),
@@ -167,6 +167,8 @@ def test_the_best_rate_is_best_on_average_of_all_seeds(load: Any) -> None:
         (2e-3, 0),
         (2e-3, 1),
     ]
+    learned = toy_row({**rows[0]["job"], "options": "held=codes grammar"}, 30.0)
+    assert (report.bits_of(learned), report.in_grammar(learned)) == (0.0, 29.5)
     assert report.interval([20.0]) == report.interval([20.0, 20.0]) == "20.00"
     assert report.interval([0.0, 0.0]) == "–"
     assert report.interval([20.0, 21.0, 22.0]) == "21.00 ± 2.48"

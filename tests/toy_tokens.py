@@ -82,6 +82,7 @@ def settings(**changes: object) -> dict[str, object]:
         "grad_clip": 1.0,
         "patience": None,
         "compile": False,
+        "grammar": False,
     }
     return {**plain, **changes}
 

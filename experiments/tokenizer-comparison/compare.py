@@ -47,8 +47,10 @@ from transformers import LlamaForCausalLM
 
 from pianolm.artifacts import read_record
 from pianolm.data.store import CellStore
+from pianolm.nn.embedding import inputs_and_head
 from pianolm.nn.llama import OptimizerSettings, build_llama, count_parameters, parameter_groups
-from pianolm.stages.lm_bits import Given, TokenBits, target_nats, token_bits
+from pianolm.nn.loss import head_nll
+from pianolm.stages.lm_bits import Given, TokenBits, token_bits
 from pianolm.stages.training import keep_freed_memory
 from pianolm.tokens.features import token_features
 
@@ -58,6 +60,8 @@ SCHEDULE_STEPS = 10_000
 """Parts of the notes budget that the learning rate has a value for."""
 EVALUATED_TOKENS = {"cpu": 4096, "cuda": 65536}
 DATA_SEED = 0
+GRAMMAR = "grammar"
+"""Option of a job that learned under the grammar (`trainer.grammar=true`)."""
 HEADLINE = "asap_500000"
 """Whose ratios stand first in results.json."""
 Ids = NDArray[np.int64]
@@ -187,13 +191,14 @@ def learn(
     )
     optimizer = torch.optim.AdamW(parameter_groups(model, settings), settings.learning_rate, settings.betas)
     peaks = [group["lr"] for group in optimizer.param_groups]
+    legal = tokens.legal_targets().to(model.device) if GRAMMAR in job.options.split() else None
     seconds, seen, steps, points = 0.0, 0, 0, 0
     begin = time.perf_counter()
     for inputs_BC, labels_BC in batches(pieces, plan.window, plan.batch, job.seed):
         factor = settings.factor(seen * SCHEDULE_STEPS // job.notes)
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
             group["lr"] = peak * factor
-        step(model.train(), optimizer, inputs_BC, labels_BC, job.precision)
+        step(model.train(), optimizer, inputs_BC, labels_BC, job.precision, legal)
         seen, steps = seen + int(tokens.notes_V[labels_BC].sum()), steps + 1
         if seen >= min((points + 1) * job.notes // plan.points, job.notes):
             seconds += time.perf_counter() - begin
@@ -206,13 +211,21 @@ def learn(
 
 
 def step(
-    model: nn.Module, optimizer: torch.optim.Optimizer, inputs_BC: Ids, labels_BC: Ids, precision: str
+    model: LlamaForCausalLM,
+    optimizer: torch.optim.Optimizer,
+    inputs_BC: Ids,
+    labels_BC: Ids,
+    precision: str,
+    legal: nn.Module | None,
 ) -> None:
-    inputs, labels = (torch.from_numpy(rows).to(model.device) for rows in (inputs_BC, labels_BC))
+    ids, labels = (torch.from_numpy(rows).to(model.device) for rows in (inputs_BC, labels_BC))
+    sets = () if legal is None else (legal.sets, legal(ids, labels, None).flatten())
     with torch.autocast(model.device.type, torch.bfloat16, enabled=precision == "bf16"):
-        loss = target_nats(model, inputs, labels).mean()
+        inputs, head = inputs_and_head(model, ids)
+        hidden_BCD = model.model(**inputs, use_cache=False).last_hidden_state
+        nats, _ = head_nll(hidden_BCD.flatten(0, 1), head.weight, labels.flatten(), *sets)
     optimizer.zero_grad()
-    loss.backward()
+    (nats / labels.numel()).backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
 
@@ -308,7 +321,6 @@ def figures(
     pieces = [performance(corpus.store, index) for index in corpus.validation]
     notes, seconds = sum(piece.notes.size for piece in pieces), sum(piece.seconds for piece in pieces)
     free, legal = (by_type(tokens, measured, list(bits), tempo) for bits in zip(*found, strict=True))
-    total = sum(free.values())
     with_velocity = free.get("velocity", free.get("Velocity", 0.0)) > 0
     missing = [
         left_out(p, tokens.decode(ids), with_velocity) for p, ids in zip(pieces, measured, strict=True)
@@ -323,7 +335,6 @@ def figures(
         **per_note(free, tokens, notes),
         "in_grammar": per_note(legal, tokens, notes),
         "held": held / notes,
-        "bits_per_second": total / seconds,
         "tokens_per_note": sum(ids.size for ids in measured) / notes,
         "left_out": {
             "lost_notes": int(joined["lost"].sum()),
@@ -349,8 +360,8 @@ def per_note(bits: dict[str, float], tokens: Tokens, notes: int) -> dict[str, An
 
 
 def name_of(job: Job) -> str:
-    side = f"pianolm-{job.embedding} {job.options}".strip() if job.tokens == "pianolm" else job.tokens
-    return f"{job.data} {job.mode} {side} lr {job.learning_rate:g} seed {job.seed}"
+    side = f"pianolm-{job.embedding}" if job.tokens == "pianolm" else job.tokens
+    return f"{job.data} {job.mode} {f'{side} {job.options}'.strip()} lr {job.learning_rate:g} seed {job.seed}"
 
 
 class Results:
@@ -406,7 +417,8 @@ def jobs_of(arguments: argparse.Namespace, plan: Plan) -> list[Job]:
     found = []
     for seed, mode, rate, side in product(arguments.seeds, arguments.modes, rates, arguments.sides):
         tokens, _, embedding = side.partition("-")
-        options = " ".join(sorted(arguments.options)) if tokens == "pianolm" else ""
+        options = sorted(arguments.options) if tokens == "pianolm" else []
+        options = " ".join([*options, *([GRAMMAR] if arguments.grammar else [])])
         common = (arguments.data, mode, tokens, embedding or "table", options, rate, seed)
         found.append(Job(*common, plan.notes, arguments.precision))
     return found
@@ -453,6 +465,9 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument(
         "--options", nargs="+", default=[], help="of pianolm's tokenizer: held_velocity=false"
+    )
+    parser.add_argument(
+        "--grammar", action="store_true", help="learn each token as one of those that may stand there"
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--learning-rates", nargs="+", type=float, help="else those of the plan")

@@ -38,8 +38,13 @@ def side_of(row: Row) -> str:
     return ", ".join(filter(None, (SIDES[job["tokens"], job["embedding"]], job["options"])))
 
 
+def learned_in_grammar(row: Row) -> bool:
+    """Whether a row's model learned each token as one of those that may stand there: free bits say nothing then."""
+    return "grammar" in row["job"]["options"].split()
+
+
 def best_rows(rows: list[Row]) -> dict[str, list[Row]]:
-    """By side the rows, one a seed, of the learning rate that is best on average of its seeds.
+    """By side the rows, one a seed, of the learning rate that is best in the grammar on average of its seeds.
 
     A rate that lacks seeds which another one has is not chosen.
     """
@@ -50,7 +55,7 @@ def best_rows(rows: list[Row]) -> dict[str, list[Row]]:
     for side, by_rate in by_side.items():
         seeds = max(len(found) for found in by_rate.values())
         whole = [found for found in by_rate.values() if len(found) == seeds]
-        best[side] = min(whole, key=lambda found: mean(row["bits_per_note"] for row in found))
+        best[side] = min(whole, key=lambda found: mean(map(in_grammar, found)))
     return best
 
 
@@ -66,9 +71,23 @@ def interval(values: list[float], digits: int = 2) -> str:
 
 
 def bits_of(row: Row, column: str = "bits_per_note") -> float:
-    """A column of `COLUMNS`."""
-    value: float = row[GRAMMAR]["bits_per_note"] if column == GRAMMAR else row[column]
+    """A column of `COLUMNS`: all but the first are in the grammar; that is 0 where it says nothing."""
+    value: float
+    if column == "bits_per_note":
+        value = 0.0 if learned_in_grammar(row) else row[column]
+    elif column == "bits_per_second":
+        scored = row["validation"]
+        value = in_grammar(row) * scored["notes"] / scored["seconds"]
+    elif column == GRAMMAR:
+        value = row[GRAMMAR]["bits_per_note"]
+    else:
+        value = row[GRAMMAR].get(column, row.get(column, 0.0))
     return value
+
+
+def in_grammar(row: Row) -> float:
+    """Bits per note, each token one of those that may stand there."""
+    return bits_of(row, GRAMMAR)
 
 
 def whole(row: Row) -> float:
@@ -77,7 +96,7 @@ def whole(row: Row) -> float:
 
 
 def without_tempo(row: Row) -> float:
-    return bits_of(row, GRAMMAR) - row["tempo"]
+    return in_grammar(row) - row["tempo"]
 
 
 def left_worth(row: Row) -> tuple[float, float]:
@@ -134,9 +153,11 @@ def rate_table(rows: list[Row]) -> list[str]:
         found = {rate: [] for rate in rates}
         for row in rows:
             if side_of(row) == side:
-                found[row["job"]["learning_rate"]].append(row["bits_per_note"])
+                found[row["job"]["learning_rate"]].append(in_grammar(row))
         lines.append([side, *(interval(values) if values else "–" for values in found.values())])
-    return table(["bits per note at a learning rate of", *(f"{rate:g}" for rate in rates)], lines)
+    return table(
+        ["bits per note in the grammar at a learning rate of", *(f"{rate:g}" for rate in rates)], lines
+    )
 
 
 def type_lines(best: dict[str, list[Row]]) -> list[str]:
@@ -228,17 +249,15 @@ def headlines(rows: list[Row]) -> dict[str, float]:
                 (SIDES["tsd", "table"], "tsd"),
             ):
                 if other in best:
-                    measures = {"bits_per_note": bits_of, "grammar_bits_per_note": _in_grammar}
+                    measures = {"bits_per_note": bits_of, "grammar_bits_per_note": in_grammar}
+                    if learned_in_grammar(of_side[0]):
+                        del measures["bits_per_note"]
                     if short == "tsd":
                         measures["grammar_bits_per_note_without_tempo"] = without_tempo
                     for measure, of_row in measures.items():
                         ratio = mean(map(of_row, of_side)) / mean(map(of_row, best[other]))
                         found[f"{measure}_{name}_over_{short}/{place}"] = round(ratio, 4)
     return found
-
-
-def _in_grammar(row: Row) -> float:
-    return bits_of(row, GRAMMAR)
 
 
 def draw(rows: list[Row], path: Path) -> None:

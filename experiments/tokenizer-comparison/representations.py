@@ -16,11 +16,14 @@ from typing import Any
 
 import numpy as np
 import symusic
+import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from pianolm.data.store import CellStore
 from pianolm.music.beats import FRAMES
 from pianolm.music.cells import FRAME_NOTE_DTYPE, Cells, FrameNotes, cells_to_frames
+from pianolm.nn.legal import LegalTargets
 from pianolm.stages.tokenize import build_tokenizer
 from pianolm.tokens.legal import LegalIds, legal_ids
 from pianolm.tokens.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Kind
@@ -112,6 +115,9 @@ class PianoTokens:
     def legal(self, ids: NDArray[np.int64]) -> LegalIds:
         return legal_ids(self.tokenizer.grammar, ids)
 
+    def legal_targets(self) -> nn.Module:
+        return LegalTargets(self.tokenizer.grammar)
+
     def held(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """[T] tokens of cells in which no key is struck: notes held over from the beat before."""
         kind = self.tokenizer.vocabulary.kind_of[ids]
@@ -121,6 +127,20 @@ class PianoTokens:
         cell = np.maximum(filled - (kind != Kind.PITCH), 0) // 8
         strikes = np.bincount(cell, self.notes_V[ids])
         return np.isin(kind, (Kind.PITCH, Kind.VELOCITY, *CODE_KINDS)) & (strikes[cell] == 0)
+
+
+class SetsByInput(nn.Module):
+    """As `pianolm.nn.legal.LegalTargets`, where the type of the input tells which ids may follow."""
+
+    sets: Tensor
+
+    def __init__(self, sets_KV: NDArray[np.bool_], type_V: NDArray[np.int64]) -> None:
+        super().__init__()
+        self.register_buffer("sets", torch.from_numpy(sets_KV))
+        self.register_buffer("type_of", torch.from_numpy(type_V))
+
+    def forward(self, input_ids_BT: Tensor, labels_BT: Tensor, position_ids_BT: Tensor | None) -> Tensor:
+        return self.get_buffer("type_of")[input_ids_BT]
 
 
 class MidiTokTokens:
@@ -156,6 +176,10 @@ class MidiTokTokens:
     def encode(self, given: Performance) -> NDArray[np.int64]:
         (sequence,) = self.tokenizer(as_score(given.notes))
         return np.array([self.bos, *sequence.ids, self.eos], np.int64)
+
+    def legal_targets(self) -> nn.Module:
+        """As `legal`; behind a piece the next may begin."""
+        return SetsByInput(self._after_KV | (np.array(self.types) == "EOS")[:, None], self.type_V)
 
     def _successors(self) -> NDArray[np.bool_]:
         """[K, V] ids that may follow each type by MidiTok's table, less PAD, and less EOS within a note."""

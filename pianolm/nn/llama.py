@@ -21,8 +21,10 @@ from transformers.models.llama.modeling_llama import LlamaAttention
 from pianolm.errors import UserError
 from pianolm.metrics import TokenLosses
 from pianolm.nn.embedding import CodebookEmbedding, inputs_and_head, use_features
+from pianolm.nn.legal import LegalTargets
 from pianolm.nn.loss import head_nll
 from pianolm.nn.watched import WatchedModule
+from pianolm.tokens.grammar import Grammar
 
 IGNORE = -100
 EMBEDDINGS = ("codebook", "table")
@@ -266,6 +268,7 @@ class LanguageModule(WatchedModule):
         kind_of: uint8 [V], the `Kind` of every id.
         strikes: int64 [V], notes that each id strikes.
         unigram_entropy: Logged beside the validation loss, as what to compare it with.
+        grammar: Where it is given, each target is learned and validated as one among the ids that it allows there.
 
     Attributes:
         val_metrics: Of the last validation; they travel with the checkpoint that was made at it.
@@ -280,6 +283,7 @@ class LanguageModule(WatchedModule):
         kind_of: NDArray[np.uint8],
         strikes: NDArray[np.int64],
         unigram_entropy: float | None = None,
+        grammar: Grammar | None = None,
     ) -> None:
         super().__init__("tokens")
         self.model = model
@@ -287,6 +291,7 @@ class LanguageModule(WatchedModule):
         self.val_metrics: dict[str, float] = {}
         self.tokens_seen = self.slots_seen = 0
         self._unigram_entropy = unigram_entropy
+        self._legal = None if grammar is None else LegalTargets(grammar)
         self._kind_of, self._strikes = torch.from_numpy(kind_of), torch.from_numpy(strikes)
         self._losses = TokenLosses(self._kind_of, self._strikes)
         self._train_losses = TokenLosses(self._kind_of, self._strikes)
@@ -304,7 +309,11 @@ class LanguageModule(WatchedModule):
         ).last_hidden_state
         counts_BT = batch["labels"] != IGNORE
         labels_n = batch["labels"][counts_BT]
-        return TargetLosses(*head_nll(hidden_BTD[counts_BT], head.weight, labels_n), labels_n)
+        sets: tuple[Tensor, ...] = ()
+        if self._legal is not None:
+            which_BT = self._legal(batch["input_ids"], batch["labels"], batch.get("position_ids"))
+            sets = self._legal.sets, which_BT[counts_BT]
+        return TargetLosses(*head_nll(hidden_BTD[counts_BT], head.weight, labels_n, *sets), labels_n)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """The loss of a micro-batch, scaled so that its gradient is that of the mean over the *global* batch.

@@ -14,7 +14,13 @@ CPU_CHUNK = 1024
 """Targets whose logits are made at a time on a CPU: fewer make small matrices, more leave the cache."""
 
 
-def head_nll(hidden_nD: Tensor, weight_VD: Tensor, labels_n: Tensor) -> tuple[Tensor, Tensor]:
+def head_nll(
+    hidden_nD: Tensor,
+    weight_VD: Tensor,
+    labels_n: Tensor,
+    sets_SV: Tensor | None = None,
+    which_n: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Cross-entropy of `hidden_nD @ weight_VD.T`, as under autocast where that is on.
 
     The gradient is made in the same pass as the loss: nothing of size [n, V] outlives its turn, and the softmax is
@@ -24,17 +30,26 @@ def head_nll(hidden_nD: Tensor, weight_VD: Tensor, labels_n: Tensor) -> tuple[Te
         hidden_nD: What the output layer reads.
         weight_VD: Its weights.
         labels_n: The right ids.
+        sets_SV: bool, sets of ids; with them each target is one among those of its set.
+        which_n: The set of each target, which must hold it.
 
     Returns:
         Their sum in nats, which has a gradient, and nats of each target [n], which have none.
     """
-    nats, nll_n = _HeadNll.apply(hidden_nD, weight_VD, labels_n)
+    nats, nll_n = _HeadNll.apply(hidden_nD, weight_VD, labels_n, sets_SV, which_n)
     return nats, nll_n
 
 
 class _HeadNll(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden_nD: Tensor, weight_VD: Tensor, labels_n: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any,
+        hidden_nD: Tensor,
+        weight_VD: Tensor,
+        labels_n: Tensor,
+        sets_SV: Tensor | None,
+        which_n: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
         device = hidden_nD.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight_VD.dtype
         size = CPU_CHUNK if device == "cpu" else max(len(labels_n), 1)
@@ -46,7 +61,10 @@ class _HeadNll(torch.autograd.Function):
             for first in range(0, len(labels_n), size):
                 chunk = slice(first, first + size)
                 hidden_cD, labels_c1 = hidden_nD[chunk].to(dtype), labels_n[chunk, None]
-                log_p_cV = (hidden_cD @ cast_VD.T).float().log_softmax(dim=1)
+                logits_cV = (hidden_cD @ cast_VD.T).float()
+                if sets_SV is not None and which_n is not None:
+                    logits_cV.masked_fill_(~sets_SV[which_n[chunk]], -torch.inf)
+                log_p_cV = logits_cV.log_softmax(dim=1)
                 nll_n[chunk] = -log_p_cV.gather(1, labels_c1)[:, 0]
                 if d_hidden_nD is None and d_weight_VD is None:
                     continue
@@ -63,11 +81,11 @@ class _HeadNll(torch.autograd.Function):
         return nll_n.sum(), nll_n
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden_nD, d_weight_VD = ctx.saved_tensors
         scale = grads[0]  # of the sum; the other output has none
         return (
             None if d_hidden_nD is None else d_hidden_nD * scale.to(d_hidden_nD.dtype),
             None if d_weight_VD is None else d_weight_VD * scale.to(d_weight_VD.dtype),
-            None,
+            *(None, None, None),
         )

@@ -64,6 +64,7 @@ def train_language_model(ctx: StageContext, own_keys: frozenset[str] = frozenset
         tokenizer.vocabulary.kind_of,
         tokenizer.strikes_per_id,
         data.unigram_entropy(),
+        tokenizer.grammar if settings["grammar"] else None,
     )
     if settings["compile"]:
         model.model.compile()  # in place, so that names of weights stay
@@ -94,14 +95,17 @@ def stage_settings(ctx: StageContext, own_keys: frozenset[str]) -> dict[str, Any
     """`trainer` with what the stage sets for itself.
 
     Raises:
-        UserError: The stage sets a key that `trainer` does not have.
+        UserError: The stage sets a key that `trainer` does not have, or `grammar` is neither true nor false.
     """
     own = {key: value for key, value in ctx.cfg[ctx.name].items() if key not in own_keys}
     unknown = sorted(set(own) - set(ctx.cfg["trainer"]))
     if unknown:
         known = ", ".join(sorted([*ctx.cfg["trainer"], *own_keys]))
         raise UserError(f"no option {ctx.name}.{unknown[0]}: {ctx.name} has {known}")
-    return {**ctx.cfg["trainer"], **own}
+    settings = {**ctx.cfg["trainer"], **own}
+    if not isinstance(settings["grammar"], bool):
+        raise UserError(f"trainer.grammar={settings['grammar']!r} found, expected true or false")
+    return settings
 
 
 def make_model(ctx: StageContext, tokenizer: PianoTokenizer, context: int) -> LlamaForCausalLM:

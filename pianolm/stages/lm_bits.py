@@ -182,11 +182,6 @@ def target_logits(
         yield head(hidden).float(), labels
 
 
-def target_nats(model: LlamaForCausalLM, input_ids_BC: Tensor, labels_BC: Tensor) -> Tensor:
-    """Nats [n] of the labels that count, row by row."""
-    return torch.cat([_nats(*made) for made in target_logits(model, input_ids_BC, labels_BC)])
-
-
 @dataclass(frozen=True)
 class PieceBits:
     """What one performance costs.

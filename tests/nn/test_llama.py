@@ -15,6 +15,7 @@ from pianolm.data.lm_data import IGNORE, LMDataModule, WindowReader
 from pianolm.data.order import Rows, WindowIndex, pack
 from pianolm.errors import UserError
 from pianolm.nn import loss
+from pianolm.nn.legal import LegalTargets
 from pianolm.nn.llama import (
     COPY_GAIN,
     LanguageModule,
@@ -24,6 +25,7 @@ from pianolm.nn.llama import (
     packing,
     parameter_groups,
 )
+from pianolm.tokens.grammar import Grammar
 from pianolm.tokens.vocabulary import Kind, Vocabulary
 from tests.toy_tokens import MODEL, VOCABULARY, ToyPiece, sequence, settings, write_store
 
@@ -179,6 +181,25 @@ def test_only_labels_that_count_make_loss_and_they_are_those_of_the_full_logits(
         logits.flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORE, reduction="none"
     )
     assert torch.allclose(nll, full[batch["labels"].flatten() != IGNORE], atol=1e-5)
+
+
+def test_under_the_grammar_a_target_is_one_among_those_that_may_come(store_dir: Path) -> None:
+    grammar = Grammar(VOCABULARY, velocity=True, silent=np.zeros(VOCABULARY.size, bool))
+    module, batch = toy_module(toy_model()), whole_batch(store_dir)
+    under = LanguageModule(module.model, module.settings, VOCABULARY.kind_of, STRIKES, grammar=grammar)
+    assert under.state_dict().keys() == module.state_dict().keys()
+    counts = batch["labels"] != IGNORE
+    which = LegalTargets(grammar)(batch["input_ids"], batch["labels"], batch.get("position_ids"))[counts]
+    sets = LegalTargets(grammar).sets[which]
+    logits = module.model(input_ids=batch["input_ids"], **packing(batch.get("position_ids"))).logits[counts]
+    expected = torch.nn.functional.cross_entropy(
+        logits.masked_fill(~sets, -torch.inf), batch["labels"][counts], reduction="none"
+    )
+    nats, nll, _ = under.target_nll(batch)
+    assert torch.allclose(nll, expected, atol=1e-5)
+    assert torch.isfinite(nll).all()
+    assert nats < 0.6 * module.target_nll(batch).nats
+    assert sets.float().mean() < 0.6
 
 
 def test_masked_targets_change_neither_loss_nor_gradient(store_dir: Path, tmp_path: Path) -> None:

@@ -1,0 +1,128 @@
+"""Learning under the grammar: sets told from a window are those of the grammar told from the whole piece."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from pianolm.nn import loss
+from pianolm.nn.legal import LegalTargets
+from pianolm.nn.loss import head_nll
+from pianolm.tokens.legal import legal_ids, unpacked
+from pianolm.tokens.tokenizer import PianoTokenizer
+from pianolm.tokens.vocabulary import Kind
+from tests.tokens.test_tokenizer import beat_times, random_cells
+from tests.tokens.test_tokenizer_held import MODES, made
+
+BEATS = 12
+BEAT_ENDS = (Kind.TEMPO, Kind.EOS)
+
+
+def encoded(tokenizer: PianoTokenizer, seed: int) -> NDArray[np.int64]:
+    return tokenizer.encode_cells(
+        random_cells(seed, 150, BEATS), beat_times(seed, BEATS), np.arange(0, BEATS, 3)
+    )
+
+
+def exact(tokenizer: PianoTokenizer, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """[T, V] of the whole piece, less what a window cannot tell: silence of a whole cell, pitches told by slots."""
+    found, kind = legal_ids(tokenizer.grammar, ids), tokenizer.vocabulary.kind_of
+    sets_TV = unpacked(found.packed[found.which], tokenizer.vocabulary.size)
+    for at, floor in enumerate(floors(tokenizer, ids)):
+        if kind[ids[at]] == Kind.BAR and tokenizer.held == "codes":
+            sets_TV[at] = np.isin(
+                kind, [Kind.L1, Kind.L2, Kind.L3, Kind.L4, Kind.BAR, Kind.PITCH, *BEAT_ENDS]
+            )
+            continue
+        codes = np.flatnonzero(sets_TV[at] & np.isin(kind, [Kind.L1, Kind.L2, Kind.L3, Kind.L4]))
+        if codes.size and kind[ids[at - 1]] not in (Kind.TEMPO, Kind.BAR):
+            sets_TV[at] |= np.isin(kind, np.unique(kind[codes]))
+        elif sets_TV[at][tokenizer.vocabulary.ids(Kind.PITCH)].any():
+            sets_TV[at] |= (kind == Kind.PITCH) & (tokenizer.grammar.rank_of > floor)
+    return sets_TV
+
+
+def floors(tokenizer: PianoTokenizer, ids: NDArray[np.int64]) -> list[int]:
+    """[T] rank of the last pitch of the beat before each token."""
+    floor, found = -1, []
+    for token in ids.tolist():
+        found.append(floor)
+        if tokenizer.vocabulary.kind_of[token] == Kind.TEMPO:
+            floor = -1
+        elif tokenizer.vocabulary.kind_of[token] == Kind.PITCH:
+            floor = int(tokenizer.grammar.rank_of[token])
+    return found
+
+
+@pytest.mark.parametrize("held", ["cells", "codes"])
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_a_window_tells_the_sets_of_the_piece(mode: tuple[bool, str, bool], held: str) -> None:
+    tokenizer = made(*mode, held=held)
+    ids = encoded(tokenizer, 1)
+    expected = exact(tokenizer, ids)
+    legal = LegalTargets(tokenizer.grammar)
+    beats = np.flatnonzero(tokenizer.vocabulary.kind_of[ids] == Kind.TEMPO)
+    row, positions, where = [], [], []
+    for start, stop in (
+        (0, beats[3] + 4),
+        (beats[5], beats[8]),
+        (beats[2], beats[2] + 2),
+        (beats[9], ids.size),
+    ):
+        row.append(ids[start:stop])
+        positions.append(np.arange(stop - start - 1))
+        where.append(np.arange(start + 1, stop))
+    inputs = torch.from_numpy(np.concatenate([window[:-1] for window in row])[None])
+    labels = torch.from_numpy(np.concatenate([window[1:] for window in row])[None])
+    which = legal(inputs, labels, torch.from_numpy(np.concatenate(positions)[None]))
+    assert torch.equal(legal.sets[which][0], torch.from_numpy(expected[np.concatenate(where)]))
+
+
+def test_before_the_first_pitch_of_a_window_within_a_beat_anything_may_come() -> None:
+    tokenizer = made(True, held="cells")
+    legal, kind_of = LegalTargets(tokenizer.grammar), tokenizer.vocabulary.kind_of
+    ids = encoded(tokenizer, 2)
+    (pitch, second) = np.flatnonzero(kind_of[ids] == Kind.PITCH)[2:4]
+    window = torch.from_numpy(ids[None, pitch + 1 : second + 4])
+    sets = legal.sets[legal(window[:, :-1], window[:, 1:], None)][0]
+    before = second - pitch - 1
+    assert sets[:before].all()
+    assert not sets[before:].all(dim=1).any()
+    assert np.array_equal(sets[before:].numpy(), exact(tokenizer, ids)[second + 1 : second + 4])
+
+
+def test_of_joined_pieces_the_next_may_begin() -> None:
+    tokenizer = made()
+    ids = encoded(tokenizer, 3)
+    joined = torch.from_numpy(np.concatenate([ids, ids])[None])
+    legal = LegalTargets(tokenizer.grammar)
+    sets = legal.sets[legal(joined[:, :-1], joined[:, 1:], None)][0]
+    assert sets.gather(1, joined[0, 1:, None]).all()
+    assert torch.equal(sets[: ids.size - 1], sets[ids.size :])
+
+
+@pytest.mark.parametrize("chunk", [3, 100])
+def test_the_loss_among_sets_and_its_gradient_are_those_of_a_masked_softmax(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loss, "CPU_CHUNK", chunk)
+    rng = torch.Generator().manual_seed(0)
+    hidden = torch.randn(10, 4, generator=rng, requires_grad=True)
+    weight = torch.randn(7, 4, generator=rng, requires_grad=True)
+    labels, which = torch.randint(7, (10,), generator=rng), torch.randint(5, (10,), generator=rng)
+    sets = torch.rand(5, 7, generator=rng) < 0.5
+    for row, label in zip(which.tolist(), labels.tolist(), strict=True):
+        sets[row, label] = True
+    nats, nll = head_nll(hidden, weight, labels, sets, which)
+    nats.backward()
+    found = nll, hidden.grad, weight.grad
+    hidden.grad = weight.grad = None
+    logits = (hidden @ weight.T).masked_fill(~sets[which], -torch.inf)
+    expected = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    expected.sum().backward()
+    for one, other in zip(found, (expected, hidden.grad, weight.grad), strict=True):
+        assert one is not None
+        assert other is not None
+        assert torch.allclose(one, other, atol=1e-5)
