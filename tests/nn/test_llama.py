@@ -198,8 +198,8 @@ def test_under_the_grammar_a_target_is_one_among_those_that_may_come(store_dir: 
     nats, nll, _ = under.target_nll(batch)
     assert torch.allclose(nll, expected, atol=1e-5)
     assert torch.isfinite(nll).all()
-    assert nats < 0.6 * module.target_nll(batch).nats
-    assert sets.float().mean() < 0.6
+    assert nats < 0.8 * module.target_nll(batch).nats
+    assert sets.float().mean() < 0.7
 
 
 def test_masked_targets_change_neither_loss_nor_gradient(store_dir: Path, tmp_path: Path) -> None:

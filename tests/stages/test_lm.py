@@ -296,6 +296,15 @@ def test_a_run_that_cannot_be_extended_is_one_sentence(
         base.run(context(tmp_path, "base", {"tokens": tokens}, **given))
 
 
+def test_a_model_learns_under_the_grammar(
+    trained: tuple[StageContext, Metrics], tokens: Path, tmp_path: Path
+) -> None:
+    under = base.run(context(tmp_path / "a", "base", {"tokens": tokens}, trainer={"grammar": True}))
+    assert under["val/loss"] < trained[1]["val/loss"] - 0.1
+    with pytest.raises(UserError, match=r"trainer\.grammar='maybe' found, expected true or false"):
+        base.run(context(tmp_path / "b", "base", {"tokens": tokens}, trainer={"grammar": "maybe"}))
+
+
 def test_patience_stops_a_run_that_gets_worse(tokens: Path, tmp_path: Path) -> None:
     changes = {"max_steps": 40, "val_every": 2, "patience": 2, "learning_rate": 3.0, "grad_clip": None}
     ctx = context(tmp_path, "base", {"tokens": tokens}, trainer=changes)
