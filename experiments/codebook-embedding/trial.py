@@ -48,6 +48,7 @@ class Variant:
     begins: str = (
         "plain"  # what adds to the residual stream: as all else, smaller by depth as in pianolm, or zero
     )
+    copies: bool = False  # whether attention of the first layer begins by copying
     free_lr: float = 1.0  # of the free part
     tied: bool = True  # else the output layer is a second codebook embedding
     wide: bool = False  # the body of experiments/tokenizer-comparison in place of model=tiny
@@ -114,6 +115,11 @@ VARIANTS |= {
     "codebook, wide, begins smaller, output not tied": Variant(begins="smaller", tied=False, **WIDE),
     "table, wide": Variant("table", **WIDE),
     "table, wide, begins smaller": Variant("table", begins="smaller", **WIDE),
+    "table, copies": Variant("table", copies=True, begins="smaller"),
+    "codebook, copies": Variant(copies=True, **SMALLER),
+    "codebook, long, copies": Variant(copies=True, **SMALLER, **LONG),
+    "codebook, wide, copies": Variant(copies=True, begins="smaller", **WIDE),
+    "table, wide, copies": Variant("table", copies=True, begins="smaller", **WIDE),
 }
 
 
@@ -168,7 +174,7 @@ def make_model(
     torch.manual_seed(variant.seed)
     settings = {**conf("model/tiny"), **(WIDE_BODY if variant.wide else {}), "embedding": "table"}
     model = build_llama(settings, v.size, v.pad, v.bos, v.eos, context)
-    begin(model, variant.begins)
+    begin(model, variant)
     if variant.embedding == "codebook":
         given, config = features(tokenizer, variant, data), model.config
         embedding = Tried(given, config.hidden_size, variant, config.initializer_range)
@@ -182,9 +188,14 @@ def make_model(
 
 
 @torch.no_grad()
-def begin(model: LlamaForCausalLM, how: str) -> None:
-    """What adds to the residual stream, which pianolm makes smaller by depth, as a variant wants it."""
-    larger = {"smaller": 1.0, "plain": (2 * model.config.num_hidden_layers) ** 0.5, "zero": 0.0}[how]
+def begin(model: LlamaForCausalLM, variant: Variant) -> None:
+    """What pianolm does to fresh weights, undone where a variant wants it otherwise."""
+    depth = (2 * model.config.num_hidden_layers) ** 0.5
+    if not variant.copies:
+        attention, std = model.model.layers[0].self_attn, model.config.initializer_range
+        nn.init.normal_(attention.v_proj.weight, std=std)
+        nn.init.normal_(attention.o_proj.weight, std=std / depth)
+    larger = {"smaller": 1.0, "plain": depth, "zero": 0.0}[variant.begins]
     for layer in model.model.layers:
         layer.self_attn.o_proj.weight *= larger
         layer.mlp.down_proj.weight *= larger

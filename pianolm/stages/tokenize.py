@@ -49,7 +49,9 @@ def run(ctx: StageContext) -> Metrics:
 def _refuse_options(settings: Mapping[str, Any], given: PianoTokenizer, path: Path) -> None:
     """Raises UserError where an option is asked for that a given tokenizer does not have."""
     asked = {name: settings.get(name, usual) for name, usual in OPTIONS.items()}
-    other = [name for name, usual in OPTIONS.items() if asked[name] not in (usual, getattr(given, name))]
+    if settings["mode"] == "base":
+        del asked["held_velocity"]  # there are none
+    other = [name for name, value in asked.items() if value not in (OPTIONS[name], getattr(given, name))]
     if other:
         found = ", ".join(f"{name}={getattr(given, name)}" for name in other)
         wanted = ", ".join(f"tokenizer.{name}={asked[name]}" for name in other)

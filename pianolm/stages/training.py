@@ -161,7 +161,7 @@ def fit(
     given = given_checkpoint(ctx.cfg)
     if given is not None and not last.is_file():
         start_from = given
-        _check_extension(given, ctx, max_steps)
+        _check_extension(given, ctx, module, max_steps)
     resumed_step = _checkpoint_step(start_from)
     if resumed_step:
         rank_zero_info(f"{ctx.name}: goes on from step {resumed_step} ({start_from})")
@@ -230,7 +230,19 @@ def _refuse_other_tokens(path: Path, ctx: StageContext, theirs: Mapping[str, Any
         )
 
 
-def _check_extension(path: Path, ctx: StageContext, max_steps: int) -> None:
+def _refuse_other_shapes(path: Path, theirs: Mapping[str, list[int]], module: L.LightningModule) -> None:
+    """Raises UserError where a checkpoint of the same settings is of another network: pianolm was another then."""
+    own = {name: list(weight.shape) for name, weight in module.state_dict().items()}
+    differ = sorted(name for name in {*own, *theirs} if own.get(name) != theirs.get(name))
+    if differ:
+        name = differ[0]
+        raise UserError(
+            f"resume={path}: {name} found with shape {theirs.get(name)}, expected {own.get(name)}: made by another "
+            "version of pianolm, whose runs this one cannot extend; train anew with resume=never"
+        )
+
+
+def _check_extension(path: Path, ctx: StageContext, module: L.LightningModule, max_steps: int) -> None:
     """Refuses a checkpoint of another stage or model, or of a run that is as long already.
 
     Raises:
@@ -239,6 +251,7 @@ def _check_extension(path: Path, ctx: StageContext, max_steps: int) -> None:
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         theirs, step = saved["pianolm_config"], int(saved["global_step"])
+        shapes = {name: list(weight.shape) for name, weight in saved["state_dict"].items()}
     except (KeyError, RuntimeError, pickle.UnpicklingError) as error:
         raise UserError(
             f"resume={path}: no checkpoint of pianolm ({type(error).__name__}); give the artifact directory of a "
@@ -255,6 +268,7 @@ def _check_extension(path: Path, ctx: StageContext, max_steps: int) -> None:
         )
     if part == "model":
         _refuse_other_tokens(path, ctx, theirs)
+    _refuse_other_shapes(path, shapes, module)
     if step >= max_steps:
         raise UserError(
             f"resume={path}: trained for {step} steps already, and {max_steps} are asked for; give a larger "

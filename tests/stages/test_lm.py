@@ -296,6 +296,18 @@ def test_a_run_that_cannot_be_extended_is_one_sentence(
         base.run(context(tmp_path, "base", {"tokens": tokens}, **given))
 
 
+def test_a_run_of_another_network_is_one_sentence(
+    trained: tuple[StageContext, Metrics], tokens: Path, tmp_path: Path
+) -> None:
+    saved = torch.load(trained[0].work / "last.ckpt", weights_only=True)
+    name = next(name for name in saved["state_dict"] if name.endswith("embed_tokens.weight"))
+    saved["state_dict"][name] = saved["state_dict"][name][:, 1:]
+    torch.save(saved, tmp_path / "other.ckpt")
+    changes = {"resume": str(tmp_path / "other.ckpt"), "trainer": {"max_steps": 9}}
+    with pytest.raises(UserError, match=r"embed_tokens\.weight found with shape .* made by another version"):
+        base.run(context(tmp_path, "base", {"tokens": tokens}, **changes))
+
+
 def test_a_model_learns_under_the_grammar(
     trained: tuple[StageContext, Metrics], tokens: Path, tmp_path: Path
 ) -> None:

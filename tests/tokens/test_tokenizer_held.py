@@ -317,6 +317,11 @@ def test_a_given_tokenizer_decides_and_an_option_that_is_off_is_no_part_of_a_fin
     assert (base.mode, base.held) == ("base", "codes")
     with pytest.raises(UserError, match=r"made with bars=False, but tokenizer\.bars=True is asked for"):
         build_tokenizer({"mode": "velocity", "bars": True}, {"tokenizer": tmp_path / "given"})
+    PianoTokenizer(codebook("untrained"), TempoBins(), CODEC).save_pretrained(tmp_path / "plain")
+    plain = {"mode": "base", "held_velocity": False}
+    assert (
+        build_tokenizer(plain, {"tokenizer": tmp_path / "plain"}).mode == "base"
+    )  # it has none, so none to leave out
 
     def fingerprint(*overrides: str, **changes: None) -> str:
         cfg = tiny(tmp_path, "tokenizer=base", *overrides)
