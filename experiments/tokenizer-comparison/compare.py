@@ -250,7 +250,7 @@ def score(model: LlamaForCausalLM, tokens: Tokens, pieces: list[Ids]) -> tuple[l
 
     Every token is scored once; windows begin half of their length apart, at any token.
     """
-    tempo_ids = np.flatnonzero([tokens.types[kind] == "tempo" for kind in tokens.type_V])
+    tempo_ids = np.flatnonzero([tokens.types[kind].lower() == "tempo" for kind in tokens.type_V])
     tempo = TempoValue(tempo_ids) if tempo_ids.size else None
     stride, device = model.config.max_position_embeddings // 2, model.device.type
     given = (Given(ids, np.arange(ids.size), tokens.legal(ids)) for ids in pieces)
@@ -266,8 +266,9 @@ def by_type(
     for ids, bits_T in zip(pieces, bits, strict=True):
         sums += np.bincount(tokens.type_V[ids], bits_T, len(sums))
     found = dict(zip(tokens.types, sums.tolist(), strict=True))
-    if "tempo" in found:
-        found |= {"beat": found["tempo"] - tempo, "tempo": tempo}
+    for kind in tokens.types:
+        if kind.lower() == "tempo":
+            found |= {"beat": found[kind] - tempo, kind: tempo}
     return found
 
 

@@ -29,6 +29,7 @@ SIDES = {
     ("tsd", "table"): "MidiTok TSD",
     ("remi", "table"): "MidiTok REMI",
     ("pertok", "table"): "MidiTok PerTok",
+    ("tsd_tempo", "table"): "MidiTok TSD with tempo",
 }
 Row = dict[str, Any]
 
@@ -247,6 +248,7 @@ def headlines(rows: list[Row]) -> dict[str, float]:
             for other, short in (
                 (SIDES["pianolm", "table"] + options, "table"),
                 (SIDES["tsd", "table"], "tsd"),
+                (SIDES["tsd_tempo", "table"], "tsd_tempo"),
             ):
                 if other in best:
                     measures = {"bits_per_note": bits_of, "grammar_bits_per_note": in_grammar}

@@ -26,12 +26,14 @@ from pianolm.music.cells import FRAME_NOTE_DTYPE, Cells, FrameNotes, cells_to_fr
 from pianolm.nn.legal import LegalTargets
 from pianolm.stages.tokenize import build_tokenizer
 from pianolm.tokens.legal import LegalIds, legal_ids
+from pianolm.tokens.tempo import TempoBins
 from pianolm.tokens.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Kind
 
 GROUPS = ("pitch", "time", "velocity", "tempo")
 """What bits are spent on. Time is onsets and ends: pianolm's patterns, bars, and that a beat or the piece is over."""
 MODES = ("velocity", "base")
-MIDITOK = ("tsd", "remi", "pertok")
+MIDITOK = ("tsd", "remi", "pertok", "tsd_tempo")
+"""The last also tells the tempo of every beat, of 50 as pianolm's."""
 LONG_FRAMES = (2 * FRAMES, 8 * FRAMES)
 """Durations from which MidiTok's are coarser."""
 _BETWEEN = {"Bar", "TimeShift", "Pitch"}
@@ -156,7 +158,8 @@ class MidiTokTokens:
             sys.exit(
                 "MidiTok is not installed; pip install --constraint constraints.txt --editable '.[bench]'"
             )
-        kind = {"tsd": miditok.TSD, "remi": miditok.REMI, "pertok": miditok.PerTok}[name]
+        kinds = {"tsd": miditok.TSD, "remi": miditok.REMI, "pertok": miditok.PerTok}
+        kind, self._with_tempo = kinds[name.partition("_")[0]], name == "tsd_tempo"
         settings = miditok_settings(name, mode)
         self.tokenizer = kind(miditok.TokenizerConfig(**settings))
         names = list(self.tokenizer.vocab)
@@ -166,7 +169,8 @@ class MidiTokTokens:
         type_of_id = [token.partition("_")[0] for token in names]
         self.types = tuple(dict.fromkeys(type_of_id))
         self.group = {
-            kind: {"Pitch": "pitch", "Velocity": "velocity"}.get(kind, "time") for kind in self.types
+            kind: {"Pitch": "pitch", "Velocity": "velocity", "Tempo": "tempo"}.get(kind, "time")
+            for kind in self.types
         }
         self.type_V = np.array([self.types.index(kind) for kind in type_of_id])
         self.notes_V = np.array([int(kind == "Pitch") for kind in type_of_id])
@@ -174,7 +178,7 @@ class MidiTokTokens:
         self.fingerprint = digest({"name": name, "settings": repr(settings), "version": version("miditok")})
 
     def encode(self, given: Performance) -> NDArray[np.int64]:
-        (sequence,) = self.tokenizer(as_score(given.notes))
+        (sequence,) = self.tokenizer(as_score(given.notes, given.beats_sec if self._with_tempo else None))
         return np.array([self.bos, *sequence.ids, self.eos], np.int64)
 
     def legal_targets(self) -> nn.Module:
@@ -230,11 +234,16 @@ def miditok_settings(name: str, mode: str) -> dict[str, Any]:
             "max_microtiming_shift": 0.125,
             "num_microtiming_bins": FRAMES // 4,
         }
+    if name == "tsd_tempo":
+        settings |= {"use_tempos": True, "num_tempos": 50, "tempo_range": (15, 480), "log_tempos": True}
     return settings
 
 
-def as_score(notes: FrameNotes) -> symusic.Score:
-    """A MIDI whose quarter note is a beat and whose tick is a frame."""
+def as_score(notes: FrameNotes, beats_sec: NDArray[np.float64] | None = None) -> symusic.Score:
+    """A MIDI whose quarter note is a beat and whose tick is a frame; with beats [B + 1] the tempo of every one.
+
+    The tempi are those of pianolm's bins, so that both say the same.
+    """
     score, track = symusic.Score(FRAMES), symusic.Track(name="piano", program=0, is_drum=False)
     ordered = notes[np.lexsort((notes["pitch"], notes["onset"]))]
     track.notes = symusic.Note.from_numpy(
@@ -244,6 +253,10 @@ def as_score(notes: FrameNotes) -> symusic.Score:
         velocity=ordered["velocity"].astype(np.int8),
     )
     score.tracks.append(track)
+    if beats_sec is not None:
+        bins = TempoBins()
+        for beat, bpm in enumerate(bins.bpm[bins.encode(beats_sec)].tolist()):
+            score.tempos.append(symusic.Tempo(beat * FRAMES, bpm))
     return score
 
 
