@@ -118,16 +118,22 @@ def test_ratios_compare_like_with_like(load: Any, tmp_path: Path) -> None:
         "ratios",
         "bits_per_note_codebook_held=codes_over_table",
         "grammar_bits_per_note_codebook_held=codes_over_table",
+        "grammar_bits_per_note_without_tempo_codebook_held=codes_over_table",
         "bits_per_note_codebook_held=codes_over_tsd",
         "grammar_bits_per_note_codebook_held=codes_over_tsd",
         "grammar_bits_per_note_without_tempo_codebook_held=codes_over_tsd",
     }
+    results.add(toy_row(job("tsd", options="grammar"), 9.5))  # free bits say nothing
+    results.add(toy_row(job("pianolm", "codebook", "held=codes grammar"), 8.0, 1.0))
     found = json.loads((tmp_path / "results.json").read_text())["ratios"]
+    key = "codebook_held=codes_grammar_over_tsd/asap_500000"
+    assert found[f"grammar_bits_per_note_{key}"] == round(7.5 / 9, 4)
+    assert f"bits_per_note_{key}" not in found
+    assert found["bits_per_note_codebook_held=codes_over_tsd/asap_500000"] == round(8.5 / 10.5, 4)
     assert found["bits_per_note_codebook_held=codes_over_table/asap_500000"] == round(8.5 / 16.5, 4)
-    assert found["grammar_bits_per_note_codebook_held=codes_over_tsd/asap_500000"] == 0.8
-    assert (
-        found["grammar_bits_per_note_without_tempo_codebook_held=codes_over_tsd/asap_500000"]
-        == (8.0 - 1.0) / 10
+    assert found["grammar_bits_per_note_codebook_held=codes_over_tsd/asap_500000"] == round(8 / 9, 4)
+    assert found["grammar_bits_per_note_without_tempo_codebook_held=codes_over_tsd/asap_500000"] == round(
+        (8.0 - 1.0) / 9, 4
     )
 
 

@@ -60,6 +60,8 @@ SCHEDULE_STEPS = 10_000
 """Parts of the notes budget that the learning rate has a value for."""
 EVALUATED_TOKENS = {"cpu": 4096, "cuda": 65536}
 DATA_SEED = 0
+NETWORK = 3
+"""Counts changes of how models begin or learn: VERSION of the stage base."""
 GRAMMAR = "grammar"
 """Option of a job that learned under the grammar (`trainer.grammar=true`)."""
 HEADLINE = "asap_500000"
@@ -321,6 +323,7 @@ def figures(
     """
     pieces = [performance(corpus.store, index) for index in corpus.validation]
     notes, seconds = sum(piece.notes.size for piece in pieces), sum(piece.seconds for piece in pieces)
+    assert all(np.isfinite(bits.legal).all() for bits in found), "each token is one that may stand there"
     free, legal = (by_type(tokens, measured, list(bits), tempo) for bits in zip(*found, strict=True))
     with_velocity = free.get("velocity", free.get("Velocity", 0.0)) > 0
     missing = [
@@ -372,7 +375,9 @@ class Results:
         self.path, self.lock = path, FileLock(work / "results.lock")
 
     def rows(self) -> list[dict[str, Any]]:
-        return json.loads(self.path.read_text("utf-8"))["rows"] if self.path.is_file() else []
+        """Those of this network; what others came to cannot stand beside them."""
+        rows = json.loads(self.path.read_text("utf-8"))["rows"] if self.path.is_file() else []
+        return [row for row in rows if row["job"].get("network") == NETWORK]
 
     def add(self, row: dict[str, Any]) -> None:
         with self.lock:
@@ -448,7 +453,7 @@ def work_through(arguments: argparse.Namespace, plan: Plan, results: Results) ->
 def identity_of(job: Job, name: str, plan: Plan) -> dict[str, Any]:
     """What a row is found by, as JSON gives it back."""
     sizes = {key: value for key, value in asdict(plan).items() if key not in ("learning_rates", "notes")}
-    return {"plan": name, **asdict(job), "sizes": sizes}
+    return {"plan": name, "network": NETWORK, **asdict(job), "sizes": sizes}
 
 
 def parsed() -> argparse.Namespace:

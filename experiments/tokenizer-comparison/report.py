@@ -221,12 +221,20 @@ def budget_table(rows: list[Row]) -> list[str]:
     )
 
 
+MIDITOK = ("tsd", "tsd_tempo")
+MEASURES = {
+    "bits_per_note": bits_of,
+    "grammar_bits_per_note": in_grammar,
+    "grammar_bits_per_note_without_tempo": without_tempo,
+}
+
+
 def headlines(rows: list[Row]) -> dict[str, float]:
     """By data set and budget what codebook embeddings need of what others do, in bits per note with velocities.
 
-    Of a plan that is not `trial`, its name stands in front. A table has the same options of
-    the tokenizer. All of it, and in the grammar, and there without the tempo's value, which MidiTok's tokens do
-    not tell.
+    Of a plan that is not `trial`, its name stands in front. A table has the same options of the tokenizer; MidiTok's
+    are the better of those that learned in the grammar and those that did not. All of it, and in the grammar, and there
+    without the tempo's value, which not all of MidiTok's tokens tell.
     """
     found: dict[str, float] = {}
     keys = dict.fromkeys(tuple(row["job"][key] for key in ("plan", "data", "notes")) for row in rows)
@@ -245,19 +253,16 @@ def headlines(rows: list[Row]) -> dict[str, float]:
                 continue
             options = side.removeprefix(SIDES["pianolm", "codebook"])
             name = "_".join(filter(None, ("codebook", options.removeprefix(", ").replace(" ", "_"))))
-            for other, short in (
-                (SIDES["pianolm", "table"] + options, "table"),
-                (SIDES["tsd", "table"], "tsd"),
-                (SIDES["tsd_tempo", "table"], "tsd_tempo"),
-            ):
-                if other in best:
-                    measures = {"bits_per_note": bits_of, "grammar_bits_per_note": in_grammar}
-                    if learned_in_grammar(of_side[0]):
-                        del measures["bits_per_note"]
-                    if short == "tsd":
-                        measures["grammar_bits_per_note_without_tempo"] = without_tempo
-                    for measure, of_row in measures.items():
-                        ratio = mean(map(of_row, of_side)) / mean(map(of_row, best[other]))
+            others = {
+                "table": [SIDES["pianolm", "table"] + options],
+                **{name: [SIDES[name, "table"], f"{SIDES[name, 'table']}, grammar"] for name in MIDITOK},
+            }
+            for short, names in others.items():
+                for measure, of_row in MEASURES.items():
+                    values = [mean(map(of_row, best[other])) for other in names if other in best]
+                    own = mean(map(of_row, of_side))
+                    if own and any(values):  # free bits of what learned in the grammar are none
+                        ratio = own / min(filter(None, values))
                         found[f"{measure}_{name}_over_{short}/{place}"] = round(ratio, 4)
     return found
 

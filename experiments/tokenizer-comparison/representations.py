@@ -146,7 +146,7 @@ class SetsByInput(nn.Module):
 
 
 class MidiTokTokens:
-    """One of MidiTok's on the same frames: 48 positions a beat, every velocity, no tempo and no metre.
+    """One of MidiTok's on the same frames: 48 positions a beat, every velocity, no metre, a tempo only if named so.
 
     Attributes as those of `PianoTokens`.
     """

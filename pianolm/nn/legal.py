@@ -20,9 +20,9 @@ class LegalTargets(nn.Module):
     """Sets of ids that may stand at a target, by place.
 
     A window tells all of them but what sounds on from before it. Where that is told by codes alone (`held="codes"`),
-    a set may hold pitches that a slot has spoken of, or for a bar both codes and pitches. One that ends a cell may
-    hold codes that leave it all silent. In a window that begins within a beat the targets before the first pitch or
-    tempo may be anything, and so may what follows an EOS.
+    a set may hold pitches that a slot has spoken of, and that of a bar at the end of a window both codes and pitches.
+    One that ends a cell may hold codes that leave it all silent. In a window that begins within a beat the targets up
+    to the first pitch or tempo may be anything, and so may what follows an EOS.
 
     Args:
         grammar: Of the tokens; they must keep to it.
@@ -82,8 +82,11 @@ class LegalTargets(nn.Module):
             is_code[input_ids_BT], torch.where(filled_BT > 0, _CODES + filled_BT, done_BT), to_come_BT
         )
         if self._bars:
-            tempo_BT = torch.where(kind_of[target_BT] == Kind.BAR, _BAR, _TEMPO)
-            tempo_BT = torch.where(next_is_code_BT, _TEMPO_DUE, tempo_BT)
+            is_bar_BT = kind_of[target_BT] == Kind.BAR
+            due_BT = next_is_code_BT | is_bar_BT & next_is_code_BT.roll(-1, dims=1)
+            tempo_BT = torch.where(due_BT, _TEMPO_DUE, _TEMPO)
+            ends_BT = starts_BT.roll(-1, dims=1) | (place_BT == place_BT[:, -1:])
+            tempo_BT = torch.where(is_bar_BT & ends_BT, _BAR, tempo_BT)
             found_BT = torch.where(is_tempo_BT, tempo_BT, found_BT)
         found_BT = torch.where(is_pitch_BT, _CODES, found_BT)
         found_BT = torch.where(kind_BT == Kind.BOS, _OPENED, found_BT)

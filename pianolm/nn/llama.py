@@ -32,8 +32,10 @@ _MODEL_KEYS = {
     *("width", "layers", "heads", "kv_heads", "ffn", "rope_theta", "tie_embeddings", "dropout"),
     *("embedding", "projection_lr"),
 }
+IN_GRAMMAR = "learned_in_grammar"
+"""In the `config.json` of a model that never learned what the grammar does not allow."""
 COPY_GAIN = 4.0
-"""How much of what the first layer attends to it passes on at first. 1.5 to 4 differ by less than seeds do."""
+"""How much of what the first layer attends to it passes on at first."""
 _RATE = "learning_rate"
 """Stands with a model's size because it depends on it; `trainer` takes it from there."""
 _COUNTERS = "tokens_seen", "slots_seen"
@@ -52,8 +54,8 @@ def build_llama(
 
     Where a layer adds to the residual stream it begins smaller by the root of all that add, 2 · layers (Radford et al.,
     "Language Models are Unsupervised Multitask Learners", 2019, section 2.3): the rows of embeddings are small, and
-    what tokens are would else be lost among sums of everything before (`experiments/codebook-embedding`). The attention
-    of the first layer begins by copying, see `_copy_at_first`.
+    what tokens are would else be lost among sums that say nothing yet (`experiments/codebook-embedding`). Only the
+    attention of the first layer begins by saying something, where embeddings are tied: see `_copy_at_first`.
 
     Args:
         settings: `width`, `layers`, `heads`, `kv_heads` (None: as many as heads), `ffn`, `rope_theta`,
@@ -90,7 +92,8 @@ def build_llama(
         for layer in model.model.layers:
             for adds in (layer.self_attn.o_proj, layer.mlp.down_proj):
                 adds.weight /= math.sqrt(2 * settings["layers"])
-        _copy_at_first(model.model.layers[0].self_attn)
+        if config.tie_word_embeddings:
+            _copy_at_first(model.model.layers[0].self_attn)
     if settings["embedding"] == "codebook":
         assert features_VF is not None, "a codebook embedding is made of features"
         use_features(model, features_VF, float(settings["projection_lr"]))
@@ -100,11 +103,11 @@ def build_llama(
 def _copy_at_first(attention: LlamaAttention) -> None:
     """Weights with which an attention passes on what it attends to as it is, `COPY_GAIN` times.
 
-    At first it attends to everything before alike. In the first layer that is the mean of the embeddings, and as the
-    output layer is the embedding, what a piece has held so far becomes likelier to come, and what is like it. Music
-    repeats: a model need not find that out (`experiments/tokenizer-comparison`). Values and output are an orthogonal
-    matrix and its transpose; Trockman and Kolter ("Mimetic Initialization of Self-Attention Layers", 2023) found such
-    products in trained models.
+    At first it attends to everything before alike. In the first layer that is the mean of the embeddings, each as its
+    norm scales it, and as the output layer is the embedding, what a piece has held so far becomes likelier to come, and
+    so does what is like it. Music repeats: a model need not find that out (`experiments/codebook-embedding`). Values
+    and output are an orthogonal matrix and its transpose; Trockman and Kolter ("Mimetic Initialization of
+    Self-Attention Layers", 2023) found such products in trained models.
 
     Args:
         attention: Changed in place; of heads that share values each passes on its part.

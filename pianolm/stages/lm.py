@@ -22,7 +22,7 @@ from transformers import LlamaForCausalLM
 from pianolm.data.lm_data import LMDataModule
 from pianolm.errors import UserError
 from pianolm.nn.embedding import write_table
-from pianolm.nn.llama import LanguageModule, OptimizerSettings, build_llama, count_parameters
+from pianolm.nn.llama import IN_GRAMMAR, LanguageModule, OptimizerSettings, build_llama, count_parameters
 from pianolm.nn.weights import load_weights, without_progress_bars
 from pianolm.stages.context import Metrics, StageContext
 from pianolm.stages.training import fit, resolve_hardware
@@ -58,6 +58,8 @@ def train_language_model(ctx: StageContext, own_keys: frozenset[str] = frozenset
     )
     L.seed_everything(int(ctx.cfg["seed"]), verbose=False)
     model = make_model(ctx, tokenizer, int(settings["context"]))
+    if settings["grammar"]:
+        setattr(model.config, IN_GRAMMAR, True)
     module = LanguageModule(
         model,
         OptimizerSettings.from_config(settings),

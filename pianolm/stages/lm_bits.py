@@ -1,9 +1,12 @@
 """`evaluate=lm`: how many bits a language model needs for the performances of a data source.
 
 Every token but BOS is scored once, by a window of the model's whole context: as the model says it, and as it says it
-among the ids that the grammar allows there, which is how pianolm writes music. Windows begin at most `evaluate.stride`
-tokens apart, so that of a context of C tokens each token sees at least C + 1 − stride, or its piece from the
-beginning. The model's own tokenizer makes the tokens: the music may be other music than it was trained on.
+among the ids that the grammar allows there, which is how pianolm writes music. Of a model that learned with
+`trainer.grammar=true` both are the latter, as it never learned what may not come.
+
+Windows begin at most `evaluate.stride` tokens apart, so that of a context of C tokens each token sees at least
+C + 1 − stride, or its piece from the beginning. The model's own tokenizer makes the tokens: the music may be other
+music than it was trained on.
 
 Shapes: T tokens of a piece, N beats, C inputs of a window (the context), B windows of a batch, V ids, D width.
 """
@@ -30,7 +33,7 @@ from pianolm.data.store import CellStore, PieceRow
 from pianolm.data.token_store import beat_positions
 from pianolm.errors import UserError
 from pianolm.nn.embedding import inputs_and_head
-from pianolm.nn.llama import IGNORE
+from pianolm.nn.llama import IGNORE, IN_GRAMMAR
 from pianolm.nn.loss import CPU_CHUNK
 from pianolm.nn.piano_lm import PianoLM
 from pianolm.stages.context import Metrics, StageContext
@@ -51,6 +54,8 @@ GROUPS: dict[str, tuple[Kind, ...]] = {
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}
 """Inputs scored at a time; no figure depends on it."""
+GPU_CHUNK = 8192
+"""Targets whose logits are there at a time on a GPU: 160 MB of them, and as much again among the legal ids."""
 _AUTOCAST = {"bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "16-mixed": torch.float16}
 Watch = Callable[[Tensor, Tensor], None]
 _COLUMNS = ("id", "path", "notes", "seconds", "tokens", "bits", "bits_per_note", "grammar_bits")
@@ -177,7 +182,7 @@ def target_logits(
     counts_BC = labels_BC != IGNORE
     hidden_nD = model.model(**inputs, use_cache=False).last_hidden_state[counts_BC]
     labels_n = labels_BC[counts_BC]
-    size = CPU_CHUNK if hidden_nD.device.type == "cpu" else max(len(labels_n), 1)
+    size = CPU_CHUNK if hidden_nD.device.type == "cpu" else GPU_CHUNK
     for hidden, labels in zip(hidden_nD.split(size), labels_n.split(size), strict=True):
         yield head(hidden).float(), labels
 
@@ -190,7 +195,7 @@ class PieceBits:
         row: What is known of it.
         seconds: From the first beat of its grid to the end of the last.
         tokens: Its ids, BOS and EOS included.
-        bits: By group.
+        bits: By group, among all ids; among the legal ones where the model learned nothing else.
         grammar_bits: All, each token chosen among those that the grammar allows.
     """
 
@@ -221,6 +226,11 @@ def run(ctx: StageContext) -> Metrics:
     stride = _stride(ctx.cfg["evaluate"]["stride"], context)
     store = CellStore.open(ctx.upstream["cells"])
     chosen, flat = _chosen(store, ctx, lm.tokenizer)
+    if getattr(lm.model.config, IN_GRAMMAR, False):
+        print(
+            "evaluate: the model learned under the grammar, so all its bits are those in the grammar",
+            flush=True,
+        )
     measured = measure(lm, store, chosen, stride, _AUTOCAST.get(hardware.precision))
     results = list(_told(measured, len(chosen)))
     _write(ctx.run_dir / "pieces.csv", results, list(_groups(lm.tokenizer)))
@@ -245,7 +255,7 @@ def measure(
         precision: That matrices are multiplied in; None for that of the weights.
     """
     device, kind_of = lm.model.device.type, lm.tokenizer.vocabulary.kind_of
-    groups = _groups(lm.tokenizer)
+    groups, in_grammar = _groups(lm.tokenizer), getattr(lm.model.config, IN_GRAMMAR, False)
     waiting: deque[tuple[int, NDArray[np.int64]]] = deque()
 
     def tokens() -> Iterator[Given]:
@@ -260,7 +270,7 @@ def measure(
     with torch.autocast(device, precision, enabled=precision is not None):
         for bits in token_bits(lm.model, tokens(), stride, BATCH_TOKENS[device]):
             index, ids = waiting.popleft()
-            by_kind = np.bincount(kind_of[ids], bits.free, len(Kind))
+            by_kind = np.bincount(kind_of[ids], bits.legal if in_grammar else bits.free, len(Kind))
             beats_sec = store.beats_sec(index)
             yield PieceBits(
                 row=store.pieces[index],

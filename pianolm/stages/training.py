@@ -230,6 +230,19 @@ def _refuse_other_tokens(path: Path, ctx: StageContext, theirs: Mapping[str, Any
         )
 
 
+def _refuse_other_targets(path: Path, ctx: StageContext, theirs: Mapping[str, Any]) -> None:
+    """Raises UserError where one of two runs learns under the grammar: their losses cannot be compared."""
+    own, other = (
+        {"grammar": False, **cfg.get("trainer", {}), **cfg.get(ctx.name, {})}["grammar"]
+        for cfg in (ctx.cfg, theirs)
+    )
+    if own != other:
+        raise UserError(
+            f"resume={path}: trained with trainer.grammar={other}, but trainer.grammar={own} is asked for; give the "
+            "settings it was trained with"
+        )
+
+
 def _refuse_other_shapes(path: Path, theirs: Mapping[str, list[int]], module: L.LightningModule) -> None:
     """Raises UserError where a checkpoint of the same settings is of another network: pianolm was another then."""
     own = {name: list(weight.shape) for name, weight in module.state_dict().items()}
@@ -268,7 +281,8 @@ def _check_extension(path: Path, ctx: StageContext, module: L.LightningModule, m
         )
     if part == "model":
         _refuse_other_tokens(path, ctx, theirs)
-    _refuse_other_shapes(path, shapes, module)
+        _refuse_other_targets(path, ctx, theirs)
+        _refuse_other_shapes(path, shapes, module)  # that of a codec is not built yet
     if step >= max_steps:
         raise UserError(
             f"resume={path}: trained for {step} steps already, and {max_steps} are asked for; give a larger "

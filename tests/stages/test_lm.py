@@ -26,6 +26,7 @@ from pianolm.tokens.fit import complete
 from pianolm.tokens.tempo import TempoBins
 from pianolm.tokens.velocity_segment import SegmentCodec
 from pianolm.tokens.vocabulary import Kind, Vocabulary
+from tests.tiny import tiny
 from tests.toy_tokens import MODEL, settings
 
 VOCABULARY = Vocabulary(l1=16, l2=8, l3=8, velocity=8, reserved=377, tempo=20)
@@ -280,6 +281,10 @@ def test_two_processes_take_the_steps_that_one_takes(embedding: str, tokens: Pat
             {"trainer": {"max_steps": 9}, "tokenizer": {"held": "codes"}},
             "trained with tokenizer.held=cells, but tokenizer.held=codes is asked for",
         ),
+        (
+            {"trainer": {"max_steps": 9, "grammar": True}},
+            "trained with trainer.grammar=False, but trainer.grammar=True is asked for",
+        ),
         ({"resume": "nowhere"}, "resume=nowhere: no checkpoint nowhere; expected auto, never"),
         ({"resume": __file__}, "no checkpoint of pianolm"),
     ],
@@ -308,11 +313,19 @@ def test_a_run_of_another_network_is_one_sentence(
         base.run(context(tmp_path, "base", {"tokens": tokens}, **changes))
 
 
+def test_a_stage_can_set_whatever_trainer_has(tmp_path: Path) -> None:
+    cfg = tiny(tmp_path)
+    for stage in ("base", "finetune"):
+        assert set(cfg["trainer"]) <= set(cfg[stage])
+
+
 def test_a_model_learns_under_the_grammar(
     trained: tuple[StageContext, Metrics], tokens: Path, tmp_path: Path
 ) -> None:
-    under = base.run(context(tmp_path / "a", "base", {"tokens": tokens}, trainer={"grammar": True}))
-    assert under["val/loss"] < trained[1]["val/loss"] - 0.1
+    ctx = context(tmp_path / "a", "base", {"tokens": tokens}, trainer={"grammar": True})
+    assert base.run(ctx)["val/loss"] < trained[1]["val/loss"] - 0.1
+    for directory, says in ((ctx.out, True), (trained[0].out, False)):
+        assert json.loads((directory / "config.json").read_text()).get("learned_in_grammar", False) == says
     with pytest.raises(UserError, match=r"trainer\.grammar='maybe' found, expected true or false"):
         base.run(context(tmp_path / "b", "base", {"tokens": tokens}, trainer={"grammar": "maybe"}))
 

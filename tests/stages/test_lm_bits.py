@@ -209,6 +209,20 @@ def test_the_stage_adds_up_tokens_notes_and_seconds(tmp_path: Path, velocity: bo
     assert not (tmp_path / "artifacts").exists(), "nothing had to be built"
 
 
+def test_of_a_model_that_learned_under_the_grammar_all_bits_are_in_it(tmp_path: Path) -> None:
+    given_parts = [
+        f"upstream.model={model_directory(tmp_path / 'model', True)}",
+        f"upstream.cells={cell_store(tmp_path / 'cells')}",
+    ]
+    free = evaluated(tmp_path, *given_parts)
+    config = tmp_path / "model" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "learned_in_grammar": True}))
+    found = evaluated(tmp_path, *given_parts)
+    assert found["grammar_bits_per_note"] == pytest.approx(free["grammar_bits_per_note"])
+    assert found["bits_per_note"] == pytest.approx(free["grammar_bits_per_note"])
+    assert found["bits_per_note_pitch"] < free["bits_per_note_pitch"] - 0.01
+
+
 def test_flat_performances_count_for_a_model_without_velocities_only(tmp_path: Path) -> None:
     given_cells = f"upstream.cells={cell_store(tmp_path / 'cells', (True, False, True))}"
     base, full = (model_directory(tmp_path / str(velocity), velocity) for velocity in (False, True))
