@@ -93,7 +93,7 @@ PLANS = {
     "small": Plan(128, 3, 4, 256, 256, 2, 40_000, 4_000, 1_000, (1e-3, 2e-3)),
     "smoke": Plan(64, 2, 2, 128, 128, 4, 3_000, 1_000, 500, (4e-3,)),
 }
-BODY = {"kv_heads": None, "rope_theta": 10000.0, "tie_embeddings": True, "dropout": 0.0, "projection_lr": 0.2}
+BODY = {"kv_heads": None, "rope_theta": 10000.0, "tie_embeddings": True, "dropout": 0.0, "projection_lr": 1.0}
 DEMO = {"data.pieces": 240, "velvq.max_steps": 300, "velvq.val_every": 150}
 """What is built differently of the demo, whose pieces are composed."""
 
