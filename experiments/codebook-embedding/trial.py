@@ -117,7 +117,6 @@ VARIANTS |= {
     "table, wide, begins smaller": Variant("table", begins="smaller", **WIDE),
     "table, copies": Variant("table", copies=True, begins="smaller"),
     "codebook, copies": Variant(copies=True, **SMALLER),
-    "codebook, long, copies": Variant(copies=True, **SMALLER, **LONG),
     "codebook, wide, copies": Variant(copies=True, begins="smaller", **WIDE),
     "table, wide, copies": Variant("table", copies=True, begins="smaller", **WIDE),
 }

@@ -9,17 +9,16 @@ told=(--options held=codes --grammar) # pianolm at its best
 
 # shellcheck disable=SC2086 # names of sides are several words
 {
-  run --data asap --notes 60000 --learning-rates 5e-4 1e-3 2e-3 --sides tsd
-  run --data asap --notes 60000 --learning-rates 5e-4 1e-3 2e-3 --sides pianolm-codebook "${told[@]}"
-  run --data asap --notes 60000 --learning-rates 1e-3 2e-3 --sides remi tsd_tempo
-  run --data asap --notes 60000 --learning-rates 1e-3 --sides pertok $plain
-  run --data asap --notes 60000 --learning-rates 1e-3 --sides pianolm-table "${told[@]}"
-  run --data asap --notes 60000 --learning-rates 1e-3 --sides pianolm-codebook --options held=codes
+  run --data asap --notes 60000 --learning-rates 1e-3 2e-3 --sides tsd
+  run --data asap --notes 60000 --learning-rates 2e-3 --sides tsd_tempo remi
   run --data asap --notes 60000 --learning-rates 2e-3 --sides tsd --grammar
+  run --data asap --notes 60000 --learning-rates 1e-3 --sides pertok $plain
+  run --data asap --notes 60000 --learning-rates 1e-3 --sides $plain "${told[@]}"
+  run --data asap --notes 60000 --learning-rates 1e-3 --sides pianolm-codebook --options held=codes
   run --data asap --notes 500000 --learning-rates 1e-3 --seeds 0 1 2 --sides tsd
   run --data asap --notes 500000 --learning-rates 1e-3 --seeds 0 1 2 --sides pianolm-codebook "${told[@]}"
   run --data asap --notes 500000 --learning-rates 2e-3 --sides tsd
-  run --data asap --notes 500000 --learning-rates 1e-3 --sides tsd_tempo $plain
+  run --data asap --notes 500000 --learning-rates 1e-3 --sides tsd_tempo
   run --data asap --notes 500000 --learning-rates 1e-3 --sides pianolm-table "${told[@]}"
   run --data pop909 --notes 125000 --learning-rates 1e-3 --sides tsd tsd_tempo
   run --data pop909 --notes 125000 --learning-rates 1e-3 --sides $plain "${told[@]}"
