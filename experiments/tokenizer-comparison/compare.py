@@ -66,6 +66,8 @@ GRAMMAR = "grammar"
 """Option of a job that learned under the grammar (`trainer.grammar=true`)."""
 HEADLINE = "asap_500000"
 """Whose ratios stand first in results.json."""
+BEST = "grammar_bits_per_note_codebook_held=codes_grammar"
+"""Ratios of pianolm at its best, which stand there as `bits_per_note_codebook_over_…`, too."""
 Ids = NDArray[np.int64]
 
 
@@ -368,6 +370,15 @@ def name_of(job: Job) -> str:
     return f"{job.data} {job.mode} {f'{side} {job.options}'.strip()} lr {job.learning_rate:g} seed {job.seed}"
 
 
+def first_keys(ratios: dict[str, float]) -> dict[str, float]:
+    """What results.json begins with."""
+    own = {key.partition("/")[0]: value for key, value in ratios.items() if key.endswith(f"/{HEADLINE}")}
+    best = {
+        f"bits_per_note_codebook{key.removeprefix(BEST)}": v for key, v in own.items() if key.startswith(BEST)
+    }
+    return {**own, **best}
+
+
 class Results:
     """results.json, which several processes add rows to."""
 
@@ -383,8 +394,7 @@ class Results:
         with self.lock:
             rows = [*self.rows(), row]
             ratios = headlines(rows)
-            first = {key.partition("/")[0]: ratios[key] for key in ratios if key.endswith(f"/{HEADLINE}")}
-            text = json.dumps({**first, "ratios": ratios, "rows": rows}, indent=1)
+            text = json.dumps({**first_keys(ratios), "ratios": ratios, "rows": rows}, indent=1)
             partial = self.path.with_suffix(".partial")
             partial.write_text(text + "\n", "utf-8")
             partial.replace(self.path)

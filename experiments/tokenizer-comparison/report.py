@@ -279,9 +279,11 @@ def draw(rows: list[Row], path: Path) -> None:
                 seen, _, bits = zip(*row["curve"], strict=True)
                 style = {"color": panel.lines[-1].get_color()} if nth else {"label": side}
                 panel.plot(seen, bits, marker="o", markersize=3, linewidth=1, **style)
-        panel.set_title(f"with{'' if mode == 'velocity' else 'out'} velocities", fontsize=10)
+        panel.set_title(
+            f"with{'' if mode == 'velocity' else 'out'} velocities, some validation performances", fontsize=10
+        )
         panel.set_xlabel("notes seen")
-        panel.set_ylabel("bits per note in the grammar, some validation performances")
+        panel.set_ylabel("bits per note, in the grammar")
         panel.grid(alpha=0.3)
         panel.legend(frameon=False)
     figure.savefig(path, dpi=120)
