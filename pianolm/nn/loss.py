@@ -63,7 +63,7 @@ class _HeadNll(torch.autograd.Function):
                 hidden_cD, labels_c1 = hidden_nD[chunk].to(dtype), labels_n[chunk, None]
                 logits_cV = (hidden_cD @ cast_VD.T).float()
                 if sets_SV is not None and which_n is not None:
-                    logits_cV.masked_fill_(~sets_SV[which_n[chunk]], -torch.inf)
+                    logits_cV.masked_fill_(sets_SV[which_n[chunk]].logical_not_(), -torch.inf)
                 log_p_cV = logits_cV.log_softmax(dim=1)
                 nll_n[chunk] = -log_p_cV.gather(1, labels_c1)[:, 0]
                 if d_hidden_nD is None and d_weight_VD is None:

@@ -157,7 +157,7 @@ def _score(model: LlamaForCausalLM, batch: list[_Job], watch: Watch | None) -> N
             watch(logits_nV, labels_n)
         of_chunk = packed[done : done + len(labels_n)]
         legal_nV = torch.from_numpy(unpacked(of_chunk, logits_nV.shape[1])).to(logits_nV.device)
-        among = logits_nV.masked_fill(~legal_nV, -torch.inf)
+        among = logits_nV.masked_fill(legal_nV.logical_not_(), -torch.inf)
         nats_n2 = torch.stack([_nats(logits_nV, labels_n), _nats(among, labels_n)], dim=1)
         found.append(nats_n2.double().cpu().numpy() / math.log(2))
         done += len(labels_n)
