@@ -154,6 +154,14 @@ def test_a_job_that_has_its_row_is_not_done_again(load: Any, tmp_path: Path) -> 
     assert again.has(identity)
     assert not again.has({**identity, "learning_rate": 2e-3})
     assert len(again.rows()) == 2
+    older = {key: value for key, value in identity.items() if key != "network"}
+    text = json.loads((tmp_path / "results.json").read_text())
+    text["rows"].append({"job": older, "bits_per_note": 3.0, "curve": [[1, 2.0]]})  # as rows were then
+    (tmp_path / "results.json").write_text(json.dumps(text))
+    again.add(toy_row({**identity, "seed": 2}, 2.0))
+    assert not again.has(older)
+    assert len(again.rows()) == 3
+    assert len(json.loads((tmp_path / "results.json").read_text())["rows"]) == 4, "nothing is dropped"
 
 
 def test_the_best_rate_is_best_on_average_of_all_seeds(load: Any) -> None:

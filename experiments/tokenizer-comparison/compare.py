@@ -386,15 +386,17 @@ class Results:
         self.path, self.lock = path, FileLock(work / "results.lock")
 
     def rows(self) -> list[dict[str, Any]]:
-        """Those of this network; what others came to cannot stand beside them."""
-        rows = json.loads(self.path.read_text("utf-8"))["rows"] if self.path.is_file() else []
-        return [row for row in rows if row["job"].get("network") == NETWORK]
+        """Those of this network; what others came to cannot stand beside them, but stays in the file."""
+        return [row for row in self._kept() if row["job"].get("network") == NETWORK]
+
+    def _kept(self) -> list[dict[str, Any]]:
+        return json.loads(self.path.read_text("utf-8"))["rows"] if self.path.is_file() else []
 
     def add(self, row: dict[str, Any]) -> None:
         with self.lock:
-            rows = [*self.rows(), row]
-            ratios = headlines(rows)
-            text = json.dumps({**first_keys(ratios), "ratios": ratios, "rows": rows}, indent=1)
+            ratios = headlines([*self.rows(), row])
+            kept = [*self._kept(), row]
+            text = json.dumps({**first_keys(ratios), "ratios": ratios, "rows": kept}, indent=1)
             partial = self.path.with_suffix(".partial")
             partial.write_text(text + "\n", "utf-8")
             partial.replace(self.path)
