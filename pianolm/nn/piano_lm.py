@@ -20,7 +20,7 @@ from pianolm.music.piece import Piece
 from pianolm.nn.decoding import HeldTempo, Length, Player, Song
 from pianolm.nn.dynamics import render_ids
 from pianolm.nn.sampling import Sampling
-from pianolm.nn.takes import Beat, Take, prompt_bars, with_bars
+from pianolm.nn.takes import Beat, Take, beats_left_out, prompt_bars, with_bars
 from pianolm.nn.weights import WEIGHTS, without_progress_bars
 from pianolm.tokens.tokenizer import PianoTokenizer
 from pianolm.tokens.vocabulary import Kind
@@ -243,9 +243,7 @@ class PianoLM:
                 "prompt_beats=0 found, expected a number of beats (below 0: of the last ones); without beats to go on "
                 "from, give no prompt"
             )
-        left_out = (
-            max(prompt.n_beats + prompt_beats, 0) if prompt_beats is not None and prompt_beats < 0 else 0
-        )
+        left_out = beats_left_out(prompt, prompt_beats)
         if (
             left_out and self.tokenizer.held == "codes"
         ):  # codes do not name the pitches that sound on from there

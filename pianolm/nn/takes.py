@@ -73,12 +73,16 @@ class Beat:
         return cls(number, start_sec, end_sec, 60 / (end_sec - start_sec), notes[order], held[order])
 
 
+def beats_left_out(prompt: Piece, prompt_beats: int | None) -> int:
+    """How many first beats of a prompt are not gone on from: `prompt_beats` below 0 keeps so many last ones."""
+    return max(prompt.n_beats + prompt_beats, 0) if prompt_beats is not None and prompt_beats < 0 else 0
+
+
 def prompt_bars(prompt: Piece | None, prompt_beats: int | None) -> NDArray[np.intp]:
     """[D] where the known bars of a prompt begin, in beats from the first one that is gone on from."""
     if prompt is None:
         return np.zeros(0, np.intp)
-    skipped = max(prompt.n_beats + prompt_beats, 0) if prompt_beats is not None and prompt_beats < 0 else 0
-    return prompt.bar_starts - skipped
+    return prompt.bar_starts - beats_left_out(prompt, prompt_beats)
 
 
 def with_bars(piece: Piece, bars_D: NDArray[np.intp], prompt_beats: int, left_out: int) -> Piece:
