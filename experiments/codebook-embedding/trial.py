@@ -24,6 +24,7 @@ from transformers import LlamaForCausalLM
 from pianolm import PianoTokenizer
 from pianolm.data.lm_data import IGNORE, LMDataModule
 from pianolm.metrics import TokenLosses
+from pianolm.nn import beginning
 from pianolm.nn.embedding import CodebookEmbedding, SharedOutput, current_table
 from pianolm.nn.llama import LanguageModule, OptimizerSettings, build_llama, parameter_groups
 from pianolm.run import CONFIG_DIR
@@ -48,7 +49,10 @@ class Variant:
     begins: str = (
         "plain"  # what adds to the residual stream: as all else, smaller by depth as in pianolm, or zero
     )
-    copies: bool = False  # whether attention of the first layer begins by copying
+    repeats: str = (
+        ""  # how attention begins: at random, as it "copies" in the first layer, or as it "looks up"
+    )
+    reach: int = 3  # how many tokens back are compared where it looks up
     free_lr: float = 1.0  # of the free part
     tied: bool = True  # else the output layer is a second codebook embedding
     wide: bool = False  # the body of experiments/tokenizer-comparison in place of model=tiny
@@ -115,10 +119,16 @@ VARIANTS |= {
     "codebook, wide, begins smaller, output not tied": Variant(begins="smaller", tied=False, **WIDE),
     "table, wide": Variant("table", **WIDE),
     "table, wide, begins smaller": Variant("table", begins="smaller", **WIDE),
-    "table, copies": Variant("table", copies=True, begins="smaller"),
-    "codebook, copies": Variant(copies=True, **SMALLER),
-    "codebook, wide, copies": Variant(copies=True, begins="smaller", **WIDE),
-    "table, wide, copies": Variant("table", copies=True, begins="smaller", **WIDE),
+    "table, copies": Variant("table", repeats="copies", begins="smaller"),
+    "codebook, copies": Variant(repeats="copies", **SMALLER),
+    "codebook, wide, copies": Variant(repeats="copies", begins="smaller", **WIDE),
+    "table, wide, copies": Variant("table", repeats="copies", begins="smaller", **WIDE),
+    "table, looks up": Variant("table", repeats="looks up", begins="smaller"),
+    "codebook, looks up": Variant(repeats="looks up", **SMALLER),
+    "codebook, wide, looks up": Variant(repeats="looks up", begins="smaller", **WIDE),
+    "codebook, wide, looks up 2 back": Variant(repeats="looks up", reach=2, begins="smaller", **WIDE),
+    "codebook, wide, looks up 1 back": Variant(repeats="looks up", reach=1, begins="smaller", **WIDE),
+    "table, wide, looks up": Variant("table", repeats="looks up", begins="smaller", **WIDE),
 }
 
 
@@ -183,21 +193,26 @@ def make_model(
             output = Tried(given, config.hidden_size, variant, config.initializer_range)
             model.output_embedding = output  # so that its parameters are found
             model.lm_head, model.config.tie_word_embeddings = OwnOutput(output), False
+    if variant.repeats == "looks up":
+        beginning.REACH = variant.reach
+        beginning.begin_by_looking_up(model)
     return model
 
 
 @torch.no_grad()
 def begin(model: LlamaForCausalLM, variant: Variant) -> None:
-    """What pianolm does to fresh weights, undone where a variant wants it otherwise."""
-    depth = (2 * model.config.num_hidden_layers) ** 0.5
-    if not variant.copies:
-        attention, std = model.model.layers[0].self_attn, model.config.initializer_range
-        nn.init.normal_(attention.v_proj.weight, std=std)
-        nn.init.normal_(attention.o_proj.weight, std=std / depth)
+    """Fresh weights without what pianolm does to them, and what a variant wants of it."""
+    depth, std = (2 * model.config.num_hidden_layers) ** 0.5, model.config.initializer_range
     larger = {"smaller": 1.0, "plain": depth, "zero": 0.0}[variant.begins]
+    nn.init.normal_(model.get_input_embeddings().weight, std=std)
     for layer in model.model.layers:
-        layer.self_attn.o_proj.weight *= larger
+        attention = layer.self_attn
+        for weights in (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj):
+            nn.init.normal_(weights.weight, std=std)
+        attention.o_proj.weight *= larger / depth
         layer.mlp.down_proj.weight *= larger
+    if variant.repeats == "copies":
+        beginning.begin_by_copying(model.model.layers[0].self_attn)
 
 
 def optimizer_groups(model: nn.Module, schedule: OptimizerSettings, free_lr: float) -> list[dict[str, Any]]:

@@ -60,14 +60,12 @@ SCHEDULE_STEPS = 10_000
 """Parts of the notes budget that the learning rate has a value for."""
 EVALUATED_TOKENS = {"cpu": 4096, "cuda": 65536}
 DATA_SEED = 0
-NETWORK = 3
+NETWORK = 4
 """Counts changes of how models begin or learn: VERSION of the stage base."""
 GRAMMAR = "grammar"
 """Option of a job that learned under the grammar (`trainer.grammar=true`)."""
 HEADLINE = "asap_500000"
 """Whose ratios stand first in results.json."""
-BEST = "grammar_bits_per_note_codebook_held=codes_grammar"
-"""Ratios of pianolm at its best, which stand there as `bits_per_note_codebook_over_…`, too."""
 Ids = NDArray[np.int64]
 
 
@@ -372,11 +370,7 @@ def name_of(job: Job) -> str:
 
 def first_keys(ratios: dict[str, float]) -> dict[str, float]:
     """What results.json begins with."""
-    own = {key.partition("/")[0]: value for key, value in ratios.items() if key.endswith(f"/{HEADLINE}")}
-    best = {
-        f"bits_per_note_codebook{key.removeprefix(BEST)}": v for key, v in own.items() if key.startswith(BEST)
-    }
-    return {**own, **best}
+    return {key.partition("/")[0]: value for key, value in ratios.items() if key.endswith(f"/{HEADLINE}")}
 
 
 class Results:

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import LlamaConfig, LlamaForCausalLM
-from transformers.models.llama.modeling_llama import LlamaAttention
 
 from pianolm.errors import UserError
 from pianolm.metrics import TokenLosses
+from pianolm.nn.beginning import begin
 from pianolm.nn.embedding import CodebookEmbedding, inputs_and_head, use_features
 from pianolm.nn.legal import LegalTargets
 from pianolm.nn.loss import head_nll
@@ -34,8 +34,6 @@ _MODEL_KEYS = {
 }
 IN_GRAMMAR = "learned_in_grammar"
 """In the `config.json` of a model that never learned what the grammar does not allow."""
-COPY_GAIN = 4.0
-"""How much of what the first layer attends to it passes on at first."""
 _RATE = "learning_rate"
 """Stands with a model's size because it depends on it; `trainer` takes it from there."""
 _COUNTERS = "tokens_seen", "slots_seen"
@@ -54,8 +52,8 @@ def build_llama(
 
     Where a layer adds to the residual stream it begins smaller by the root of all that add, 2 · layers (Radford et al.,
     "Language Models are Unsupervised Multitask Learners", 2019, section 2.3): the rows of embeddings are small, and
-    what tokens are would else be lost among sums that say nothing yet (`experiments/codebook-embedding`). Only the
-    attention of the first layer begins by saying something, where embeddings are tied: see `_copy_at_first`.
+    what tokens are would else be lost among sums that say nothing yet (`experiments/codebook-embedding`). Only some
+    attention of the first two layers begins by saying something, where embeddings are tied: see `pianolm.nn.beginning`.
 
     Args:
         settings: `width`, `layers`, `heads`, `kv_heads` (None: as many as heads), `ffn`, `rope_theta`,
@@ -92,31 +90,12 @@ def build_llama(
         for layer in model.model.layers:
             for adds in (layer.self_attn.o_proj, layer.mlp.down_proj):
                 adds.weight /= math.sqrt(2 * settings["layers"])
-        if config.tie_word_embeddings:
-            _copy_at_first(model.model.layers[0].self_attn)
     if settings["embedding"] == "codebook":
         assert features_VF is not None, "a codebook embedding is made of features"
         use_features(model, features_VF, float(settings["projection_lr"]))
+    if config.tie_word_embeddings:
+        begin(model)
     return model
-
-
-def _copy_at_first(attention: LlamaAttention) -> None:
-    """Weights with which an attention passes on what it attends to as it is, `COPY_GAIN` times.
-
-    At first it attends to everything before alike. In the first layer that is the mean of the embeddings, each as its
-    norm scales it, and as the output layer is the embedding, what a piece has held so far becomes likelier to come, and
-    so does what is like it. Music repeats: a model need not find that out (`experiments/codebook-embedding`). Values
-    and output are an orthogonal matrix and its transpose; Trockman and Kolter ("Mimetic Initialization of
-    Self-Attention Layers", 2023) found such products in trained models.
-
-    Args:
-        attention: Changed in place; of heads that share values each passes on its part.
-    """
-    values, output = attention.v_proj.weight, attention.o_proj.weight
-    size, shared = attention.head_dim, attention.num_key_value_groups
-    nn.init.orthogonal_(values, math.sqrt(COPY_GAIN))
-    heads_SD = values.view(-1, size, values.shape[1]).repeat_interleave(shared, dim=0)
-    output.copy_(heads_SD.flatten(0, 1).T / shared)
 
 
 def _check_model(settings: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pianolm.stages.context import Metrics, StageContext
 from pianolm.stages.lm import train_language_model
 
-VERSION = 3
+VERSION = 4
 
 
 def run(ctx: StageContext) -> Metrics:

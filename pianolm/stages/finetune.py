@@ -9,7 +9,7 @@ from pianolm.errors import UserError
 from pianolm.stages.context import Metrics, StageContext
 from pianolm.stages.lm import train_language_model
 
-VERSION = 3
+VERSION = 4
 
 
 def run(ctx: StageContext) -> Metrics:

@@ -17,7 +17,6 @@ from pianolm.errors import UserError
 from pianolm.nn import loss
 from pianolm.nn.legal import LegalTargets
 from pianolm.nn.llama import (
-    COPY_GAIN,
     LanguageModule,
     OptimizerSettings,
     build_llama,
@@ -122,33 +121,6 @@ def test_what_adds_to_the_residual_stream_begins_smaller_the_deeper_the_model_is
                 assert adds.weight.std().item() == pytest.approx(std / (2 * layers) ** 0.5, rel=0.1)
             for other in (layer.self_attn.q_proj, layer.mlp.up_proj):
                 assert other.weight.std().item() == pytest.approx(std, rel=0.1)
-
-
-@pytest.mark.parametrize("kv_heads", [None, 1, 2])
-def test_attention_of_the_first_layer_begins_by_copying(kv_heads: int | None) -> None:
-    model = build_llama({**MODEL, "heads": 4, "width": 64, "kv_heads": kv_heads}, 50, 0, 1, 2, 32)
-    attention = model.model.layers[0].self_attn
-    seen = torch.randn(1, 1, 64)
-    cos_sin = model.model.rotary_emb(seen, torch.zeros(1, 1, dtype=torch.int64))
-    passed_on = attention(seen, position_embeddings=cos_sin, attention_mask=None)[0]
-    values = attention.v_proj.weight.detach()
-    part = (
-        values.T @ (values @ seen[0, 0]) / COPY_GAIN
-    )  # what the heads' values hold; all of it where none share
-    assert torch.allclose(passed_on[0, 0], COPY_GAIN * part, atol=1e-4)
-    assert torch.allclose(values @ values.T, COPY_GAIN * torch.eye(len(values)), atol=1e-4)
-    if kv_heads is None:
-        assert torch.allclose(part, seen[0, 0], atol=1e-4)
-
-
-def test_a_fresh_model_expects_what_it_has_heard() -> None:
-    torch.manual_seed(0)
-    model = build_llama({**MODEL, "heads": 4, "width": 64}, 50, 0, 1, 2, 32)
-    heard = torch.arange(10, 20)
-    with torch.no_grad():
-        logits = model(heard.repeat(3)[None]).logits[0, -1]
-    others = torch.cat([logits[3:10], logits[20:]])
-    assert logits[heard].mean() > others.mean() + others.std()
 
 
 def test_a_model_reads_no_token_after_the_target() -> None:
