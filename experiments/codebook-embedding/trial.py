@@ -194,8 +194,7 @@ def make_model(
             model.output_embedding = output  # so that its parameters are found
             model.lm_head, model.config.tie_word_embeddings = OwnOutput(output), False
     if variant.repeats == "looks up":
-        beginning.REACH = variant.reach
-        beginning.begin_by_looking_up(model)
+        beginning.begin_by_looking_up(model, variant.reach)
     return model
 
 

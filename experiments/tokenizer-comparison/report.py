@@ -221,7 +221,7 @@ def budget_table(rows: list[Row]) -> list[str]:
     )
 
 
-MIDITOK = ("tsd", "tsd_tempo")
+MIDITOK = ("tsd", "remi", "tsd_tempo")
 MEASURES = {
     "bits_per_note": bits_of,
     "grammar_bits_per_note": in_grammar,

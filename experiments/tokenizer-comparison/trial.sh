@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All jobs of the tables of README.md: ASAP=PATH POP909=PATH bash experiments/tokenizer-comparison/trial.sh
-# A job that has its row in results.json is not trained again. The rows there took HOURS hours of training
-# (their train_seconds), one thread each, two at a time, and some more to score.
+# A job that has its row in results.json is not trained again. The rows of these jobs took HOURS hours of training (their
+# train_seconds), one thread each, two at a time, and some more to score.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 run() { bash "$here/run.sh" --plan trial --precision bf16 "$@"; }
@@ -10,16 +10,14 @@ told=(--options held=codes --grammar) # pianolm at its best
 
 # shellcheck disable=SC2086 # names of sides are several words
 {
-  run --data asap --notes 60000 --learning-rates 1e-3 2e-3 --sides tsd
-  run --data asap --notes 60000 --learning-rates 1e-3 2e-3 --sides pianolm-codebook "${told[@]}"
-  run --data asap --notes 60000 --learning-rates 1e-3 --sides pianolm-table "${told[@]}"
-  run --data asap --notes 60000 --learning-rates 1e-3 --sides pianolm-codebook --options held=codes
+  run --data asap --notes 60000 --learning-rates 2e-3 --sides tsd remi tsd_tempo
   run --data asap --notes 60000 --learning-rates 1e-3 --sides $plain pertok
-  run --data asap --notes 60000 --learning-rates 2e-3 --sides remi tsd_tempo
+  run --data asap --notes 60000 --learning-rates 1e-3 --sides $plain "${told[@]}"
+  run --data asap --notes 60000 --learning-rates 1e-3 --sides pianolm-codebook --options held=codes
   run --data asap --notes 500000 --learning-rates 1e-3 --seeds 0 1 2 --sides tsd
   run --data asap --notes 500000 --learning-rates 1e-3 --seeds 0 1 2 --sides pianolm-codebook "${told[@]}"
   run --data asap --notes 500000 --learning-rates 1e-3 --sides pianolm-table "${told[@]}"
-  run --data asap --notes 500000 --learning-rates 1e-3 --sides tsd_tempo
+  run --data asap --notes 500000 --learning-rates 1e-3 --sides remi
   run --data pop909 --notes 125000 --learning-rates 1e-3 --sides tsd tsd_tempo
   run --data pop909 --notes 125000 --learning-rates 1e-3 --sides $plain "${told[@]}"
 }

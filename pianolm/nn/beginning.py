@@ -5,7 +5,8 @@ A model whose embeddings are tied to its output layer can begin by expecting wha
 but not within its first hundred thousand notes. What that brings is in `experiments/codebook-embedding` and
 `experiments/tokenizer-comparison`. Everything here only sets weights, which then learn like all others.
 
-Shapes: V ids, D width, S values a head, N = D − 2 S dimensions that embeddings begin in, k places back.
+Shapes: V ids, D width, S values a head, N = D − 2 S dimensions that embeddings say something in at
+first, k places back.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ COPY_GAIN = 4.0
 NOTE_GAIN = 2.0
 """How much of a token the heads write down that note which it was."""
 REACH = 3
-"""How many tokens back a fresh model compares; with two layers, 1."""
+"""How many tokens back a fresh model compares; with two layers, one."""
 NEIGHBOUR = 6.0
 """By how much the logarithm of a weight falls from the place that a head attends to, to the places beside it."""
 MATCH = 6.3
@@ -61,7 +62,7 @@ def begin_by_copying(attention: LlamaAttention) -> None:
     Initialization of Self-Attention Layers", 2023) found such products in trained models.
 
     Args:
-        attention: Changed in place; of heads that share values each passes on its part.
+        attention: Changed in place; heads that share values pass on the same part.
     """
     values, output = attention.v_proj.weight, attention.o_proj.weight
     size, shared = attention.head_dim, attention.num_key_value_groups
@@ -71,13 +72,13 @@ def begin_by_copying(attention: LlamaAttention) -> None:
 
 
 @torch.no_grad()
-def begin_by_looking_up(model: LlamaForCausalLM) -> None:
+def begin_by_looking_up(model: LlamaForCausalLM, reach: int = REACH) -> None:
     """Weights with which a model copies, and looks up what followed tokens like the last ones.
 
     Such induction heads (Olsson et al., "In-context Learning and Induction Heads", 2022) form in trained models, of two
     layers each. Here all but two heads of the first layer copy, as in `begin_by_copying`; the last two write down what
     the token is and what stood before it. From there heads of the second layer fetch what stood 2 and 3 back. For k
-    from 1 to `REACH`, a head of the k-th layer after the first, or of the last one, compares what stood k − 1 before
+    from 1 to `reach`, a head of the k-th layer after the first, or of the last one, compares what stood k − 1 before
     the token with what stood k before every other, attends to those where they are alike, and passes on which tokens
     these are. Of a cell the three are its pitch, a code and the velocity.
 
@@ -85,29 +86,28 @@ def begin_by_looking_up(model: LlamaForCausalLM) -> None:
     last dimension has the same value in all of them: by it a head can attend to a place, whatever stands there.
 
     Args:
-        model: Changed in place; its embeddings are tied, it has 4 heads or more and none shares keys.
+        model: Changed in place; its embeddings are tied, it has 4 heads or more of 32 values or more, and none shares
+            keys. Attention without dropout: a place that a head drops is one that no later head finds.
+        reach: How many tokens back are compared; of a model of two layers, one.
     """
     layers = [layer.self_attn for layer in model.model.layers]
     width, size = model.config.hidden_size, layers[0].head_dim
     turns, room = model.model.rotary_emb.inv_freq, width - 2 * size
-    reach = REACH if len(layers) > 2 else 1
-    each = min(size // reach, size - 1)
+    reach, each = reach if len(layers) > 2 else 1, size // REACH
+    assert reach <= REACH, "each place back has its dimensions"
     before = room + size - 1
-    noted = [
-        room,
-        *range(before, before + each * reach, each),
-    ]  # where what stood k places back is written down
+    noted = [room, *range(before, before + each * reach, each)]  # where what stood k places back stands
     last, second_last = width - size, width - 2 * size  # the first values of these heads
     _make_room(model, room)
 
-    copy_ND, view_SD = _orthogonal(room, room, width), _orthogonal(size - 1, room, width)
-    own_SD = torch.cat([view_SD, 0.5 * torch.eye(width)[-1:]])  # and half of the constant
+    like = layers[0].v_proj.weight
+    copy_ND, view_SD = (_orthogonal(rows, room, width, like) for rows in (room, size - 1))
+    basis_DD = torch.eye(width).to(like)
+    own_SD = torch.cat([view_SD, 0.5 * basis_DD[-1:]])  # and half of the constant
     _pass_on(layers[0], 0, copy_ND, COPY_GAIN, range(room), copy_ND[:, :room].T)
     _pass_on(layers[0], second_last, own_SD, NOTE_GAIN, [*range(room, before), width - 1])
     _pass_on(layers[0], last, view_SD[:each], NOTE_GAIN, range(noted[1], noted[1] + each))
-    shown = math.sqrt(
-        width / 2
-    )  # of a layer's input of norm √D: an embedding without the constant, and the constant
+    shown = math.sqrt(width / 2)  # of an embedding, scaled to norm √D: what it says, and the constant
     for head, back in ((second_last, 0), (last, 1)):
         _attend_at(layers[0], head, back, shown, turns)
 
@@ -115,7 +115,6 @@ def begin_by_looking_up(model: LlamaForCausalLM) -> None:
     note, whole = (NOTE_GAIN * shown * math.sqrt(part / room) for part in (each, size - 1))
     constant = NOTE_GAIN / 2 * shown
     total = math.hypot(note, whole, constant, COPY_GAIN * shown * _MEAN_NORM)
-    basis_DD = torch.eye(width)
     for number, layer in enumerate(layers[1 : reach + 1], 1):
         seen, head = math.sqrt(width) / total, last
         for k in range(1, reach + 1):
@@ -147,10 +146,10 @@ def _make_room(model: LlamaForCausalLM, room: int) -> None:
         table_VD[embedding.padding_idx] = 0
 
 
-def _orthogonal(rows: int, room: int, width: int) -> Tensor:
+def _orthogonal(rows: int, room: int, width: int, like: Tensor) -> Tensor:
     """[rows, D] orthonormal rows that are zero beyond the first N dimensions."""
-    made_nN = nn.init.orthogonal_(torch.empty(rows, room))
-    return torch.cat([made_nN, torch.zeros(rows, width - room)], dim=1)
+    made_nN = nn.init.orthogonal_(like.new_empty(rows, room))
+    return torch.cat([made_nN, like.new_zeros(rows, width - room)], dim=1)
 
 
 def _pass_on(
@@ -175,7 +174,7 @@ def _pass_on(
     whole, used = slice(head, head + max(rows, size)), slice(head, head + rows)
     attention.v_proj.weight[whole], attention.o_proj.weight[:, whole] = 0, 0
     attention.v_proj.weight[used] = math.sqrt(gain) * reads_nD
-    writes_pn = torch.eye(rows) if writes_pn is None else writes_pn
+    writes_pn = torch.eye(rows).to(reads_nD) if writes_pn is None else writes_pn
     attention.o_proj.weight[list(places), used] = math.sqrt(gain) * writes_pn
 
 
@@ -183,7 +182,7 @@ def _attend_at(attention: LlamaAttention, head: int, back: int, constant: float,
     """Lets a head attend so many tokens back, whatever stands there.
 
     Its queries and keys are constant in a quarter of the pairs that RoPE turns, the fastest: how near a token is to the
-    place is then all that counts.
+    place is then all that counts. With heads of 32 values, where these are four, some places far off look near.
 
     Args:
         attention: Changed in place.
@@ -192,7 +191,8 @@ def _attend_at(attention: LlamaAttention, head: int, back: int, constant: float,
         constant: What the last dimension holds, as the layer sees it.
         turns: [S / 2] by how much RoPE turns each pair from place to place.
     """
-    pairs, half = turns.numel() // 4, turns.numel()
+    half = turns.numel()
+    pairs = half // 4
     turn = turns[:pairs]
     falls = (1 - turn.cos()).sum() / math.sqrt(attention.head_dim)
     length = torch.sqrt(NEIGHBOUR / falls) / constant
@@ -204,7 +204,7 @@ def _attend_at(attention: LlamaAttention, head: int, back: int, constant: float,
 def _compare(attention: LlamaAttention, head: int, starts: Sequence[int], each: int, norm: float) -> None:
     """Lets a head attend to where one part of the residual stream is like another part at the query.
 
-    The comparison is of values in the pairs that RoPE turns the slowest, so that it holds at a distance.
+    The comparison is of values in the third of the pairs that RoPE turns the slowest, so that it holds at a distance.
 
     Args:
         attention: Changed in place.
@@ -214,9 +214,9 @@ def _compare(attention: LlamaAttention, head: int, starts: Sequence[int], each: 
         norm: Of a part, as the layer sees it.
     """
     size = attention.head_dim
-    pairs = min(each // 2, 3 * size // 8)
+    pairs = each // 2
     rows = [head + end - pairs + pair for end in (size // 2, size) for pair in range(pairs)]
     expected = norm**2 * 2 * pairs / each / math.sqrt(size)
-    same = math.sqrt(MATCH / expected) * torch.eye(2 * pairs)
+    same = math.sqrt(MATCH / expected) * torch.eye(2 * pairs).to(attention.q_proj.weight)
     for weight, start in zip((attention.q_proj.weight, attention.k_proj.weight), starts, strict=True):
         weight[rows, start : start + 2 * pairs] += same

@@ -53,7 +53,8 @@ def build_llama(
     Where a layer adds to the residual stream it begins smaller by the root of all that add, 2 · layers (Radford et al.,
     "Language Models are Unsupervised Multitask Learners", 2019, section 2.3): the rows of embeddings are small, and
     what tokens are would else be lost among sums that say nothing yet (`experiments/codebook-embedding`). Only some
-    attention of the first two layers begins by saying something, where embeddings are tied: see `pianolm.nn.beginning`.
+    attention of the first four layers begins by saying something, where embeddings are tied: see
+    `pianolm.nn.beginning`.
 
     Args:
         settings: `width`, `layers`, `heads`, `kv_heads` (None: as many as heads), `ffn`, `rope_theta`,
