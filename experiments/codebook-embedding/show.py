@@ -37,7 +37,9 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     long = [row for row in rows if ", long" in row["name"]]
-    short = [row for row in rows if row not in long and not row["base"] and not row["wide"]][::-1]
+    short = [row for row in rows if row not in long and not (row["base"] or row["wide"] or row["repeats"])][
+        ::-1
+    ]
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 6), width_ratios=(3, 4), layout="constrained")
     left.barh([row["name"] for row in short], [row["bits_per_note"] for row in short], color="#7a8ba3")
     left.set_xlim(min(row["bits_per_note"] for row in short) - 1)

@@ -52,7 +52,7 @@ class Variant:
     repeats: str = (
         ""  # how attention begins: at random, as it "copies" in the first layer, or as it "looks up"
     )
-    reach: int = 3  # how many tokens back are compared where it looks up
+    reach: int = beginning.REACH  # how many tokens back are compared where it looks up
     free_lr: float = 1.0  # of the free part
     tied: bool = True  # else the output layer is a second codebook embedding
     wide: bool = False  # the body of experiments/tokenizer-comparison in place of model=tiny

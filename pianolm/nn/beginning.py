@@ -116,17 +116,19 @@ def begin_by_looking_up(model: LlamaForCausalLM, reach: int = REACH) -> None:
     constant = NOTE_GAIN / 2 * shown
     total = math.hypot(note, whole, constant, COPY_GAIN * shown * _MEAN_NORM)
     for number, layer in enumerate(layers[1 : reach + 1], 1):
-        seen, head = math.sqrt(width) / total, last
-        for k in range(1, reach + 1):
-            if min(k, len(layers) - 1) == number:
-                _compare(layer, head, noted[k - 1 : k + 1], each, note * seen)
-                _pass_on(layer, head, basis_DD[room:before], COPY_GAIN, range(room), view_SD[:, :room].T)
-                head, total = head - size, math.hypot(total, COPY_GAIN * whole * seen / 2)
-        for k in range(2, reach + 1) if number == 1 else ():
+        seen = math.sqrt(width) / total
+        compared = [k for k in range(1, reach + 1) if min(k, len(layers) - 1) == number]
+        fetched = range(2, reach + 1) if number == 1 else range(0)
+        heads = iter(range(last, -1, -size))
+        for k, head in zip(compared, heads, strict=False):
+            _compare(layer, head, noted[k - 1 : k + 1], each, note * seen)
+            _pass_on(layer, head, basis_DD[room:before], COPY_GAIN, range(room), view_SD[:, :room].T)
+            total = math.hypot(total, COPY_GAIN * whole * seen / 2)  # rarely of one token only: half of it
+        for k, head in zip(fetched, heads, strict=False):
             _attend_at(layer, head, k - 1, constant * seen, turns)
-            there_nD, places = basis_DD[noted[1] : noted[1] + each], range(noted[k], noted[k] + each)
-            _pass_on(layer, head, there_nD, 1 / seen, places)
-            head, total = head - size, math.hypot(total, note)
+            there_nD = basis_DD[noted[1] : noted[1] + each]
+            _pass_on(layer, head, there_nD, 1 / seen, range(noted[k], noted[k] + each))
+            total = math.hypot(total, note)
 
 
 def _make_room(model: LlamaForCausalLM, room: int) -> None:

@@ -25,9 +25,9 @@ def fresh(embedding: str = "table", seed: int = 0, **changes: object) -> LlamaFo
     return build_llama(given, V, PAD, 1, 2, 512, features).eval()
 
 
-@pytest.mark.parametrize("kv_heads", [1, 2])
-def test_shared_keys_begin_by_copying(kv_heads: int) -> None:
-    model = fresh(kv_heads=kv_heads)
+@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 1), (4, 2), (2, 2)])
+def test_few_keys_begin_by_copying(heads: int, kv_heads: int) -> None:
+    model = fresh(heads=heads, kv_heads=kv_heads)
     attention = model.model.layers[0].self_attn
     seen = torch.randn(1, 1, 128)
     cos_sin = model.model.rotary_emb(seen, torch.zeros(1, 1, dtype=torch.int64))
@@ -36,6 +36,7 @@ def test_shared_keys_begin_by_copying(kv_heads: int) -> None:
     part = values.T @ (values @ seen[0, 0]) / COPY_GAIN  # what the heads' values hold
     assert torch.allclose(passed_on[0, 0], COPY_GAIN * part, atol=1e-4)
     assert torch.allclose(values @ values.T, COPY_GAIN * torch.eye(len(values)), atol=1e-4)
+    assert torch.allclose(part, seen[0, 0], atol=1e-4) == (heads == kv_heads)  # all of it where none share
 
 
 @pytest.mark.parametrize("changes", [{}, {"heads": 2}, {"layers": 1}, {"kv_heads": 2}, {"width": 64}])
