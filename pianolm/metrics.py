@@ -21,6 +21,7 @@ _KIND_NAMES = {
     "pattern": CODE_KINDS,
     "velocity": (Kind.VELOCITY,),
     "bar": (Kind.BAR,),
+    "age": (Kind.AGE,),
     **{kind.name.lower(): (kind,) for kind in CODE_KINDS},
 }
 

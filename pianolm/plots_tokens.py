@@ -358,6 +358,8 @@ def _beats_of_tokens(
             beats.append([_Token(kind, f"{tokenizer.tempo.bpm[number]:.0f} BPM")])
         elif kind is Kind.BAR:
             beats[-1].append(_Token(kind, vocabulary.describe(token)))
+        elif kind is Kind.AGE:
+            beats[-1].append(_Token(kind, vocabulary.describe(token), grammar.pitch(before), opens=True))
         elif kind is Kind.PITCH:
             pitch, eighth = number, 0
             beats[-1].append(_Token(kind, _pitch_name(pitch), pitch))
@@ -380,14 +382,15 @@ def _beats_of_tokens(
 def _lay_out(tokens: list[_Token], width_in: float) -> list[_Placed]:
     """Sets the tokens of a beat: the tempo and every cell begin a line, long lines are broken and indented."""
     placed: list[_Placed] = []
-    line, left, indent = -1, 0.0, 0.5
+    line, left, indent, slot = -1, 0.0, 0.5, False
     for token in tokens:
         chip = len(token.label) * _CHAR_IN + 0.09
-        if token.kind in (Kind.TEMPO, Kind.PITCH) or token.opens:
+        if token.opens or (token.kind in (Kind.TEMPO, Kind.PITCH) and not slot):
             line, left = line + 1, 0.0
         elif left + chip > width_in:
             line, left = line + 1, indent
         placed.append(_Placed(token, line, left, chip))
+        slot = token.kind is Kind.AGE  # whose pitch follows on the same line
         left = max(left + chip + 0.05, indent)
     return placed
 
@@ -493,7 +496,7 @@ def _draw_tokens(axes: Axes, lines: list[list[_Placed]], beat_in: float) -> None
     """The tokens as coloured chips in a column a beat."""
     axes.set_axis_off()
     colours = {Kind.TEMPO: "#8c8c8c", Kind.PITCH: "#3b3b3b", Kind.VELOCITY: "#7a5195", **LEVEL_COLOURS}
-    colours[Kind.BAR] = colours[Kind.TEMPO]
+    colours[Kind.BAR] = colours[Kind.AGE] = colours[Kind.TEMPO]
     for beat, placed in enumerate(lines):
         for one in placed:
             left = beat + (one.left + 0.06) / beat_in

@@ -226,9 +226,9 @@ def test_bars_go_through_the_chain_from_the_annotations_to_the_music(chain: Path
         assert found["val/loss_bar"] > 0
 
 
-def test_held_codes_go_through_the_chain(chain: Path, tmp_path: Path) -> None:
+def test_what_sounds_on_told_in_slots_goes_through_the_chain(chain: Path, tmp_path: Path) -> None:
     prompt = sorted((only(chain, "prepare") / "midi").glob("*.mid"))[0]
-    given = ["tokenizer.held=codes", "trainer.transpose=3", *bars_of(chain)]
+    given = ["tokenizer.held=ages", "trainer.transpose=3", "trainer.grammar=true", *bars_of(chain)]
     settings = ("stage=generate", f"prompt={prompt}", "generate.prompt_beats=6", *given)
     execute(tiny(tmp_path, *settings, "generate.audio=false", "generate.page=false"), tmp_path / "run")
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["valid_fraction"] == 1.0
@@ -237,7 +237,7 @@ def test_held_codes_go_through_the_chain(chain: Path, tmp_path: Path) -> None:
         tokens = TokenStore.open(only(tmp_path, "tokenize", mode))
         tokenizer = PianoTokenizer.from_pretrained(tokens.directory)
         plain = PianoTokenizer.from_pretrained(only(chain, "tokenize", mode))
-        assert tokenizer.hashes["vocabulary"] == f"{plain.hashes['vocabulary']}-bars-held"
+        assert tokenizer.hashes["vocabulary"] == f"{plain.hashes['vocabulary']}-bars-ages"
         for index in range(len(cells.pieces)):
             back, true = tokenizer.decode(np.asarray(tokens.ids(index), np.int64)), cells.cells(index)
             assert back.skipped == 0

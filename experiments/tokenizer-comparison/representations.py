@@ -92,7 +92,7 @@ class PianoTokens:
         fingerprint: Of what determines the tokens.
     """
 
-    types = ("pattern", "pitch", "velocity", "tempo", "end", "bar")
+    types = ("pattern", "pitch", "velocity", "tempo", "end", "bar", "age")
 
     def __init__(self, directory: Path, mode: str) -> None:
         tokenizer = build_tokenizer({"mode": mode}, {"tokenizer": directory})
@@ -100,7 +100,7 @@ class PianoTokens:
         self.group = {kind: kind if kind in GROUPS else "time" for kind in self.types}
         self.pad, self.bos, self.eos = vocabulary.pad, vocabulary.bos, vocabulary.eos
         named = {Kind.PITCH: "pitch", Kind.VELOCITY: "velocity", Kind.TEMPO: "tempo", Kind.EOS: "end"}
-        named |= {**dict.fromkeys(CODE_KINDS, "pattern"), Kind.BAR: "bar"}
+        named |= {**dict.fromkeys(CODE_KINDS, "pattern"), Kind.BAR: "bar", Kind.AGE: "age"}
         type_of_kind = np.array([self.types.index(named.get(kind, "end")) for kind in Kind])
         self.type_V, self.notes_V = type_of_kind[vocabulary.kind_of], tokenizer.strikes_per_id
         self.eighths_V = np.array([EIGHTHS_OF_KIND.get(kind, 0) for kind in Kind])[vocabulary.kind_of]
@@ -125,10 +125,10 @@ class PianoTokens:
         kind = self.tokenizer.vocabulary.kind_of[ids]
         filled = np.cumsum(
             self.eighths_V[ids]
-        )  # a cell is full with eight; its velocity follows, its pitch goes ahead
-        cell = np.maximum(filled - (kind != Kind.PITCH), 0) // 8
+        )  # a cell is full with eight; its velocity follows, its age and pitch go ahead
+        cell = np.maximum(filled - ~np.isin(kind, (Kind.PITCH, Kind.AGE)), 0) // 8
         strikes = np.bincount(cell, self.notes_V[ids])
-        return np.isin(kind, (Kind.PITCH, Kind.VELOCITY, *CODE_KINDS)) & (strikes[cell] == 0)
+        return np.isin(kind, (Kind.AGE, Kind.PITCH, Kind.VELOCITY, *CODE_KINDS)) & (strikes[cell] == 0)
 
 
 class SetsByInput(nn.Module):

@@ -244,9 +244,7 @@ class PianoLM:
                 "from, give no prompt"
             )
         left_out = beats_left_out(prompt, prompt_beats)
-        if (
-            left_out and self.tokenizer.held == "codes"
-        ):  # codes do not name the pitches that sound on from there
+        if left_out and self.tokenizer.slots:  # codes do not name the pitches that sound on from there
             cut, positions = prompt.from_beat(left_out), bar_positions(prompt.bar_starts, prompt.n_beats)
             ids = self.tokenizer.encode_cells(cut.cells, cut.beats_sec, position_B=positions[left_out:])[1:-1]
         else:
@@ -273,7 +271,7 @@ class PianoLM:
         prompt_beats = song.prompt_beats if with_prompt else 0
         if with_prompt:
             piece = self.tokenizer.decode(song.ids[:end])
-        elif self.tokenizer.held == "codes":  # the prompt knows which pitches sound on
+        elif self.tokenizer.slots:  # the prompt knows which pitches sound on
             piece = self.tokenizer.decode(song.ids[:end]).from_beat(song.prompt_beats)
         else:
             piece = self.tokenizer.decode(song.ids[song.given : end])

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianolm.errors import UserError
-from pianolm.tokens.grammar import BETWEEN_CELLS, Grammar, Phase, State
+from pianolm.tokens.grammar import BETWEEN_CELLS, Grammar, State
 from pianolm.tokens.vocabulary import CODE_KINDS, Kind
 
 Array = NDArray[np.float32]
@@ -35,7 +35,7 @@ _GREEDY = 1e-6
 
 _ORDER = (
     *(Kind.L1, Kind.L2, Kind.L3, Kind.L4),
-    *(Kind.VELOCITY, Kind.BAR, Kind.EOS, Kind.PITCH, Kind.TEMPO),
+    *(Kind.VELOCITY, Kind.BAR, Kind.AGE, Kind.EOS, Kind.PITCH, Kind.TEMPO),
     *(Kind.BOS, Kind.PAD),
 )
 """Kinds so ordered that those which may come next in a state lie side by side; behind them lies what never comes."""
@@ -134,7 +134,8 @@ class Places:
 
     def __init__(self, grammar: Grammar) -> None:
         vocabulary, self._grammar = grammar.vocabulary, grammar
-        kinds = [kind for kind in _ORDER if kind is not Kind.BAR or grammar.bars]
+        absent = {Kind.BAR: not grammar.bars, Kind.AGE: not grammar.ages}
+        kinds = [kind for kind in _ORDER if not absent.get(kind, False)]
         comes = [np.arange(vocabulary.size)[vocabulary.ids(kind)] for kind in kinds]
         never = np.flatnonzero(~np.isin(grammar.kind_of, [int(kind) for kind in kinds]))
         self.order = np.concatenate([*comes, never])
@@ -148,8 +149,7 @@ class Places:
 
     def choice(self, state: State) -> Choice:
         """What may come next in a state that is not the end."""
-        floor = state.floor if state.phase == Phase.BEAT else -1  # elsewhere it does not matter
-        choice = self._choice(State(state.phase, floor, state.sounding, due=int(state.due > 0)))
+        choice = self._choice(self._grammar.seen(state))
         if not state.told or state.phase not in BETWEEN_CELLS:
             return choice
         told = np.flatnonzero(self._grammar.told_ids(state)[self.order[choice.low : choice.high]])

@@ -49,6 +49,7 @@ GROUPS: dict[str, tuple[Kind, ...]] = {
     "pattern": CODE_KINDS,
     "velocity": (Kind.VELOCITY,),
     "bar": (Kind.BAR,),
+    "age": (Kind.AGE,),
 }
 """What the bits are spent on. EOS goes with the tempi: both say that a beat has no further cell."""
 
@@ -282,7 +283,7 @@ def measure(
 
 
 def _groups(tokenizer: PianoTokenizer) -> dict[str, tuple[Kind, ...]]:
-    absent = {"velocity": tokenizer.codec is None, "bar": not tokenizer.bars}
+    absent = {"velocity": tokenizer.codec is None, "bar": not tokenizer.bars, "age": tokenizer.held != "ages"}
     return {name: kinds for name, kinds in GROUPS.items() if not absent.get(name, False)}
 
 

@@ -116,6 +116,12 @@ class Level:
         return index, distance
 
 
+def frames_since_strike(onset: NDArray[np.uint64], frames: int) -> NDArray[np.int64]:
+    """[K] from the last strike of onset masks [K] of so many frames to their end, −1 where there is none."""
+    length = np.frexp(onset.astype(np.float64))[1]  # of the mask in bits; 48 bits are exact
+    return np.where(onset > 0, frames + 1 - length, -1).astype(np.int64)
+
+
 def frame_distance(a: Patterns, b: Patterns) -> NDArray[np.uint8]:
     """[A, B] number of frames in which patterns differ in sustain or onset."""
     differ = (a.sustain[:, None] ^ b.sustain) | (a.onset[:, None] ^ b.onset)
@@ -175,6 +181,14 @@ class Codebook:
         for kind, patterns, frames in zip(CODE_KINDS, self.all_levels, LEVEL_FRAMES, strict=True):
             rings[self.vocabulary.ids(kind)] = patterns.sustain >> np.uint64(frames - 1) != 0
         return rings
+
+    @cached_property
+    def since_strike(self) -> NDArray[np.int64]:
+        """[V] frames from the last strike of a code to its end, −1 where it strikes nothing or is no code."""
+        since = np.full(self.vocabulary.size, -1)
+        for kind, patterns, frames in zip(CODE_KINDS, self.all_levels, LEVEL_FRAMES, strict=True):
+            since[self.vocabulary.ids(kind)] = frames_since_strike(patterns.onset, frames)
+        return since
 
     @cached_property
     def fingerprint(self) -> str:

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from pianolm.music.beats import FRAMES
 from pianolm.music.cells import Cells, segment_lengths, segment_starts
+from pianolm.tokens.ages import AGES
 from pianolm.tokens.codebook import LEVEL_FRAMES
 from pianolm.tokens.tempo import LOWEST_BPM, RANGE_BPM
 from pianolm.tokens.tokenizer import LAST_POSITION, PianoTokenizer
 from pianolm.tokens.velocity import VelocityCodec
 from pianolm.tokens.vocabulary import CODE_KINDS, Kind
 
-_KINDS = tuple(kind for kind in Kind if kind not in (Kind.BAR, Kind.PEDAL))
+_KINDS = tuple(kind for kind in Kind if kind not in (Kind.BAR, Kind.PEDAL, Kind.AGE))
 """Kinds with a column in every tokenizer: what only an option brings adds none to those without it."""
 BLUR_FRAMES = 1.5
 """Standard deviation of what smooths a pattern's onsets and ends, so that neighbouring frames look alike."""
@@ -40,7 +41,8 @@ def token_features(tokenizer: PianoTokenizer) -> Array32:
 def feature_groups(tokenizer: PianoTokenizer) -> dict[str, Array32]:
     """Columns [V, f] by what they tell, zero for ids that they say nothing of.
 
-    Only a tokenizer with bars has `bar`, the place of a position among those of a bar, and a kind for it.
+    Only a tokenizer with bars has `bar`, the place of a position among those of a bar, and a kind for it; only one with
+    ages `age`, the place of an age among all, and a kind for it.
 
     `kind` is the kind of token, for L1 to L4 the level and with it the length. Of pattern codes: `onset` and `end`
     frame by frame, both also blurred; `sustain`; `edges`, whether the pattern begins held and whether it ends sounding;
@@ -55,6 +57,8 @@ def feature_groups(tokenizer: PianoTokenizer) -> dict[str, Array32]:
     rows[Kind.VELOCITY] = _velocities(tokenizer.codec)
     if tokenizer.bars:
         rows[Kind.BAR] = {"bar": _positions()}
+    if tokenizer.held == "ages":
+        rows[Kind.AGE] = {"age": _ages()}
     for kind, of_kind in rows.items():
         for name, values in of_kind.items():
             groups[name] = np.zeros((vocabulary.size, values.shape[1]))
@@ -65,7 +69,11 @@ def feature_groups(tokenizer: PianoTokenizer) -> dict[str, Array32]:
 
 def _kinds(tokenizer: PianoTokenizer) -> NDArray[np.float64]:
     """[V, k] one of each kind; those put by count as reserved."""
-    shown = (*_KINDS, Kind.BAR) if tokenizer.bars else _KINDS
+    shown = (
+        *_KINDS,
+        *([Kind.BAR] if tokenizer.bars else ()),
+        *([Kind.AGE] if tokenizer.held == "ages" else ()),
+    )
     column = [shown.index(kind if kind in shown else Kind.RESERVED) for kind in Kind]
     return np.eye(len(shown))[np.array(column)[tokenizer.vocabulary.kind_of]]
 
@@ -142,6 +150,12 @@ def _positions() -> NDArray[np.float64]:
     """[8, …] place of every position in a bar; the last is that of all later ones, too."""
     position = np.arange(1, LAST_POSITION + 1)
     return _bells(position, position, 1.0)
+
+
+def _ages() -> NDArray[np.float64]:
+    """[16, …] place of every age."""
+    number = np.arange(AGES)
+    return _bells(number, number, 1.0)
 
 
 def _tempi(bpm: NDArray[np.float64]) -> NDArray[np.float64]:

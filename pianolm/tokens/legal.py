@@ -50,9 +50,7 @@ def legal_ids(grammar: Grammar, ids: NDArray[np.int64]) -> LegalIds:
     def sets() -> Iterable[NDArray[np.bool_]]:
         state = grammar.start()
         for token in ids.tolist():
-            seen = state._replace(
-                struck=False, due=min(state.due, 1), ringing=0
-            )  # all that the set depends on
+            seen = grammar.seen(state)._replace(told=state.told)
             if seen not in kept:
                 kept[seen] = grammar.allowed(state)
             if not kept[seen][token]:

@@ -1,8 +1,10 @@
-"""What sounds on over a beat line, told by codes alone (`tokenizer.held=codes`): cells to slots and back.
+"""What sounds on over a beat line, told by codes (`tokenizer.held=codes|ages`): cells to slots and back.
 
 A beat begins with one slot of codes for every pitch that sounds at the end of the beat before; the pitch is known from
 there. What the codes of a slot say is the cell of that pitch in this beat if it begins held, later strikes included; if
-it does not, or if there is none, the slot is all silent. All other cells follow with their pitch.
+it does not, or if there is none, the slot is all silent. All other cells follow with their pitch. With `held=ages` a
+slot says first how long ago its pitch was struck, and which it is; that follows from what stands before, but a model
+does not have to work it out.
 
 Shapes: C cells, R rows, which are slots and cells in the order of their tokens; T tokens.
 """
@@ -17,12 +19,14 @@ from numpy.typing import NDArray
 
 from pianolm.music.beats import FRAMES
 from pianolm.music.cells import Cells
-from pianolm.tokens.codebook import Codebook
+from pianolm.tokens.ages import LONGEST_FRAMES
+from pianolm.tokens.codebook import Codebook, Patterns, frames_since_strike
 from pianolm.tokens.grammar import Grammar, Phase, State
 from pianolm.tokens.vocabulary import EIGHTHS_OF_KIND, Kind
 
 _ONE = np.uint64(1)
 _TEMPO, _BAR, _PITCH, _BEAT = int(Kind.TEMPO), int(Kind.BAR), int(Kind.PITCH), int(Phase.BEAT)
+_AGE = int(Kind.AGE)
 _EIGHTHS = [EIGHTHS_OF_KIND.get(kind, 0) for kind in Kind]
 _NO_CODES = [-1] * 8
 
@@ -33,24 +37,27 @@ class Rows(NamedTuple):
     Attributes:
         cell: [R] which cell each row tells, −1 for a slot that is all silent.
         beat: [R] of each row.
-        named: [R] bool, whether a pitch token begins it.
+        pitch: [R] of each row.
+        age: [R] frames since the pitch was struck, at the beat line, `LONGEST_FRAMES` where it is longer; −1 for what
+            is no slot.
     """
 
     cell: NDArray[np.int64]
     beat: NDArray[np.int64]
-    named: NDArray[np.bool_]
+    pitch: NDArray[np.int64]
+    age: NDArray[np.int64]
 
 
-def slots_and_cells(cells: Cells, sustain: NDArray[np.uint64], descending: bool) -> Rows:
+def slots_and_cells(cells: Cells, said: Patterns, descending: bool) -> Rows:
     """The rows that tell some cells.
 
     Args:
         cells: C cells.
-        sustain: [C] what their codes say of their sustain; it decides what sounds on, as who reads knows no other.
+        said: [C] the patterns that their codes say; they decide what sounds on, as who reads knows no others.
         descending: Whether pitches fall within a beat.
     """
     key = cells.beat.astype(np.int64) << 7 | cells.pitch
-    due = key[sustain >> np.uint64(FRAMES - 1) & _ONE == _ONE] + 128
+    due = key[said.sustain >> np.uint64(FRAMES - 1) & _ONE == _ONE] + 128
     due = due[due < cells.n_beats << 7]
     begins_held = cells.sustain & ~cells.onset & _ONE == _ONE
     at = np.searchsorted(due, key)
@@ -60,9 +67,32 @@ def slots_and_cells(cells: Cells, sustain: NDArray[np.uint64], descending: bool)
     cell = np.concatenate([np.arange(key.size), np.full(int(ended.sum()), -1)])
     named = np.concatenate([~sounds_on, np.zeros(int(ended.sum()), bool)])
     key = np.concatenate([key, due[ended]])
-    rank = 127 - (key & 127) if descending else key & 127
-    order = np.argsort((key >> 7 << 8) | named << 7 | rank, kind="stable")
-    return Rows(cell[order], key[order] >> 7, named[order])
+    beat, pitch = key >> 7, key & 127
+    since = np.concatenate(
+        [frames_since_strike(said.onset, FRAMES), np.full(cell.size - cells.beat.size, -1)]
+    )
+    in_time = np.lexsort(
+        (named, beat, pitch)
+    )  # by pitch; a slot may be silent, and its pitch be struck in the beat
+    since = np.where(named & (since < 0), FRAMES, since)
+    age = np.where(named, -1, _ages(beat, since, in_time))
+    order = np.argsort((beat << 8) | named << 7 | (127 - pitch if descending else pitch), kind="stable")
+    return Rows(cell[order], beat[order], pitch[order], age[order])
+
+
+def _ages(beat: NDArray[np.int64], since: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[R] frames since the pitch of a row was struck in a row before, at the beginning of its beat.
+
+    Args:
+        beat: [R] of each row.
+        since: [R] frames from the last strike of a row to its end, −1 where it has none.
+        order: [R] the rows of each pitch in the order of time.
+    """
+    struck = np.maximum.accumulate(np.where(since[order] >= 0, np.arange(order.size), 0))
+    last = order[np.concatenate([[0], struck])[:-1]]  # a row without one before it is no slot
+    ages = np.empty(order.size, np.int64)
+    ages[order] = since[last] + FRAMES * (beat[order] - beat[last] - 1)
+    return np.minimum(ages, LONGEST_FRAMES)
 
 
 def silent_codes(codebook: Codebook) -> NDArray[np.int32]:
@@ -79,7 +109,7 @@ class Read(NamedTuple):
     Attributes:
         beat: [R] of each row that is whole.
         rank: [R] of its pitch in the order of pitches.
-        named: [R] bool, whether a pitch token began it.
+        own: [R] bool, whether it is a cell of its own and no slot.
         last: [R] where its last token stands.
         code_ids: [R, 8] as `Codebook.encode` lays them.
         used: Tokens of rows, tempi and bars that are in place.
@@ -88,7 +118,7 @@ class Read(NamedTuple):
 
     beat: NDArray[np.int64]
     rank: NDArray[np.int64]
-    named: NDArray[np.bool_]
+    own: NDArray[np.bool_]
     last: NDArray[np.int64]
     code_ids: NDArray[np.int64]
     used: int
@@ -116,8 +146,8 @@ class SlotReader:
             self._take(at, token, kinds[at])
         self._give_up(_TEMPO)
         rows = np.array(self._rows, np.int64).reshape(-1, 12)
-        beat, rank, named, last = rows[:, :4].T
-        return Read(beat, rank, named == 1, last, rows[:, 4:], self._used, self._missing)
+        beat, rank, own, last = rows[:, :4].T
+        return Read(beat, rank, own == 1, last, rows[:, 4:], self._used, self._missing)
 
     def _take(self, at: int, token: int, kind: int) -> None:
         grammar = self._grammar
@@ -130,7 +160,7 @@ class SlotReader:
         if kind in (_TEMPO, _BAR):
             self._beat += kind == _TEMPO
             self._used += 1
-        elif self._before is None and (kind == _PITCH or eighths):
+        elif self._before is None and (kind in (_PITCH, _AGE) or eighths):
             self._before, self._began, self._filled, self._codes = self._state, at, 0, _NO_CODES.copy()
         if eighths:
             self._codes[self._filled] = token

@@ -18,6 +18,7 @@ from pianolm.errors import UserError
 from pianolm.music.bars import UNKNOWN, bar_positions, starts_of_positions
 from pianolm.music.cells import Cells, segment_starts
 from pianolm.music.piece import Piece
+from pianolm.tokens.ages import age_numbers
 from pianolm.tokens.codebook import Codebook
 from pianolm.tokens.grammar import ILLEGAL, Grammar, Phase
 from pianolm.tokens.slots import SlotReader, silent_codes, slots_and_cells
@@ -27,7 +28,7 @@ from pianolm.tokens.vocabulary import ALLOTMENT, EIGHTHS_OF_KIND, Kind, Vocabula
 
 FORMAT_VERSION = 4
 PITCH_ORDERS = "ascending", "descending"
-HELD = "cells", "codes"
+HELD = "cells", "codes", "ages"
 MODES = ("velocity", "base")
 LAST_POSITION = ALLOTMENT[Kind.BAR]
 """In a bar, with a token of its own; it stands for all later ones, too."""
@@ -44,6 +45,7 @@ ADDED_OPTIONS: dict[int, dict[str, Any]] = {
 _SETTINGS, _CODEBOOK, _CODEC = "tokenizer.json", "codebook.npz", "velocity"
 # Plain numbers: looking a member of an enum up costs more than a step of decoding a short sequence.
 _TEMPO, _PITCH, _VELOCITY = int(Kind.TEMPO), int(Kind.PITCH), int(Kind.VELOCITY)
+_AGE = int(Kind.AGE)
 _BOS, _EOS, _PAD, _BAR = int(Kind.BOS), int(Kind.EOS), int(Kind.PAD), int(Kind.BAR)
 _CODES, _BEAT, _WANTS_VELOCITY = int(Phase.CODES), int(Phase.BEAT), int(Phase.VELOCITY)
 _EIGHTHS = np.array([EIGHTHS_OF_KIND.get(kind, 0) for kind in Kind])
@@ -63,11 +65,12 @@ class Encoding:
 
 
 class _Parts(NamedTuple):
-    """Cells and slots in the order of their tokens: code ids [C, 8], pitches [C] (−1 where none is named), velocity
-    codes [C] (none in base mode), beats [C]."""
+    """Cells and slots in the order of their tokens: code ids [C, 8], pitches and numbers of ages [C] (−1 where none is
+    said), velocity codes [C] (none in base mode), beats [C]."""
 
     codes: NDArray[np.integer]
     pitch: NDArray[np.int64]
+    age: NDArray[np.int64]
     velocity: NDArray[np.int64]
     beat: NDArray[np.integer]
 
@@ -102,12 +105,13 @@ class PianoTokenizer:
         exact: Whether parts that L3 lacks use the exhaustive L4; else the nearest L3 code.
         tolerance: Frames of a part that a code may miss; 0 is exact.
         held_velocity: Whether cells without a strike carry a velocity token, too; without one, what sounds there keeps
-            the velocity that its pitch had before. With `held="codes"` none carries one, whatever is said here.
+            the velocity that its pitch had before. Unless `held` is "cells" none carries one, whatever is said here.
         pitch_order: Of the cells of a beat: ascending or descending.
         bars: Whether a beat says its position in the bar, where the piece has downbeats: 1 to 8, and 8 for all later
             ones, too.
-        held: How a beat tells of what sounds on from the beat before: as cells like all others, or by codes alone, as
-            pitch and velocity are known (see `pianolm.tokens.slots`).
+        held: How a beat tells of what sounds on from the beat before: as cells like all others; or, as pitch and
+            velocity are known, by codes alone (see `pianolm.tokens.slots`); or by "ages", which is such codes and ahead
+            of them how long the pitch has sounded, and which it is.
 
     Raises:
         UserError: The parts do not fit together, or an option is none of those known.
@@ -132,7 +136,8 @@ class PianoTokenizer:
         self.exact, self.tolerance = exact, tolerance
         self.held_velocity = held_velocity and held == "cells"
         self.pitch_order, self.bars, self.held = pitch_order, bars, held
-        _refuse_misfits(self.vocabulary, tempo, codec, bars)
+        self.slots = held != "cells"
+        _refuse_misfits(self.vocabulary, tempo, codec, bars, held)
         self._offset = [self.vocabulary.offset(kind) for kind in Kind]
         self.grammar = Grammar(
             self.vocabulary,
@@ -141,7 +146,8 @@ class PianoTokenizer:
             None if self.held_velocity else self.strikes_per_id > 0,
             descending=pitch_order == "descending",
             bars=bars,
-            rings=codebook.ringing_ids if held == "codes" else None,
+            rings=codebook.ringing_ids if self.slots else None,
+            since_strike=codebook.since_strike if held == "ages" else None,
         )
 
     @property
@@ -158,7 +164,7 @@ class PianoTokenizer:
     def hashes(self) -> dict[str, str]:
         """Content hash of each part, with the options that change what its ids say; empty for a part that is absent."""
         layout = ("-descending" if self.pitch_order == "descending" else "") + ("-bars" if self.bars else "")
-        layout += "-held" if self.held == "codes" else ""
+        layout += {"cells": "", "codes": "-held", "ages": "-ages"}[self.held]
         return {
             "vocabulary": self.vocabulary.fingerprint + layout,
             "codebook": self.codebook.fingerprint,
@@ -191,12 +197,13 @@ class PianoTokenizer:
         """
         if position_B is None and bar_starts is not None:
             position_B = bar_positions(bar_starts, cells.n_beats)
-        codes, pitch, velocity, beat = self._parts(cells)
+        codes, pitch, age, velocity, beat = self._parts(cells)
         there = codes >= 0
         n_codes = np.bitwise_count(np.packbits(there, axis=1)[:, 0])
-        named, voiced = (pitch >= 0).astype(np.int64), self._voiced(codes)
+        named, aged = (pitch >= 0).astype(np.int64), (age >= 0).astype(np.int64)
+        voiced = self._voiced(codes)
         before = np.zeros(beat.size + 1, np.int64)
-        np.cumsum(n_codes + named + voiced, out=before[1:])  # tokens of the parts before each
+        np.cumsum(aged + named + n_codes + voiced, out=before[1:])  # tokens of the parts before each
         heads = self._heads(beats_sec, position_B)
         in_bar = heads[:, 1] >= 0
         behind = 1 + np.cumsum(1 + in_bar)  # where the cells of each beat would begin were there no others
@@ -205,8 +212,9 @@ class PianoTokenizer:
         cells_at = behind + before[np.searchsorted(beat, np.arange(cells.n_beats))]
         ids[cells_at - 1 - in_bar] = heads[:, 0]
         ids[cells_at[in_bar] - 1] = heads[in_bar, 1]
-        code_at = before[:-1] + behind[beat] + named
-        ids[code_at - named] = pitch + self._offset[_PITCH]
+        code_at = before[:-1] + behind[beat] + aged + named
+        ids[code_at - named - aged] = age + self._offset[_AGE]
+        ids[code_at - named] = pitch + self._offset[_PITCH]  # also where no age is said
         ids[code_at] = codes[:, 0]  # also where no pitch is named
         several = np.flatnonzero(n_codes > 1)  # few
         row, column = np.nonzero(there[several, 1:])
@@ -224,17 +232,20 @@ class PianoTokenizer:
         pitch = cells.pitch.astype(np.int64)
         velocity = np.zeros(0, np.int64) if self.codec is None else self.codec.encode(cells).astype(np.int64)
         descending = self.pitch_order == "descending"
-        if self.held == "codes":
-            rows = slots_and_cells(cells, self.codebook.decode(codes).sustain, descending)
+        if self.slots:
+            rows = slots_and_cells(cells, self.codebook.decode(codes), descending)
             codes = np.concatenate([codes, silent_codes(self.codebook)[None]])[rows.cell]  # −1 is the last
-            pitch = np.where(rows.named, np.append(pitch, -1)[rows.cell], -1)
             velocity = np.append(velocity, 0)[rows.cell] if self.codec is not None else velocity
-            return _Parts(codes, pitch, velocity, rows.beat)
+            if self.held == "ages":
+                age = np.where(rows.age < 0, -1, age_numbers(rows.age))
+                return _Parts(codes, rows.pitch, age, velocity, rows.beat)
+            pitch = np.where(rows.age < 0, rows.pitch, -1)
+            return _Parts(codes, pitch, np.full(pitch.size, -1), velocity, rows.beat)
         if descending:
             order = np.lexsort((-pitch, cells.beat))  # beats stay where they are
             codes, pitch = codes[order], pitch[order]
             velocity = velocity[order] if self.codec is not None else velocity
-        return _Parts(codes, pitch, velocity, cells.beat)
+        return _Parts(codes, pitch, np.full(pitch.size, -1), velocity, cells.beat)
 
     def _heads(
         self, beats_sec: NDArray[np.float64], position_B: NDArray[np.int64] | None
@@ -261,8 +272,8 @@ class PianoTokenizer:
         What is ill-formed is left out and counted in `skipped`: what stands before the first tempo (but BOS), what
         follows the first EOS (but PAD), a cell that breaks off, is all silent or does not ascend, and tokens that
         stand where the grammar has no place for them. Without velocity tokens every note gets velocity 64. A beat
-        that says it is the first of its bar is a downbeat. Of what sounds on told by codes alone, see
-        `pianolm.tokens.slots.SlotReader`; codes that are missing count as one token each.
+        that says it is the first of its bar is a downbeat. Of what sounds on told in slots, see
+        `pianolm.tokens.slots.SlotReader`; slots that are missing count as one token each.
         """
         tokens = np.asarray(ids, np.int64).ravel()
         kinds, used = self._kinds(tokens)
@@ -282,7 +293,7 @@ class PianoTokenizer:
         self, tokens: NDArray[np.int64], kinds: NDArray[np.int8], tempo_at: NDArray[np.intp]
     ) -> _Found:
         """The cells in some tokens [T] of these kinds, beats beginning at `tempo_at`."""
-        if self.held == "codes":
+        if self.slots:
             return self._found_in_slots(tokens, kinds)
         strikes = self._strikes(tokens, kinds)
         pitch_at = np.flatnonzero(kinds == _PITCH)
@@ -323,7 +334,7 @@ class PianoTokenizer:
             read.beat[kept],
             pitch[kept],
             read.last[kept],
-            read.named[kept],
+            read.own[kept],
             read.used - read.missing,
         )
 
@@ -503,7 +514,7 @@ def _refuse_unknown(option: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def _refuse_misfits(
-    vocabulary: Vocabulary, tempo: TempoBins, codec: VelocityCodec | None, bars: bool
+    vocabulary: Vocabulary, tempo: TempoBins, codec: VelocityCodec | None, bars: bool, held: str
 ) -> None:
     """Raises UserError where the parts of a tokenizer do not fit its vocabulary."""
     if tempo.bins != vocabulary.tempo:
@@ -516,12 +527,15 @@ def _refuse_misfits(
             f"{vocabulary.velocity} velocity ids; set tokenizer.vocabulary.velocity={codec.codebook_size} "
             "or train the codec with fewer (velvq.codebook_size)"
         )
-    needed = sum(ALLOTMENT.values())
-    if bars and vocabulary.reserved < needed:
-        raise UserError(
-            f"tokenizer.bars=true: tokenizer.vocabulary.reserved={vocabulary.reserved} found, expected at least "
-            f"{needed}, of which bars take the last {LAST_POSITION}"
-        )
+    takers = {"bars=true": Kind.BAR} if bars else {}
+    takers |= {"held=ages": Kind.AGE} if held == "ages" else {}
+    for option, kind in takers.items():
+        if vocabulary.count(kind) < ALLOTMENT[kind]:
+            needed = sum(list(ALLOTMENT.values())[: list(ALLOTMENT).index(kind) + 1])
+            raise UserError(
+                f"tokenizer.{option}: tokenizer.vocabulary.reserved={vocabulary.reserved} found, expected at least "
+                f"{needed}, of which {ALLOTMENT[kind]} are for that"
+            )
 
 
 def _carry_over(

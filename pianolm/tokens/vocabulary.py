@@ -33,15 +33,17 @@ class Kind(IntEnum):
     PAD = 10
     BAR = 11
     PEDAL = 12
+    AGE = 13
 
 
 CODE_KINDS = (Kind.L1, Kind.L2, Kind.L3, Kind.L4)
 EIGHTHS_OF_KIND = {Kind.L1: 8, Kind.L2: 4, Kind.L3: 2, Kind.L4: 1}
 """How many eighths of a beat one code of each level fills."""
 
-ALLOTMENT = {Kind.L4: EIGHTH_PATTERNS, Kind.PEDAL: 64, Kind.BAR: 8}
-"""How many of the reserved ids each kind takes, in this order; `Kind.RESERVED` are those left. `BAR` says a beat's
-position in its bar, where the tokenizer has bars; `PEDAL` is put by for the sustain pedal, which no token says yet."""
+ALLOTMENT = {Kind.L4: EIGHTH_PATTERNS, Kind.PEDAL: 64, Kind.BAR: 8, Kind.AGE: 16}
+"""How many of the reserved ids each kind takes, in this order as far as there are any; `Kind.RESERVED` are those left,
+and `AGE` stands behind them. `BAR` says a beat's position in its bar and `AGE` how long a pitch has sounded that sounds
+on, where the tokenizer has them; `PEDAL` is put by for the sustain pedal, which no token says yet."""
 MARKS = (Kind.BOS, Kind.EOS, Kind.PAD)
 
 
@@ -86,12 +88,14 @@ class Vocabulary:
         for kind, size in ALLOTMENT.items():
             allotted[kind] = min(size, left)
             left -= allotted[kind]
+        ages = allotted.pop(Kind.AGE)
         sizes = {
             **learned,
             Kind.PITCH: self.pitch,
             Kind.VELOCITY: self.velocity,
             **allotted,
             Kind.RESERVED: left,
+            Kind.AGE: ages,
             Kind.TEMPO: self.tempo,
             **dict.fromkeys(MARKS, 1),
         }

@@ -93,6 +93,8 @@ def test_what_is_drawn_from_are_the_logits_of_the_full_forward_pass(
         {"bars": True},
         {"held": "codes"},
         {"held": "codes", "pitch_order": "descending", "bars": True},
+        {"held": "ages"},
+        {"held": "ages", "pitch_order": "descending", "bars": True},
     ],
 )
 @pytest.mark.parametrize("mode", ["velocity", "base"])

@@ -101,6 +101,8 @@ def test_settings_of_a_kind_leave_the_kinds_alone_and_change_what_is_drawn_of_it
         {"bars": True},
         {"held": "codes"},
         {"held": "codes", "pitch_order": "descending", "bars": True},
+        {"held": "ages"},
+        {"held": "ages", "pitch_order": "descending", "bars": True},
     ],
 )
 @pytest.mark.parametrize("mode", ["velocity", "base"])

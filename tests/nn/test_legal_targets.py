@@ -12,12 +12,12 @@ from pianolm.nn.legal import LegalTargets
 from pianolm.nn.loss import head_nll
 from pianolm.tokens.legal import legal_ids, unpacked
 from pianolm.tokens.tokenizer import PianoTokenizer
-from pianolm.tokens.vocabulary import Kind
+from pianolm.tokens.vocabulary import CODE_KINDS, Kind
 from tests.tokens.test_tokenizer import beat_times, random_cells
 from tests.tokens.test_tokenizer_held import MODES, made
 
 BEATS = 12
-ANY_OF_A_BEAT = (Kind.L1, Kind.L2, Kind.L3, Kind.L4, Kind.BAR, Kind.PITCH, Kind.TEMPO, Kind.EOS)
+ANY_OF_A_BEAT = (Kind.BAR, Kind.PITCH, Kind.TEMPO, Kind.EOS)
 
 
 def encoded(tokenizer: PianoTokenizer, seed: int) -> NDArray[np.int64]:
@@ -28,30 +28,32 @@ def encoded(tokenizer: PianoTokenizer, seed: int) -> NDArray[np.int64]:
 
 def exact(tokenizer: PianoTokenizer, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
     """[T, V] of the whole piece, less what a window cannot tell: silence of a whole cell, pitches told by slots."""
+    is_pitch = tokenizer.vocabulary.kind_of == Kind.PITCH
     found, kind = legal_ids(tokenizer.grammar, ids), tokenizer.vocabulary.kind_of
     sets_TV = unpacked(found.packed[found.which], tokenizer.vocabulary.size)
     for at, floor in enumerate(floors(tokenizer, ids)):
         codes = np.flatnonzero(sets_TV[at] & np.isin(kind, [Kind.L1, Kind.L2, Kind.L3, Kind.L4]))
         if codes.size and kind[ids[at - 1]] not in (Kind.TEMPO, Kind.BAR):
             sets_TV[at] |= np.isin(kind, np.unique(kind[codes]))
-        elif sets_TV[at][tokenizer.vocabulary.ids(Kind.PITCH)].any():
-            sets_TV[at] |= (kind == Kind.PITCH) & (tokenizer.grammar.rank_of > floor)
+        elif sets_TV[at][is_pitch].any() and kind[ids[at - 1]] != Kind.AGE:
+            sets_TV[at] |= is_pitch & (tokenizer.grammar.rank_of > floor)
     return sets_TV
 
 
 def floors(tokenizer: PianoTokenizer, ids: NDArray[np.int64]) -> list[int]:
     """[T] rank of the last pitch of the beat before each token."""
-    floor, found = -1, []
+    floor, found, slot = -1, [], False
     for token in ids.tolist():
         found.append(floor)
         if tokenizer.vocabulary.kind_of[token] == Kind.TEMPO:
             floor = -1
-        elif tokenizer.vocabulary.kind_of[token] == Kind.PITCH:
+        elif tokenizer.vocabulary.kind_of[token] == Kind.PITCH and not slot:
             floor = int(tokenizer.grammar.rank_of[token])
+        slot = tokenizer.vocabulary.kind_of[token] == Kind.AGE
     return found
 
 
-@pytest.mark.parametrize("held", ["cells", "codes"])
+@pytest.mark.parametrize("held", ["cells", "codes", "ages"])
 @pytest.mark.parametrize("mode", MODES, ids=str)
 def test_a_window_tells_the_sets_of_the_piece(mode: tuple[bool, str, bool], held: str) -> None:
     tokenizer = made(*mode, held=held)
@@ -72,8 +74,9 @@ def test_a_window_tells_the_sets_of_the_piece(mode: tuple[bool, str, bool], held
     inputs = torch.from_numpy(np.concatenate([window[:-1] for window in row])[None])
     labels = torch.from_numpy(np.concatenate([window[1:] for window in row])[None])
     which = legal(inputs, labels, torch.from_numpy(np.concatenate(positions)[None]))
-    if mode[2] and held == "codes":  # whether slots are due does not show in a window that ends with a bar
-        expected[beats[8] + 1] = np.isin(tokenizer.vocabulary.kind_of, ANY_OF_A_BEAT)
+    if mode[2] and held != "cells":  # whether slots are due does not show in a window that ends with a bar
+        opens = (Kind.AGE,) if held == "ages" else CODE_KINDS
+        expected[beats[8] + 1] = np.isin(tokenizer.vocabulary.kind_of, (*ANY_OF_A_BEAT, *opens))
     assert torch.equal(legal.sets[which][0], torch.from_numpy(expected[np.concatenate(where)]))
 
 
@@ -88,6 +91,30 @@ def test_before_the_first_pitch_of_a_window_within_a_beat_anything_may_come() ->
     assert sets[:before].all()
     assert not sets[before:].all(dim=1).any()
     assert np.array_equal(sets[before:].numpy(), exact(tokenizer, ids)[second + 1 : second + 4])
+
+
+@pytest.mark.parametrize("bars", [False, True])
+def test_a_window_that_begins_within_slots_tells_nothing_wrong(bars: bool) -> None:
+    """Its first pitch may be that of a slot or of a cell; from the next age, pitch or tempo on all is told."""
+    tokenizer = made(True, bars=bars, held="ages")
+    legal, kind_of = LegalTargets(tokenizer.grammar), tokenizer.vocabulary.kind_of
+    ids = encoded(tokenizer, 2)
+    expected, anything = exact(tokenizer, ids), np.ones(kind_of.size, bool)
+    told = 0
+    for start in range(2, 200):
+        window = torch.from_numpy(ids[None, start : start + 60])
+        sets = legal.sets[legal(window[:, :-1], window[:, 1:], None)][0].numpy()
+        for place, (found, wanted) in enumerate(zip(sets, expected[start + 1 : start + 60], strict=True)):
+            at = start + 1 + place
+            if bars and at == start + 59 and kind_of[ids[at]] == Kind.BAR:
+                continue
+            assert found[ids[at]], "the target is in its set"
+            assert np.array_equal(found, wanted) or found.all()
+            told += not found.all()
+        between = (Kind.TEMPO, Kind.AGE, Kind.BOS) if place else ()
+        assert not sets[np.isin(kind_of[ids[start : start + 59]], between)].all(axis=1).any()
+    assert told > 0.9 * 198 * 59
+    assert not (expected == anything).all(axis=1).any()
 
 
 def test_of_joined_pieces_the_next_may_begin() -> None:

@@ -17,6 +17,7 @@ from pianolm.music.notes import Notes, make_notes
 from pianolm.nn.dynamics import render_ids
 from pianolm.nn.sampling import Sampling
 from pianolm.nn.takes import Beat
+from pianolm.tokens.tokenizer import HELD
 from pianolm.tokens.vocabulary import Kind, Vocabulary
 from tests.toy_lm import CONTEXT, GOLDEN, toy_llama, toy_tokenizer
 
@@ -122,12 +123,12 @@ def test_a_prompt_brings_its_bars_and_the_model_goes_on_with_bars_of_its_own(pro
 def test_beats_of_a_prompt_keep_their_positions_wherever_it_is_cut(prompt: Piece, prompt_beats: int) -> None:
     barred = replace(prompt, downbeats_sec=prompt.beats_sec[[0, 4, 8, 11, 14]])
     told = []
-    for held in ("cells", "codes"):
+    for held in HELD:
         lm = toy_lm(bars=True, held=held)
         (take,) = lm.takes(Sampling(2.0, top_p=1.0), barred, beats=1, prompt_beats=prompt_beats)
         given = take.ids[: take.ids.size - take.new_tokens]
         told.append(given[lm.tokenizer.vocabulary.kind_of[given] == Kind.BAR].tolist())
-    assert told[0] == told[1]
+    assert told[0] == told[1] == told[2]
     assert len(told[0]) == abs(prompt_beats)
 
 
@@ -276,8 +277,9 @@ def test_beats_say_which_notes_go_on(lm: PianoLM, prompt: Piece) -> None:
 
 @pytest.mark.parametrize("mode", ["velocity", "base"])
 @pytest.mark.parametrize("bars", [False, True])
-def test_music_goes_on_from_what_sounds_at_the_end_of_a_prompt(mode: str, bars: bool) -> None:
-    lm = toy_lm(mode, held="codes", bars=bars)
+@pytest.mark.parametrize("held", ["codes", "ages"])
+def test_music_goes_on_from_what_sounds_at_the_end_of_a_prompt(held: str, mode: str, bars: bool) -> None:
+    lm = toy_lm(mode, held=held, bars=bars)
     notes = make_notes([0, 0.2, 0.6, 1.1], [4, 0.4, 4, 4], [40, 50, 60, 64], [30, 60, 90, 120])
     prompt = Piece.from_notes(notes, BeatAnnotation(np.arange(9) * 0.5, np.arange(9) % 4 == 0))
     grammar = lm.tokenizer.grammar
@@ -304,8 +306,9 @@ def test_music_goes_on_from_what_sounds_at_the_end_of_a_prompt(mode: str, bars: 
     assert np.allclose(np.diff(fixed.beats_sec[5:]), 60 / 77)
 
 
-def test_the_last_beats_of_a_prompt_begin_with_what_sounds_there_struck() -> None:
-    lm = toy_lm(held="codes")
+@pytest.mark.parametrize("held", ["codes", "ages"])
+def test_the_last_beats_of_a_prompt_begin_with_what_sounds_there_struck(held: str) -> None:
+    lm = toy_lm(held=held)
     notes = make_notes([0, 3.1], [4, 3.9], [40, 60], [30, 90])
     prompt = Piece.from_notes(notes, np.arange(9) * 0.5)
     (take,) = lm.takes(Sampling(2.0, top_p=1.0), prompt, beats=1, prompt_beats=-4)
@@ -327,6 +330,8 @@ def test_a_stream_gives_its_first_beat_before_the_rest_is_written(lm: PianoLM) -
         {"bars": True},
         {"held": "codes"},
         {"held": "codes", "pitch_order": "descending", "bars": True},
+        {"held": "ages"},
+        {"held": "ages", "pitch_order": "descending", "bars": True},
     ],
 )
 @pytest.mark.parametrize("temperature", [0.0, 2.0])

@@ -194,7 +194,7 @@ def test_bars_add_columns_and_change_none_of_the_others() -> None:
     is_bar = WITH_BARS.kind_of == Kind.BAR
     assert np.array_equal(bars["kind"][~is_bar, :11], plain["kind"][~is_bar])
     assert np.flatnonzero(bars["kind"][:, 11]).tolist() == np.flatnonzero(is_bar).tolist()
-    reserved = np.isin(WITH_BARS.kind_of, [Kind.PEDAL, Kind.BAR, Kind.RESERVED])
+    reserved = np.isin(WITH_BARS.kind_of, [Kind.PEDAL, Kind.BAR, Kind.RESERVED, Kind.AGE])
     assert np.array_equal(plain["kind"][:, Kind.RESERVED] == 1, reserved)
     for name in set(plain) - {"kind"}:
         assert np.array_equal(bars[name], plain[name]), name

@@ -19,7 +19,7 @@ def music(seed: int) -> Cells:
     return random_cells(seed, 150, BEATS)
 
 
-@pytest.mark.parametrize("held", ["cells", "codes"])
+@pytest.mark.parametrize("held", ["cells", "codes", "ages"])
 @pytest.mark.parametrize("mode", MODES, ids=str)
 def test_the_sets_are_those_of_the_grammar_token_by_token(mode: tuple[bool, str, bool], held: str) -> None:
     tokenizer = made(*mode, held=held)

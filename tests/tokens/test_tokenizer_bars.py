@@ -68,7 +68,8 @@ def positions(ids: np.ndarray) -> list[int]:
 def test_bars_take_the_ids_that_are_allotted_to_them() -> None:
     assert VOCABULARY.ids(Kind.BAR) == slice(FIRST, LAST + 1)
     assert VOCABULARY.ids(Kind.PEDAL) == slice(4601, FIRST)
-    assert VOCABULARY.ids(Kind.RESERVED) == slice(LAST + 1, 4736)
+    assert VOCABULARY.ids(Kind.RESERVED) == slice(LAST + 1, 4720)
+    assert VOCABULARY.ids(Kind.AGE) == slice(4720, 4736)
     assert [VOCABULARY.describe(token) for token in (FIRST, LAST)] == ["bar 1", "bar 8"]
 
 

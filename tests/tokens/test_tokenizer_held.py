@@ -1,4 +1,4 @@
-"""`held="codes"`: what sounds on over a beat line is told by codes alone; without the option nothing is otherwise."""
+"""`held="codes"`, "ages": what sounds on over a beat line is told in slots; without the option nothing is otherwise."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pianolm.music.cells import FRAMES, Cells, frames_to_cells, resolve_collisio
 from pianolm.plots_tokens import _beats_of_tokens, save_bar
 from pianolm.stages.graph import Planner
 from pianolm.stages.tokenize import build_tokenizer
+from pianolm.tokens.ages import age_numbers
 from pianolm.tokens.codebook import Codebook, Patterns
 from pianolm.tokens.fit import complete, fit_codebook
 from pianolm.tokens.grammar import Phase
@@ -33,6 +34,7 @@ MODES = [
     for order in ("ascending", "descending")
     for bars in (False, True)
 ]
+SLOTS = "codes", "ages"
 CODEC = random_segment_codec(64)
 
 
@@ -72,7 +74,7 @@ def made(
     )
 
 
-@pytest.fixture(params=MODES, ids=str)
+@pytest.fixture(params=[(*mode, held) for mode in MODES for held in SLOTS], ids=str)
 def tokenizer(request: pytest.FixtureRequest) -> PianoTokenizer:
     return made(*request.param)
 
@@ -93,10 +95,13 @@ def rolls(draw: st.DrawFn) -> Cells:
     return frames_to_cells(resolve_collisions(onset, end, pitch, velocity, frames)[0], BEATS)
 
 
-@given(rolls(), st.sampled_from(MODES), st.sampled_from(["untrained", "fitted", "tiny"]))
-@settings(max_examples=300, deadline=None)
-def test_the_same_notes_come_back_as_with_cells(cells: Cells, mode: tuple, name: str) -> None:
-    tokenizer, plain = made(*mode, name=name), made(*mode, held="cells", name=name)
+@given(
+    rolls(), st.sampled_from(MODES), st.sampled_from(SLOTS), st.sampled_from(["untrained", "fitted", "tiny"])
+)
+@settings(max_examples=400, deadline=None)
+def test_the_same_notes_come_back_as_with_cells(cells: Cells, mode: tuple, held: str, name: str) -> None:
+    held = "codes" if name == "tiny" else held  # its vocabulary has no ages
+    tokenizer, plain = made(*mode, held, name), made(*mode, held="cells", name=name)
     times, bars = beat_times(1, BEATS), np.arange(1, BEATS, 3)
     ids = tokenizer.encode_cells(cells, times, bars)
     assert tokenizer.grammar.first_problem(ids) is None
@@ -160,12 +165,13 @@ def three_beats() -> Cells:
 
 
 def kinds_of(tokenizer: PianoTokenizer, ids: np.ndarray) -> str:
-    """P, V, T for pitch, velocity and tempo; s and x for codes that strike something or nothing, - for silent ones."""
+    """P, V, T, A for pitch, velocity, tempo, age; s and x for codes that strike something or nothing, - silent."""
     letters = {
         Kind.PITCH: "P",
         Kind.VELOCITY: "V",
         Kind.TEMPO: "T",
         Kind.BAR: "B",
+        Kind.AGE: "A",
         Kind.BOS: "<",
         Kind.EOS: ">",
     }
@@ -174,13 +180,13 @@ def kinds_of(tokenizer: PianoTokenizer, ids: np.ndarray) -> str:
     return "".join(str(letters.get(Kind(kinds[token]), codes[token])) for token in ids.tolist())
 
 
-def known(voiced: bool, order: str = "ascending", bars: bool = False) -> PianoTokenizer:
+def known(voiced: bool, order: str = "ascending", bars: bool = False, held: str = "codes") -> PianoTokenizer:
     """One whose codebook has a code for each cell of `three_beats`."""
     cells = three_beats()
     first = Patterns(*np.unique(np.stack([cells.sustain, cells.onset]), axis=1))
     book = complete([first, NOTHING, NOTHING], VOCABULARY)
     return PianoTokenizer(
-        book, TempoBins(), CODEC if voiced else None, pitch_order=order, bars=bars, held="codes"
+        book, TempoBins(), CODEC if voiced else None, pitch_order=order, bars=bars, held=held
     )
 
 
@@ -191,6 +197,9 @@ def test_what_sounds_on_is_told_first_and_without_its_pitch() -> None:
         (known(True), "<TPsVPsVPsVTx----PsVTsVx>"),
         (known(True, bars=True), "<TBPsVPsVPsVTBx----PsVTBsVx>"),
         (known(False, "descending"), "<TPsPsPsT----xPsTxs>"),
+        (known(False, held="ages"), "<TPsPsPsTAPxAP--AP--PsTAPsAPx>"),
+        (known(True, bars=True, held="ages"), "<TBPsVPsVPsVTBAPxAP--AP--PsVTBAPsVAPx>"),
+        (known(False, "descending", held="ages"), "<TPsPsPsTAP--AP--APxPsTAPxAPs>"),
     ):
         ids = tokenizer.encode_cells(cells, times, starts)
         assert kinds_of(tokenizer, ids) == expected
@@ -202,6 +211,70 @@ def test_what_sounds_on_is_told_first_and_without_its_pitch() -> None:
             (24, 48, 67),
             (48, 120, 67),
         ]
+
+
+def test_a_slot_says_how_long_its_pitch_has_sounded_and_which_it_is() -> None:
+    tokenizer = known(False, held="ages")
+    ids = tokenizer.encode_cells(three_beats(), np.arange(4) * 0.5)
+    kinds = VOCABULARY.kind_of[ids]
+    at = np.flatnonzero(kinds == Kind.AGE)
+    assert (ids[at + 1] - VOCABULARY.offset(Kind.PITCH)).tolist() == [60, 64, 67, 60, 67]
+    frames = [48, 1, 24, 96, 48]
+    assert (ids[at] - VOCABULARY.offset(Kind.AGE)).tolist() == age_numbers(np.array(frames)).tolist()
+    state = tokenizer.grammar.start()
+    for token, kind in zip(ids.tolist(), kinds.tolist(), strict=True):
+        forced = np.flatnonzero(tokenizer.grammar.allowed(state))
+        if kind == Kind.AGE or state.phase == Phase.AGED:
+            assert forced.tolist() == [token]
+        state = tokenizer.grammar.advance(state, token)
+
+
+@given(rolls(), st.sampled_from(MODES))
+@settings(max_examples=100, deadline=None)
+def test_ages_count_from_the_last_strike(cells: Cells, mode: tuple) -> None:
+    tokenizer = made(*mode, "ages", "fitted")
+    ids = tokenizer.encode_cells(cells, beat_times(1, BEATS))
+    kinds = VOCABULARY.kind_of[ids]
+    at = np.flatnonzero(kinds == Kind.AGE)
+    beat = np.cumsum(kinds == Kind.TEMPO)[at] - 1
+    pitch = ids[at + 1] - VOCABULARY.offset(Kind.PITCH)
+    notes = tokenizer.decode(ids).frame_notes
+    for line, key, number in zip(beat * FRAMES, pitch, ids[at] - VOCABULARY.offset(Kind.AGE), strict=True):
+        (sounding,) = notes[(notes["pitch"] == key) & (notes["onset"] < line) & (notes["end"] >= line)]
+        assert age_numbers(np.array([line - sounding["onset"]])).tolist() == [number]
+
+
+def test_an_age_or_a_pitch_that_is_wrong_is_named_and_its_slot_is_left_out() -> None:
+    tokenizer, v = known(False, held="ages"), VOCABULARY
+    ids = tokenizer.encode_cells(three_beats(), np.arange(4) * 0.5)
+    age = int(np.flatnonzero(v.kind_of[ids] == Kind.AGE)[0])
+    older, higher = ids.copy(), ids.copy()
+    older[age] += 1
+    higher[age + 1] += 1
+    for changed, position, message in (
+        (older, age, "found, expected age 7 and codes for pitch 60, which sounds on from the beat before"),
+        (higher, age + 1, "pitch 61 found, expected pitch 60, whose age came before"),
+        (np.delete(ids, age), age, "found, expected age 7 and codes for pitch 60, which sounds on"),
+        (
+            np.delete(ids, [age, age + 1]),
+            age,
+            "found, expected age 7 and codes for pitch 60, which sounds on",
+        ),
+    ):
+        problem = tokenizer.grammar.first_problem(changed)
+        assert problem is not None
+        assert problem.position == position
+        assert message in problem.message
+        assert tokenizer.decode(changed).skipped > 0
+    third = np.flatnonzero(v.kind_of[ids] == Kind.TEMPO)[2]
+    late = tokenizer.grammar.first_problem(np.insert(ids, third, ids[age]))
+    assert late is not None
+    assert "follows no pitch" in late.message
+
+
+def test_ages_need_their_ids() -> None:
+    with pytest.raises(UserError, match=r"tokenizer\.held=ages: .*reserved=449 found, expected at least 465"):
+        PianoTokenizer(complete([NOTHING] * 3, Vocabulary(reserved=449)), TempoBins(), held="ages")
 
 
 def test_what_is_missing_or_broken_ends_at_the_beat_line_and_is_counted() -> None:
@@ -256,21 +329,24 @@ def test_a_struck_cell_that_begins_held_is_a_strike() -> None:
 
 
 @pytest.mark.parametrize("options", [{"exact": False}, {"tolerance": 2}])
+@pytest.mark.parametrize("held", SLOTS)
 @pytest.mark.parametrize("voiced", [False, True])
-def test_inexact_codes_decide_themselves_what_sounds_on(voiced: bool, options: dict[str, int]) -> None:
+def test_inexact_codes_decide_themselves_what_sounds_on(
+    voiced: bool, held: str, options: dict[str, int]
+) -> None:
     for seed in range(8):
         tokenizer = PianoTokenizer(
-            codebook("fitted"), TempoBins(), CODEC if voiced else None, held="codes", **options
+            codebook("fitted"), TempoBins(), CODEC if voiced else None, held=held, **options
         )
         ids = tokenizer.encode_cells(random_cells(seed), beat_times(seed))
         assert tokenizer.grammar.is_complete(ids)
         assert tokenizer.decode(ids).skipped == 0
 
 
-@given(rolls(), st.sampled_from(MODES))
-@settings(max_examples=60, deadline=None)
-def test_what_is_cut_off_leaves_the_beats_before_it_as_they_are(cells: Cells, mode: tuple) -> None:
-    tokenizer = made(*mode)
+@given(rolls(), st.sampled_from(MODES), st.sampled_from(SLOTS))
+@settings(max_examples=100, deadline=None)
+def test_what_is_cut_off_leaves_the_beats_before_it_as_they_are(cells: Cells, mode: tuple, held: str) -> None:
+    tokenizer = made(*mode, held)
     ids = tokenizer.encode_cells(cells, beat_times(1, BEATS), np.array([0]))
     tempo_at = np.flatnonzero(VOCABULARY.kind_of[ids] == Kind.TEMPO)
     whole = tokenizer.decode(ids)
@@ -294,15 +370,17 @@ def test_the_velocity_of_a_held_cell_needs_no_other_option() -> None:
 def test_saved_and_read_again_and_told_apart(tokenizer: PianoTokenizer, tmp_path: Path) -> None:
     tokenizer.save_pretrained(tmp_path)
     again = PianoTokenizer.from_pretrained(tmp_path)
-    assert (again.held, again.pitch_order, again.bars) == ("codes", tokenizer.pitch_order, tokenizer.bars)
+    kept = tokenizer.held, tokenizer.pitch_order, tokenizer.bars
+    assert (again.held, again.pitch_order, again.bars) == kept
     ids = tokenizer.encode_cells(random_cells(6), beat_times(6))
     assert np.array_equal(again.encode_cells(random_cells(6), beat_times(6)), ids)
     saved = json.loads((tmp_path / "tokenizer.json").read_text())
-    assert (saved["format_version"], saved["held"]) == (4, "codes")
+    assert (saved["format_version"], saved["held"]) == (4, tokenizer.held)
     plain = made(tokenizer.codec is not None, tokenizer.pitch_order, tokenizer.bars, held="cells")
     differing = {name for name, value in plain.hashes.items() if value != tokenizer.hashes[name]}
     assert differing == {"vocabulary"}
-    assert tokenizer.hashes["vocabulary"] == f"{plain.hashes['vocabulary']}-held"
+    layout = {"codes": "-held", "ages": "-ages"}[tokenizer.held]
+    assert tokenizer.hashes["vocabulary"] == plain.hashes["vocabulary"] + layout
     plain.save_pretrained(tmp_path / "plain")
     saved = json.loads((tmp_path / "plain" / "tokenizer.json").read_text())
     assert saved["format_version"] < 4
@@ -329,22 +407,24 @@ def test_a_given_tokenizer_decides_and_an_option_that_is_off_is_no_part_of_a_fin
         return Planner({**cfg, "tokenizer": kept}).node("tokenize").fingerprint
 
     assert fingerprint() == fingerprint(held=None)
-    assert fingerprint("tokenizer.held=codes") != fingerprint()
+    assert len({fingerprint(f"tokenizer.held={held}") for held in ("cells", *SLOTS)}) == 3
 
 
 def test_an_unknown_way_is_one_sentence() -> None:
-    with pytest.raises(UserError, match=r"tokenizer\.held='notes' found, expected one of cells, codes"):
+    with pytest.raises(UserError, match=r"tokenizer\.held='notes' found, expected one of cells, codes, ages"):
         PianoTokenizer(codebook("untrained"), TempoBins(), held="notes")
 
 
-def test_the_picture_of_a_bar_says_whose_codes_they_are(tmp_path: Path) -> None:
-    tokenizer = known(True)
+@pytest.mark.parametrize("held", SLOTS)
+def test_the_picture_of_a_bar_says_whose_codes_they_are(held: str, tmp_path: Path) -> None:
+    tokenizer = known(True, held=held)
     piece = Piece.from_cells(three_beats(), np.arange(4) * 0.5)
     ids = tokenizer.encode(piece).ids
     (beat,) = _beats_of_tokens(tokenizer, ids, 1, 1)
     labels = [token.label.split(" L")[0] for token in beat if token.opens]
-    assert labels == ["(C4)", "(E4)", "(G4)"]
-    assert [token.eighth for token in beat if token.pitch == 64] == [0, 4]
+    assert labels == (["(C4)", "(E4)", "(G4)"] if held == "codes" else ["age 7", "age 0", "age 5"])
+    assert [token.pitch for token in beat if token.opens] == [60, 64, 67]
+    assert [token.eighth for token in beat if token.pitch == 64][-2:] == [0, 4]
     save_bar(piece, tokenizer, tmp_path / "bar.png", 0, 3)
     assert (tmp_path / "bar.png").stat().st_size > 10_000
 
@@ -357,10 +437,11 @@ def test_real_pieces_come_back(shared_data: Path) -> None:
         beside = "beat_midi.txt" if "POP909" in path.parts else f"{path.stem}_annotations.txt"
         piece = Piece.from_midi(path, beats=path.with_name(beside))
         for mode in ((False, "ascending", False), (True, "descending", True)):
-            tokenizer, plain = made(*mode, name="fitted"), made(*mode, held="cells", name="fitted")
+            held = SLOTS[mode[0]]
+            tokenizer, plain = made(*mode, held, "fitted"), made(*mode, held="cells", name="fitted")
             ids, longer = tokenizer.encode(piece).ids, plain.encode(piece).ids
             back = tokenizer.decode(ids)
             assert tokenizer.grammar.is_complete(ids)
-            assert ids.size < longer.size
+            assert ids.size < longer.size or held == "ages"
             assert back.skipped == 0
             assert np.array_equal(back.notes, plain.decode(longer).notes), path
