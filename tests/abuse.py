@@ -30,6 +30,7 @@ from pianolm.music.beats import BeatAnnotation
 from pianolm.music.cells import FRAMES
 from pianolm.music.compose import compose
 from pianolm.music.notes import make_notes
+from pianolm.tokens.ages import LONGEST_FRAMES, age_numbers
 from pianolm.tokens.codebook import Patterns
 from pianolm.tokens.fit import complete, fit_codebook
 from pianolm.tokens.grammar import BETWEEN_CELLS, ILLEGAL, N_PHASES, Grammar, Phase
@@ -71,6 +72,7 @@ _TEMPO, _BAR, _PITCH, _EOS, _PAD, _BEAT = (
     int(Kind.PAD),
     int(Phase.BEAT),
 )
+_AGE = int(Kind.AGE)
 _EIGHTHS = {int(kind): eighths for kind, eighths in EIGHTHS_OF_KIND.items()}
 
 
@@ -120,7 +122,9 @@ class Abuse:
         self.starts = np.array([self.vocabulary.offset(kind) for kind in Kind])
         self.counts = np.array([self.vocabulary.count(kind) for kind in Kind])
         self.likely_kinds = _likely_kinds(self.grammar.table)
-        within = np.isin(np.arange(len(Kind)), [*CODE_KINDS, Kind.BAR])
+        self.ages, self.first_age = self.grammar.ages, self.vocabulary.offset(Kind.AGE)
+        opens = (Kind.AGE,) if self.ages else CODE_KINDS
+        within = np.isin(np.arange(len(Kind)), [*opens, Kind.BAR])
         in_slots, behind = (np.where(of, self.grammar.table, ILLEGAL) for of in (within, ~within))
         self.likely_in_slots, self.likely_behind_slots = (
             _likely_kinds(table)[Phase.BEAT] for table in (in_slots, behind)
@@ -128,7 +132,7 @@ class Abuse:
         self.silent_of_kind = np.full(len(Kind), -1)
         silent = np.flatnonzero(self.grammar.silent)
         self.silent_of_kind[self.grammar.kind_of[silent]] = silent
-        self.silent_slot = [int(self.silent_of_kind[Kind.L2])] * 2
+        self.silent_codes = [int(self.silent_of_kind[Kind.L2])] * 2
         self.excerpts = [
             part for piece in pieces for part in excerpts(tokenizer.encode(piece).ids, tokenizer)
         ]
@@ -142,12 +146,14 @@ class Abuse:
         cells: list[tuple[int, int, int, int]] = []
         beats, floor, at, bars = 0, -1, 0, list[int]()
         held: dict[int, int] = {}  # pitch → the beat at whose end it sounds
-        due, told, silent, missing = list[int](), set[int](), 0, 0  # of slots; without such all stay empty
+        struck: dict[int, int] = {}  # pitch → the frame of the piece in which it was last struck
+        # of slots; without such all stay empty
+        due, told, added, missing = list[int](), set[int](), 0, 0
         while at < len(tokens):
             kind, stop = kinds[at], at + 1
             if kind in (_TEMPO, _EOS) or (kind == _PITCH and beats):
-                kept += self.silent_slot * len(due)
-                silent, missing, due = silent + len(due), missing + len(due), []
+                ended = [token for pitch in due for token in self._silent_slot(pitch, beats, struck)]
+                kept, added, missing, due = kept + ended, added + len(ended), missing + len(due), []
             if kind == _TEMPO:
                 kept.append(tokens[at])
                 beats, floor = beats + 1, -1
@@ -161,10 +167,13 @@ class Abuse:
                 kept += tokens[at:stop] if self.table[phase][_EOS] != ILLEGAL else []
                 kept += [token for token, k in zip(tokens[stop:], kinds[stop:], strict=True) if k == _PAD]
                 break
-            elif (kind == _PITCH and beats) or (kind in _EIGHTHS and due):
+            elif (kind == _PITCH and beats) or (due and self._opens_slot(tokens[at], due[0], beats, struck)):
                 named = kind == _PITCH
-                stop, whole, sustain, onset = self._cell(tokens, kinds, at + named)
                 pitch = tokens[at] - self.first_pitch if named else due.pop(0)
+                codes_at = at + named + 2 * (self.ages and not named)
+                stop, whole, sustain, onset = at + 1, False, 0, 0
+                if named or not self.ages or tokens[stop : stop + 1] == [self.first_pitch + pitch]:
+                    stop, whole, sustain, onset = self._cell(tokens, kinds, codes_at)
                 rank = 127 - pitch if self.grammar.descending else pitch
                 if whole and (not named or (sustain and rank > floor and pitch not in told)):
                     kept += tokens[at:stop]
@@ -175,15 +184,31 @@ class Abuse:
                         floor = rank
                     elif sustain:
                         told.add(pitch)
+                    if onset or named:
+                        struck[pitch] = (beats - 1) * FRAMES + max(onset.bit_length() - 1, 0)
                     if sustain & _END_OF_BEAT:
                         held[pitch] = beats
                 elif not named:
-                    kept += self.silent_slot
-                    silent += 1
+                    ended = self._silent_slot(pitch, beats, struck)
+                    kept, added = kept + ended, added + len(ended)
             at = stop
-        silent, missing = silent + len(due), missing + len(due)
-        kept += self.silent_slot * len(due)
-        return Read(kept, beats, sorted(cells), bars, len(tokens) + 2 * silent - len(kept) + missing)
+        ended = [token for pitch in due for token in self._silent_slot(pitch, beats, struck)]
+        kept, added, missing = kept + ended, added + len(ended), missing + len(due)
+        return Read(kept, beats, sorted(cells), bars, len(tokens) + added - len(kept) + missing)
+
+    def _opens_slot(self, token: int, pitch: int, beats: int, struck: dict[int, int]) -> bool:
+        """Whether a token begins the slot of a pitch that is due."""
+        if not self.ages:
+            return 0 <= token < self.vocabulary.size and int(self.kind_of[token]) in _EIGHTHS
+        return token == self._age(pitch, beats, struck)
+
+    def _age(self, pitch: int, beats: int, struck: dict[int, int]) -> int:
+        frames = np.array([(beats - 1) * FRAMES - struck[pitch]])
+        return self.first_age + int(age_numbers(frames)[0])
+
+    def _silent_slot(self, pitch: int, beats: int, struck: dict[int, int]) -> list[int]:
+        says = [self._age(pitch, beats, struck), self.first_pitch + pitch] if self.ages else []
+        return says + self.silent_codes
 
     def _due(self, ringing: list[int]) -> list[int]:
         """The pitches whose slots are due, in their order; none where what sounds on is told with its pitch."""
@@ -272,7 +297,11 @@ class Abuse:
             token = int(self._of_kinds(rng, np.array([kind]))[0])
             if self.silent_of_kind[kind] >= 0 and rng.random() < 0.15:
                 token = int(self.silent_of_kind[kind])
-            if kind == Kind.PITCH and state.floor < 127 and not wrong:
+            if kind == Kind.AGE and state.due and self.ages and not wrong:
+                token = self.first_age + self.grammar.age(state)
+            elif state.phase == Phase.AGED and not wrong:
+                token = self.first_pitch + self.grammar.pitch(state)
+            elif kind == Kind.PITCH and state.floor < 127 and not wrong:
                 rank = min(state.floor + int(rng.integers(1, 30)), 127)
                 token = self.first_pitch + (127 - rank if self.grammar.descending else rank)
             ids.append(token)
@@ -443,15 +472,17 @@ def well_formed(grammar: Grammar, sequences: Sequence[np.ndarray]) -> tuple[np.n
         completes = code[:, at] & ((after == Phase.VELOCITY) | (after == Phase.BEAT))
         after = np.where(completes & (after == Phase.VELOCITY) & ~strike, Phase.BEAT, after)
         bad = (after == N_PHASES) | (is_pitch & (rank <= floor)) | (completes & ~sounds & ~slots.waiting)
-        bad |= slots.wrong(np.isin(reached, BETWEEN_CELLS), kind, code[:, at], rank)
+        bad |= slots.wrong(reached, kind, code[:, at], rank, tokens[:, at])
         running = (at < size) & (position < 0)
         position[running & bad] = at
         go = running & ~bad
+        names = is_pitch & (reached != Phase.AGED)
+        slots.count(go & is_pitch, names, go & code[:, at], tokens[:, at])
         reached = np.where(go, after, reached)
         slots.advance(go & (kind == Kind.TEMPO), go & completes, sounds, floor, tokens[:, at])
         sounding = np.where(go, sounds & code[:, at] & ~completes, sounding)
         struck = np.where(go, strike & code[:, at] & ~completes, struck)
-        floor = np.where(go & is_pitch, rank, np.where(go & (kind == Kind.TEMPO), -1, floor))
+        floor = np.where(go & names, rank, np.where(go & (kind == Kind.TEMPO), -1, floor))
     return position, np.where(slots.waiting & np.isin(reached, BETWEEN_CELLS), Phase.CODES, reached)
 
 
@@ -459,20 +490,46 @@ class _Slots:
     """Which pitches sound on in many sequences at once; without slots none ever does. [N, 128] by rank."""
 
     def __init__(self, grammar: Grammar, count: int) -> None:
-        self.rings = grammar.rings
+        self.rings, self.since_strike = grammar.rings, grammar.since_strike
+        self.first_age = grammar.vocabulary.offset(Kind.AGE)
         self.due, self.ringing, self.told = np.zeros((3, count, 128), bool)
+        # frames since each rank was struck, at the beat line; and since that of the open cell was, so far
+        self.ages, self.since = np.zeros((count, 128), np.int64), np.zeros(count, np.int64)
+        self.length = FRAMES // 8 * np.array([_EIGHTHS.get(kind, 0) for kind in grammar.kind_of.tolist()])
 
     @property
     def waiting(self) -> np.ndarray:
         return self.due.any(axis=1)
 
     def wrong(
-        self, between: np.ndarray, kind: np.ndarray, is_code: np.ndarray, rank: np.ndarray
+        self,
+        reached: np.ndarray,
+        kind: np.ndarray,
+        is_code: np.ndarray,
+        rank: np.ndarray,
+        tokens: np.ndarray,
     ) -> np.ndarray:
         """[N] where a token may not stand for what slots are due or have been told."""
+        between = np.isin(reached, BETWEEN_CELLS)
         told = (kind == Kind.PITCH) & self.told[np.arange(rank.size), np.clip(rank, 0, 127)]
         ends = np.isin(kind, [Kind.PITCH, Kind.TEMPO, Kind.EOS])
-        return between & (np.where(self.waiting, ends, is_code & (self.rings is not None)) | told)
+        next_due = self.due.argmax(axis=1)
+        other = np.zeros(rank.size, bool)
+        if self.since_strike is not None:
+            age = age_numbers(self.ages[np.arange(rank.size), next_due])
+            ends |= (kind != Kind.BAR) & (tokens != self.first_age + age)
+            is_code, other = kind == Kind.AGE, (reached == Phase.AGED) & (rank != next_due)
+        return other | between & (np.where(self.waiting, ends, is_code & (self.rings is not None)) | told)
+
+    def count(self, is_pitch: np.ndarray, names: np.ndarray, is_code: np.ndarray, tokens: np.ndarray) -> None:
+        """Takes a pitch in, or a code, for the age of its cell."""
+        if self.since_strike is None:
+            return
+        of_slot = self.ages[np.arange(tokens.size), self.due.argmax(axis=1)]
+        self.since = np.where(is_pitch, np.where(names, 0, of_slot), self.since)
+        own = self.since_strike[tokens]
+        further = np.minimum(self.since + self.length[tokens], LONGEST_FRAMES)
+        self.since = np.where(is_code, np.where(own >= 0, own, further), self.since)
 
     def advance(
         self, tempo: np.ndarray, whole: np.ndarray, sounds: np.ndarray, floor: np.ndarray, tokens: np.ndarray
@@ -484,6 +541,7 @@ class _Slots:
         rank = np.where(self.waiting, self.due.argmax(axis=1), floor)
         at = np.flatnonzero(whole)
         self.ringing[at, rank[at]] |= self.rings[tokens[at]]
+        self.ages[at, rank[at]] = self.since[at]
         self.due[slot, rank[slot]] = False
         self.told[slot, rank[slot]] = sounds[slot]
         self.due[tempo] = self.ringing[tempo]
@@ -554,7 +612,7 @@ def frame_codec(codes: int, frames: int = 6) -> FrameCodec:
 
 
 def make_tokenizers(pieces: Sequence[Piece]) -> dict[str, PianoTokenizer]:
-    """The full and a tiny vocabulary, without and with velocity, and one of each with bars and with held codes.
+    """The full and a tiny vocabulary, without and with velocity; one of each with bars, and with either form of slots.
 
     The full one has a codebook fitted to the pieces and a codec of the default form; the tiny one has seen no music,
     so that most of its cells need L4, and has a codec of the reference form with fewer codes than velocity ids.
@@ -574,6 +632,8 @@ def make_tokenizers(pieces: Sequence[Piece]) -> dict[str, PianoTokenizer]:
         "tiny base bars": PianoTokenizer(with_bars, tempo, bars=True),
         "full velocity held": PianoTokenizer(full, TempoBins(), segment_codec(512), held="codes"),
         "tiny base held": PianoTokenizer(with_bars, tempo, pitch_order="descending", bars=True, held="codes"),
+        "full velocity ages": PianoTokenizer(full, TempoBins(), segment_codec(512), held="ages"),
+        "tiny base ages": PianoTokenizer(with_bars, tempo, pitch_order="descending", bars=True, held="ages"),
     }
 
 

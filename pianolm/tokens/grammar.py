@@ -170,6 +170,7 @@ class Grammar:
         self.descending = descending
         self.bars = bars
         self.rings = rings
+        self.since_strike = since_strike
         self.ages = since_strike is not None
         self.table = transition_table(velocity, bars, slots=rings is not None, ages=self.ages)
         self.kind_of = vocabulary.kind_of
@@ -187,7 +188,9 @@ class Grammar:
         self._opens_slot = is_age if self.ages else is_code
         self._is_bar = self.kind_of == Kind.BAR
         self._but_told: dict[State, NDArray[np.bool_]] = {}
-        self._since_strike: list[int] = [] if since_strike is None else since_strike.tolist()
+        self._since_strike: list[int] = (
+            [] if since_strike is None else since_strike.tolist()
+        )  # quicker to read
         eighths = np.array([EIGHTHS_OF_KIND.get(kind, 0) for kind in Kind])
         self._frames: list[int] = (eighths[self.kind_of] * (FRAMES // 8)).tolist()
         self._number_of_age: list[int] = age_numbers(np.arange(LONGEST_FRAMES + 1)).tolist()

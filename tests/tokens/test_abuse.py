@@ -26,7 +26,7 @@ def tokenizers(pieces: list[Piece]) -> Mapping[str, PianoTokenizer]:
 def test_a_thousandth_of_the_abuse_does_no_harm(
     tokenizers: Mapping[str, PianoTokenizer], pieces: list[Piece]
 ) -> None:
-    result = run(2000, 2000, 0, tokenizers, pieces)
+    result = run(2500, 2500, 0, tokenizers, pieces)
     assert not result["failed"], result["failures"][0]
     assert set(result["random"]) == set(RANDOM_KINDS)
     assert set(result["corrupted"]) == {*OPERATIONS, "several"}
