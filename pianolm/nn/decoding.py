@@ -6,7 +6,7 @@ Shapes: T tokens of a piece.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -190,7 +190,8 @@ class Player:
         A song first of all begins a new beat, and ends when the model says EOS or has written enough, then with EOS put
         in. When the context is full, the cache is filled again from the last whole beats: see `window_start`.
 
-        Each song draws one number a token from a generator of its own, and on a CPU is computed on its own, so that
+        Each song draws one number from a generator of its own for each token, but for those that follow from what has
+        been written (ages, and the pitches behind them), and on a CPU is computed on its own, so that
         the songs beside it change no bit of it. On a GPU the last bits of logits differ with the number of songs, which
         may change a draw, rarely.
 
@@ -215,14 +216,20 @@ class Player:
                     self.fill(engine, rows, song.ids, song.beat_at)
                 engine.copy(rows, row)
                 playing[row] = waiting.popleft()
+            fresh: dict[int, int] = {}
             for row, index in list(playing.items()):
                 song = songs[index]
-                token = self._next(engine, row, song, drawer)
-                if self._take(song, token, length, held):
+                known = len(song.ids)
+                if self._take(song, self._next(engine, row, song, drawer), length, held):
                     yield index
+                while (
+                    self.grammar.ages and not song.done and (only := self.places.only(song.state)) is not None
+                ):
+                    self._take(song, only, length, held)
+                fresh[row] = len(song.ids) - known
                 if song.done:
-                    del playing[row]
-            self._read(engine, {row: songs[index] for row, index in playing.items()})
+                    del playing[row], fresh[row]
+            self._read(engine, {row: songs[index] for row, index in playing.items()}, fresh)
 
     def _next(self, engine: Engine, row: int, song: Song, drawer: Drawer) -> int:
         begins = not song.new_beats and song.state.between_cells
@@ -247,11 +254,9 @@ class Player:
         song.done = song.state.phase == Phase.ENDED
         return complete or song.done
 
-    def _read(self, engine: Engine, songs: dict[int, Song]) -> None:
-        """Lets the engine read the last token of each song."""
-        full = [row for row in songs if engine.lengths[row] == self.context]
+    def _read(self, engine: Engine, songs: Mapping[int, Song], fresh: Mapping[int, int]) -> None:
+        """Lets the engine read the last tokens of each song."""
+        full = [row for row in songs if engine.lengths[row] + fresh[row] > self.context]
         for row in full:
             self.fill(engine, row, songs[row].ids, songs[row].beat_at)
-        rows = [row for row in songs if row not in full]
-        if rows:
-            engine.step(rows, [songs[row].ids[-1] for row in rows])
+        engine.read({row: songs[row].ids[-fresh[row] :] for row in songs if row not in full})

@@ -7,7 +7,7 @@ Shapes: V ids, D width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -41,8 +41,8 @@ class Engine(Protocol):
     def extend(self, row: int, ids: Sequence[int]) -> None:
         """Reads more of one piece: at least one token, as many as there is room for."""
 
-    def step(self, rows: Sequence[int], ids: Sequence[int]) -> None:
-        """Reads one more token of each of some pieces."""
+    def read(self, fresh: Mapping[int, Sequence[int]]) -> None:
+        """Reads some more of each of some pieces, by row: at least one token, as many as there is room for."""
 
     def logits(self, row: int, low: int, high: int) -> Array:
         """[high − low] logits of what follows in piece `row`, at some places of the order of ids; the caller's own."""

@@ -10,7 +10,7 @@ A width of a head, F width of the feed-forward part, T tokens in the cache, I an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -209,7 +209,16 @@ class NumpyEngine:
             self.lengths[row] += chunk.size
         self._final_ND[row] = self._normed(x_ND[-1:], np.empty_like(x_ND[-1:]))
 
-    def step(self, rows: Sequence[int], ids: Sequence[int]) -> None:
+    def read(self, fresh: Mapping[int, Sequence[int]]) -> None:
+        """One token of each at once; several of a piece by themselves, so that weights are read once for them."""
+        single = {row: ids[0] for row, ids in fresh.items() if len(ids) == 1}
+        if single:
+            self._step(list(single), list(single.values()))
+        for row, ids in fresh.items():
+            if len(ids) > 1:
+                self.extend(row, ids)
+
+    def _step(self, rows: Sequence[int], ids: Sequence[int]) -> None:
         """All at once, but no number of one piece depends on another."""
         w, scratch = self._weights, self._scratch[len(rows) - 1]
         at = [self.lengths[row] for row in rows]

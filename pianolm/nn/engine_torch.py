@@ -8,7 +8,7 @@ T places of the cache.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -86,8 +86,14 @@ class TorchEngine:
         self._logits[row] = logits_BV[0].float().cpu().numpy()
         self.lengths[row] += len(ids)
 
+    def read(self, fresh: Mapping[int, Sequence[int]]) -> None:
+        """A token of each at a time, so that shapes stay."""
+        for nth in range(max(map(len, fresh.values()), default=0)):
+            turn = {row: ids[nth] for row, ids in fresh.items() if len(ids) > nth}
+            self._step(list(turn), list(turn.values()))
+
     @torch.inference_mode()
-    def step(self, rows: Sequence[int], ids: Sequence[int]) -> None:
+    def _step(self, rows: Sequence[int], ids: Sequence[int]) -> None:
         """All pieces there is room for, those that wait too, so that shapes stay."""
         # What waiting pieces write is written over by what they read next.
         ids_B, at_B = [0] * len(self.lengths), [min(n, self.context - 1) for n in self.lengths]

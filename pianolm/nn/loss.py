@@ -1,6 +1,6 @@
 """The loss of the output layer: its logits are made, used for loss and gradient, and dropped, some targets at a time.
 
-Shapes: n targets, D width, V ids.
+Shapes: n targets, o of them that are one among several ids, D width, V ids, S sets of ids.
 """
 
 from __future__ import annotations
@@ -36,6 +36,15 @@ def head_nll(
     Returns:
         Their sum in nats, which has a gradient, and nats of each target [n], which have none.
     """
+    if sets_SV is not None and which_n is not None:
+        several_S = sets_SV.sum(dim=1) > 1
+        if not several_S.all():  # the only id of a set is known without logits
+            several_n = several_S[which_n]
+            hidden_oD, labels_o, which_o = (of_n[several_n] for of_n in (hidden_nD, labels_n, which_n))
+            nats, nll_o = _HeadNll.apply(hidden_oD, weight_VD, labels_o, sets_SV, which_o)
+            nll_n = nll_o.new_zeros(len(labels_n))
+            nll_n[several_n] = nll_o
+            return nats, nll_n
     nats, nll_n = _HeadNll.apply(hidden_nD, weight_VD, labels_n, sets_SV, which_n)
     return nats, nll_n
 

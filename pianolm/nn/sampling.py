@@ -155,6 +155,11 @@ class Places:
         told = np.flatnonzero(self._grammar.told_ids(state)[self.order[choice.low : choice.high]])
         return choice._replace(forbidden=np.concatenate([choice.forbidden, told]))
 
+    def only(self, state: State) -> int | None:
+        """The id that must come next in a state that is not the end; None where several may."""
+        choice = self.choice(state)
+        return int(self.order[choice.low]) if choice.high == choice.low + 1 else None
+
     def _make_choice(self, state: State) -> Choice:
         allowed = self._grammar.allowed(state)[self.order]
         places = np.flatnonzero(allowed)

@@ -77,7 +77,7 @@ def test_cached_logits_are_those_of_the_full_forward_pass(
         engine.extend(row, ids[row][:length])
     check()
     for _ in range(10):
-        engine.step(list(range(rows)), [ids[row][at[row]] for row in range(rows)])
+        engine.read({row: ids[row][at[row] :][:1] for row in range(rows)})
         at = [length + 1 for length in at]
         check()
     engine.extend(0, ids[0][at[0] : at[0] + 3])
@@ -93,11 +93,14 @@ def test_cached_logits_are_those_of_the_full_forward_pass(
     engine.copy(0, rows - 1)
     wanted[-1], at[-1], ids[-1] = wanted[0], at[0], ids[0]
     check()
-    engine.step([rows - 1], [ids[0][12]])  # the others wait
+    engine.read({rows - 1: ids[0][12:13]})  # the others wait
     at[-1] += 1
     check()
-    engine.step(list(range(rows)), [ids[row][at[row]] for row in range(rows)])
+    engine.read({row: ids[row][at[row] :][:1] for row in range(rows)})
     at = [length + 1 for length in at]
+    check()
+    engine.read({row: ids[row][at[row] :][: 1 + row % 3] for row in range(rows)})
+    at = [length + 1 + row % 3 for row, length in enumerate(at)]
     check()
     assert max(np.abs(w).max() for w in wanted) > 3
 
@@ -112,9 +115,9 @@ def test_pieces_do_not_change_a_bit_of_each_other(kind: str) -> None:
         many.extend(row, ids[: 2 + 3 * row])
     many.extend(11, alone[:9])
     for token in alone[9:]:
-        one.step([0], [token])
+        one.read({0: [token]})
         busy = [row for row in range(11) if many.lengths[row] < CONTEXT]
-        many.step([*busy, 11], [*(others[row][many.lengths[row]] for row in busy), token])
+        many.read({**{row: others[row][many.lengths[row] :][: 1 + row % 2] for row in busy}, 11: [token]})
         assert np.array_equal(one.logits(0, 0, SMALL.size), many.logits(11, 0, SMALL.size))
 
 

@@ -127,9 +127,10 @@ def test_of_joined_pieces_the_next_may_begin() -> None:
     assert torch.equal(sets[: ids.size - 1], sets[ids.size :])
 
 
+@pytest.mark.parametrize("forced", [False, True])
 @pytest.mark.parametrize("chunk", [3, 100])
 def test_the_loss_among_sets_and_its_gradient_are_those_of_a_masked_softmax(
-    chunk: int, monkeypatch: pytest.MonkeyPatch
+    chunk: int, forced: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loss, "CPU_CHUNK", chunk)
     rng = torch.Generator().manual_seed(0)
@@ -139,9 +140,13 @@ def test_the_loss_among_sets_and_its_gradient_are_those_of_a_masked_softmax(
     sets = torch.rand(5, 7, generator=rng) < 0.5
     for row, label in zip(which.tolist(), labels.tolist(), strict=True):
         sets[row, label] = True
+    if forced:  # a set of one id
+        sets = torch.cat([sets, torch.eye(7, dtype=torch.bool)])
+        which[2:5] = 5 + labels[2:5]
     nats, nll = head_nll(hidden, weight, labels, sets, which)
     nats.backward()
     found = nll, hidden.grad, weight.grad
+    assert (nll[2:5] == 0).all() == forced
     hidden.grad = weight.grad = None
     logits = (hidden @ weight.T).masked_fill(~sets[which], -torch.inf)
     expected = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
