@@ -317,7 +317,7 @@ class _Token:
         eighth: For a code, where it begins in the beat.
         sustain: For a code, its pattern.
         onset: Likewise.
-        opens: Whether it is the first code of a pitch that no token names, as it sounds on from the beat before.
+        opens: Whether it begins the slot of a pitch that sounds on from the beat before.
     """
 
     kind: Kind

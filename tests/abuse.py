@@ -151,9 +151,18 @@ class Abuse:
         due, told, added, missing = list[int](), set[int](), 0, 0
         while at < len(tokens):
             kind, stop = kinds[at], at + 1
-            if kind in (_TEMPO, _EOS) or (kind == _PITCH and beats):
-                ended = [token for pitch in due for token in self._silent_slot(pitch, beats, struck)]
-                kept, added, missing, due = kept + ended, added + len(ended), missing + len(due), []
+            pitch, aged = (
+                (tokens[at] - self.first_pitch if kind == _PITCH else -1),
+                self.ages and kind == _AGE,
+            )
+            if aged and kinds[stop : stop + 1] == [_PITCH]:
+                pitch = tokens[stop] - self.first_pitch
+            in_slot = self.ages and pitch in due
+            if in_slot or kind in (_TEMPO, _EOS) or (kind == _PITCH and beats):
+                n_late = due.index(pitch) if in_slot else len(due)
+                due, late = due[n_late:], due[:n_late]
+                ended = [token for one in late for token in self._silent_slot(one, beats, struck)]
+                kept, added, missing = kept + ended, added + len(ended), missing + len(late)
             if kind == _TEMPO:
                 kept.append(tokens[at])
                 beats, floor = beats + 1, -1
@@ -167,25 +176,28 @@ class Abuse:
                 kept += tokens[at:stop] if self.table[phase][_EOS] != ILLEGAL else []
                 kept += [token for token, k in zip(tokens[stop:], kinds[stop:], strict=True) if k == _PAD]
                 break
-            elif (kind == _PITCH and beats) or (due and self._opens_slot(tokens[at], due[0], beats, struck)):
-                named = kind == _PITCH
-                pitch = tokens[at] - self.first_pitch if named else due.pop(0)
-                codes_at = at + named + 2 * (self.ages and not named)
-                stop, whole, sustain, onset = at + 1, False, 0, 0
-                if named or not self.ages or tokens[stop : stop + 1] == [self.first_pitch + pitch]:
-                    stop, whole, sustain, onset = self._cell(tokens, kinds, codes_at)
+            elif aged and not in_slot:
+                stop += pitch >= 0  # the age of what is not due, and its pitch
+            elif in_slot or (kind == _PITCH and beats) or (due and not self.ages and kind in _EIGHTHS):
+                named = kind == _PITCH and not in_slot
+                pitch = pitch if named else due.pop(0)
+                age = [self._age(pitch, beats, struck)] if in_slot else []
+                missing += in_slot and not aged
+                stop, whole, sustain, onset = self._cell(tokens, kinds, at + (kind == _PITCH) + 2 * aged)
                 rank = 127 - pitch if self.grammar.descending else pitch
                 if whole and (not named or (sustain and rank > floor and pitch not in told)):
-                    kept += tokens[at:stop]
+                    kept += age + tokens[at + aged : stop]
+                    added += len(age) - (tokens[at : at + 1] == age)
                     goes_on = held.get(pitch) == beats - 1 and not (named and self.slots)
+                    strikes = onset | sustain & ~(sustain << 1 | goes_on)
                     if sustain:
-                        cells.append((beats - 1, pitch, sustain, onset | sustain & ~(sustain << 1 | goes_on)))
+                        cells.append((beats - 1, pitch, sustain, strikes))
                     if named:
                         floor = rank
                     elif sustain:
                         told.add(pitch)
-                    if onset or named:
-                        struck[pitch] = (beats - 1) * FRAMES + max(onset.bit_length() - 1, 0)
+                    if strikes:
+                        struck[pitch] = (beats - 1) * FRAMES + strikes.bit_length() - 1
                     if sustain & _END_OF_BEAT:
                         held[pitch] = beats
                 elif not named:
@@ -195,12 +207,6 @@ class Abuse:
         ended = [token for pitch in due for token in self._silent_slot(pitch, beats, struck)]
         kept, added, missing = kept + ended, added + len(ended), missing + len(due)
         return Read(kept, beats, sorted(cells), bars, len(tokens) + added - len(kept) + missing)
-
-    def _opens_slot(self, token: int, pitch: int, beats: int, struck: dict[int, int]) -> bool:
-        """Whether a token begins the slot of a pitch that is due."""
-        if not self.ages:
-            return 0 <= token < self.vocabulary.size and int(self.kind_of[token]) in _EIGHTHS
-        return token == self._age(pitch, beats, struck)
 
     def _age(self, pitch: int, beats: int, struck: dict[int, int]) -> int:
         frames = np.array([(beats - 1) * FRAMES - struck[pitch]])
@@ -529,7 +535,8 @@ class _Slots:
         self.since = np.where(is_pitch, np.where(names, 0, of_slot), self.since)
         own = self.since_strike[tokens]
         further = np.minimum(self.since + self.length[tokens], LONGEST_FRAMES)
-        self.since = np.where(is_code, np.where(own >= 0, own, further), self.since)
+        after = np.where(self.rings[tokens], np.where(own >= 0, own, further), 0)
+        self.since = np.where(is_code, after, self.since)
 
     def advance(
         self, tempo: np.ndarray, whole: np.ndarray, sounds: np.ndarray, floor: np.ndarray, tokens: np.ndarray

@@ -15,6 +15,7 @@ import torch
 
 from pianolm import Piece
 from pianolm.music.cells import FRAME_NOTE_DTYPE, frames_to_cells
+from pianolm.tokens.legal import unpacked
 from tests.toy_lm import GOLDEN, toy_tokenizer
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "tokenizer-comparison"
@@ -208,6 +209,28 @@ def test_bar_tokens_are_a_type_whose_bits_are_time(load: Any, mode: str, tmp_pat
     assert not with_bars.held(ids)[is_bar].any()
     found = module.left_out(given, with_bars.decode(ids), mode == "velocity")
     assert found["lost"][0] == 0
+
+
+@pytest.mark.parametrize("bars", [False, True])
+@pytest.mark.parametrize("mode", ["velocity", "base"])
+def test_ages_and_their_pitches_are_held_tokens(load: Any, mode: str, bars: bool, tmp_path: Path) -> None:
+    module = load("representations")
+    for held in ("codes", "ages"):
+        toy_tokenizer(held=held, bars=bars).save_pretrained(tmp_path / held)
+    codes, ages = (module.PianoTokens(tmp_path / name, mode) for name in ("codes", "ages"))
+    piece = Piece.from_midi(GOLDEN / "piece.mid")
+    given = module.Performance("piece", piece.cells, piece.beats_sec, piece.bar_starts)
+    ids, shorter = ages.encode(given), codes.encode(given)
+    at = np.flatnonzero(ages.type_V[ids] == ages.types.index("age"))
+    assert at.size > 10
+    head = np.concatenate([at, at + 1])
+    assert np.array_equal(np.delete(ids, head), shorter)
+    assert np.array_equal(np.delete(ages.held(ids), head), codes.held(shorter))
+    slot_code = np.arange(ids.size)[at + 2]
+    assert np.array_equal(ages.held(ids)[at], ages.held(ids)[slot_code])
+    assert np.array_equal(ages.held(ids)[at + 1], ages.held(ids)[slot_code])
+    legal = ages.legal(ids)
+    assert (unpacked(legal.packed[legal.which[head]], ages.type_V.size).sum(axis=1) == 1).all()
 
 
 @pytest.mark.parametrize("bars", [False, True])

@@ -111,7 +111,7 @@ class Song:
         self.prompt_beats = len(self.beat_at)
         _refuse_long_beat(self.given, self.beat_at, context, called)
         self.state = grammar.start()
-        # what came before the last beat does not matter, but to codes that do not name the pitch which sounds on
+        # what came before the last beat does not matter, but to slots, which tell of what sounds on from there
         since = self.beat_at[-1] if self.beat_at and grammar.rings is None else 0
         for token in self.ids[since:]:
             self.state = grammar.advance(self.state, token)
@@ -225,7 +225,7 @@ class Player:
                 while (
                     self.grammar.ages and not song.done and (only := self.places.only(song.state)) is not None
                 ):
-                    self._take(song, only, length, held)
+                    self._take(song, only, length, held)  # an age or its pitch, which completes no beat
                 fresh[row] = len(song.ids) - known
                 if song.done:
                     del playing[row], fresh[row]

@@ -37,7 +37,7 @@ def head_nll(
         Their sum in nats, which has a gradient, and nats of each target [n], which have none.
     """
     if sets_SV is not None and which_n is not None:
-        several_S = sets_SV.sum(dim=1) > 1
+        several_S = sets_SV.sum(dim=1) != 1
         if not several_S.all():  # the only id of a set is known without logits
             several_n = several_S[which_n]
             hidden_oD, labels_o, which_o = (of_n[several_n] for of_n in (hidden_nD, labels_n, which_n))

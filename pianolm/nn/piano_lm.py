@@ -244,7 +244,7 @@ class PianoLM:
                 "from, give no prompt"
             )
         left_out = beats_left_out(prompt, prompt_beats)
-        if left_out and self.tokenizer.slots:  # codes do not name the pitches that sound on from there
+        if left_out and self.tokenizer.slots:  # slots are of what was told before
             cut, positions = prompt.from_beat(left_out), bar_positions(prompt.bar_starts, prompt.n_beats)
             ids = self.tokenizer.encode_cells(cut.cells, cut.beats_sec, position_B=positions[left_out:])[1:-1]
         else:

@@ -184,10 +184,15 @@ class Codebook:
 
     @cached_property
     def since_strike(self) -> NDArray[np.int64]:
-        """[V] frames from the last strike of a code to its end, −1 where it strikes nothing or is no code."""
+        """[V] frames from the last strike of a code to its end, −1 where it strikes nothing or is no code.
+
+        What begins held counts as struck before, what follows silence within the code as struck there.
+        """
         since = np.full(self.vocabulary.size, -1)
         for kind, patterns, frames in zip(CODE_KINDS, self.all_levels, LEVEL_FRAMES, strict=True):
-            since[self.vocabulary.ids(kind)] = frames_since_strike(patterns.onset, frames)
+            since[self.vocabulary.ids(kind)] = frames_since_strike(
+                strike_after_silence(patterns.sustain, patterns.onset), frames
+            )
         return since
 
     @cached_property

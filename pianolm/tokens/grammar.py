@@ -35,7 +35,7 @@ from pianolm.tokens.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Kind, Vocabul
 
 ILLEGAL = -1
 AGE_BITS = LONGEST_FRAMES.bit_length()
-_AGE = (1 << AGE_BITS) - 1
+_AGE_MASK = (1 << AGE_BITS) - 1
 
 
 class Phase(IntEnum):
@@ -100,12 +100,12 @@ class State(NamedTuple):
             pitches descend.
         sounding: Whether the codes of the cell so far are not all silent.
         struck: Whether one of them strikes a note, kept only where that decides about the velocity token.
-        due: Bits of the ranks whose slots of codes are still to come in this beat; while one is open, its bit is the
-            lowest. This mask and the next two stay 0 where what sounds on is told with its pitch.
+        due: Bits of the ranks whose slots are still to come in this beat; while one is open, its bit is the lowest.
+            Without slots this mask and the next two stay 0.
         ringing: Bits of the ranks that sound at the end of the beat, as far as it has been told.
         told: Bits of the ranks that a slot of this beat has spoken of, unless it was all silent.
         ages: Where slots begin with an age, `AGE_BITS` a rank, the lowest rank first: frames since what is due, or
-            rings, was struck, at the beat line that it sounds on over.
+            rings, was struck, at the beat line that it sounds on over; `LONGEST_FRAMES` at most.
         since: The same of the slot or cell that is open, as far as its codes have come.
     """
 
@@ -144,8 +144,8 @@ class Grammar:
             every cell carries one.
         descending: Whether the pitches of a beat fall instead of rising.
         bars: Whether a tempo may be followed by the beat's position in its bar.
-        rings: [V] bool, the codes that sound in their last frame, where what sounds on over a beat line is told by
-            codes alone; None where it is told with its pitch.
+        rings: [V] bool, the codes that sound in their last frame, where what sounds on over a beat line is told in
+            slots; None where it is told as cells.
         since_strike: [V] frames from the last strike of a code to its end, −1 where it has none, where slots begin with
             an age; None where they do not.
     """
@@ -238,7 +238,7 @@ class Grammar:
         return self._number_of_age[self._age_frames(state)]
 
     def _age_frames(self, state: State) -> int:
-        return state.ages >> self._rank_due(state) * AGE_BITS & _AGE
+        return state.ages >> self._rank_due(state) * AGE_BITS & _AGE_MASK
 
     @staticmethod
     def _rank_due(state: State) -> int:
@@ -312,8 +312,8 @@ class Grammar:
         return State(phase, state.floor, sounding, struck, *slots)
 
     def _since(self, state: State, token: int) -> int:
-        """Frames since the last strike at the end of a code; of what has none and is no slot, since the beat began."""
-        if not self.ages:
+        """Frames since the last strike at the end of a code: what sounds after silence is struck there."""
+        if not self.ages or not self.rings[token]:  # type: ignore[index]  # ages are of slots, which know what rings
             return 0
         own = self._since_strike[token]
         return own if own >= 0 else min(state.since + self._frames[token], LONGEST_FRAMES)
@@ -325,7 +325,7 @@ class Grammar:
         ages = state.ages
         if self.ages:
             at = (rank.bit_length() - 1) * AGE_BITS
-            ages = ages & ~(_AGE << at) | (since if rings else 0) << at
+            ages = ages & ~(_AGE_MASK << at) | (since if rings else 0) << at
         return (
             state.due ^ slot,
             state.ringing | (rank if rings else 0),

@@ -113,7 +113,7 @@ class Read(NamedTuple):
         last: [R] where its last token stands.
         code_ids: [R, 8] as `Codebook.encode` lays them.
         used: Tokens of rows, tempi and bars that are in place.
-        missing: Slots that were due and did not come.
+        missing: Slots that were due and did not come, and ages of others that did not.
     """
 
     beat: NDArray[np.int64]
@@ -131,6 +131,10 @@ class SlotReader:
     A token that may not come breaks off the slot or cell that is open, which is left out; where it was a slot, its note
     ends at the beat line. A tempo or a pitch also ends waiting for slots that are due: their notes end there, too, and
     they count as missing. If the token may not come even so, it is left out.
+
+    An age says nothing that is not known, so that one which is wrong or missing costs no more than itself: while slots
+    are due, the pitch of one of them begins it. Those before it are missing. An age of a pitch that is not due is left
+    out with the pitch.
     """
 
     def __init__(self, grammar: Grammar) -> None:
@@ -139,6 +143,7 @@ class SlotReader:
         self._codes, self._filled, self._began = _NO_CODES.copy(), 0, 0
         self._rows: list[tuple[int, ...]] = []
         self._beat, self._used, self._missing = -1, 0, 0
+        self._age: int | None = None  # which has just been read
 
     def read(self, tokens: Sequence[int], kinds: Sequence[int]) -> Read:
         """Reads a sequence of ids [T], whatever they are; kinds below 0 are left out."""
@@ -151,6 +156,13 @@ class SlotReader:
 
     def _take(self, at: int, token: int, kind: int) -> None:
         grammar = self._grammar
+        age, self._age = self._age, None
+        if grammar.ages and kind == _AGE:
+            self._give_up(kind)
+            self._age = token
+            return
+        if grammar.ages and kind == _PITCH and self._open_slot(at, token, age):
+            return
         if kind < 0 or not grammar.allows(self._state, token):
             self._give_up(kind)
             if kind < 0 or not grammar.allows(self._state, token):
@@ -160,14 +172,39 @@ class SlotReader:
         if kind in (_TEMPO, _BAR):
             self._beat += kind == _TEMPO
             self._used += 1
-        elif self._before is None and (kind in (_PITCH, _AGE) or eighths):
-            self._before, self._began, self._filled, self._codes = self._state, at, 0, _NO_CODES.copy()
+        elif self._before is None and (kind == _PITCH or eighths):
+            self._begin(at)
         if eighths:
             self._codes[self._filled] = token
             self._filled += eighths
         if self._before is not None and state.phase == _BEAT:
             self._close(self._before, state, at)
         self._state = state
+
+    def _open_slot(self, at: int, pitch: int, age: int | None) -> bool:
+        """Opens the slot of a pitch token if it is due; whether the token needs no more looking at.
+
+        Args:
+            at: Where it stands.
+            pitch: The token.
+            age: The token before it, if that is an age.
+        """
+        if self._before is not None:
+            self._give_up(_AGE)
+        rank = int(self._grammar.rank_of[pitch])
+        if not self._state.due >> rank & 1:
+            return age is not None
+        before_it = self._state.due & (1 << rank) - 1
+        self._missing += before_it.bit_count() + (age is None)
+        self._state = self._state._replace(due=self._state.due ^ before_it, phase=Phase.BEAT)
+        expected = self._grammar.vocabulary.offset(Kind.AGE) + self._grammar.age(self._state)
+        self._begin(at - (age == expected))
+        self._state = self._grammar.after(self._grammar.after(self._state, expected), pitch)
+        return True
+
+    def _begin(self, at: int) -> None:
+        """Opens a slot or a cell whose first token that counts stands there."""
+        self._before, self._began, self._filled, self._codes = self._state, at, 0, _NO_CODES.copy()
 
     def _close(self, before: State, after: State, at: int) -> None:
         """Keeps the slot or cell that is open."""

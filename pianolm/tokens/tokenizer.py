@@ -273,7 +273,7 @@ class PianoTokenizer:
         follows the first EOS (but PAD), a cell that breaks off, is all silent or does not ascend, and tokens that
         stand where the grammar has no place for them. Without velocity tokens every note gets velocity 64. A beat
         that says it is the first of its bar is a downbeat. Of what sounds on told in slots, see
-        `pianolm.tokens.slots.SlotReader`; slots that are missing count as one token each.
+        `pianolm.tokens.slots.SlotReader`; slots and ages that are missing count as one token each.
         """
         tokens = np.asarray(ids, np.int64).ravel()
         kinds, used = self._kinds(tokens)

@@ -23,7 +23,7 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "tokenizer"
 SMALL = Vocabulary(l1=100, l2=80, l3=60, velocity=40, reserved=400, tempo=7)
 
 
-WITH_BARS = Vocabulary(l1=100, l2=80, l3=60, velocity=40, reserved=460, tempo=7)
+WITH_BARS = Vocabulary(l1=100, l2=80, l3=60, velocity=40, reserved=470, tempo=7)
 
 
 def small(
@@ -32,6 +32,7 @@ def small(
     seed: int = 0,
     vocabulary: Vocabulary = SMALL,
     bars: bool = False,
+    held: str = "cells",
 ) -> PianoTokenizer:
     """A codebook of random patterns, unlike any that music would give."""
     rng = np.random.default_rng(seed)
@@ -41,7 +42,7 @@ def small(
         onset = sustain & ~(sustain << np.uint64(1)) & np.uint64((1 << frames) - 1)
         levels.append(Patterns(sustain, onset))
     codebook, bins = complete(levels, vocabulary), TempoBins(tempo, vocabulary.tempo)
-    return PianoTokenizer(codebook, bins, codec, bars=bars)
+    return PianoTokenizer(codebook, bins, codec, bars=bars, held=held)
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +199,19 @@ def test_bars_add_columns_and_change_none_of_the_others() -> None:
     assert np.array_equal(plain["kind"][:, Kind.RESERVED] == 1, reserved)
     for name in set(plain) - {"kind"}:
         assert np.array_equal(bars[name], plain[name]), name
+
+
+def test_ages_add_columns_and_are_like_their_neighbours() -> None:
+    plain, aged = (feature_groups(small(vocabulary=WITH_BARS, held=held)) for held in ("codes", "ages"))
+    assert set(aged) - set(plain) == {"age"}
+    is_age = WITH_BARS.kind_of == Kind.AGE
+    assert np.flatnonzero(aged["kind"][:, 11]).tolist() == np.flatnonzero(is_age).tolist()
+    assert np.flatnonzero(aged["age"].any(axis=1)).tolist() == np.flatnonzero(is_age).tolist()
+    for name in set(plain) - {"kind"}:
+        assert np.array_equal(aged[name], plain[name]), name
+    rows = token_features(small(vocabulary=WITH_BARS, held="ages"))[is_age]
+    cosines = rows @ rows.T
+    assert all(cosines[at, at + 1] > cosines[at, at + 2] for at in range(14))
 
 
 def test_positions_in_a_bar_are_like_their_neighbours() -> None:

@@ -277,6 +277,54 @@ def test_ages_need_their_ids() -> None:
         PianoTokenizer(complete([NOTHING] * 3, Vocabulary(reserved=449)), TempoBins(), held="ages")
 
 
+def test_a_wrong_age_costs_nothing_but_itself() -> None:
+    tokenizer, v = made(False, held="ages", name="fitted"), VOCABULARY
+    ids = tokenizer.encode_cells(random_cells(5), beat_times(5))
+    whole = tokenizer.decode(ids).frame_notes
+    at = np.flatnonzero(v.kind_of[ids] == Kind.AGE)
+    assert at.size > 50
+    other = ids.copy()
+    other[at] = v.offset(Kind.AGE) + (ids[at] - v.offset(Kind.AGE) + 1) % v.count(Kind.AGE)
+    for changed in (other, np.delete(ids, at)):
+        piece = tokenizer.decode(changed)
+        assert np.array_equal(piece.frame_notes, whole)
+        assert piece.skipped == at.size
+    first_beats = np.flatnonzero(v.kind_of[ids] == Kind.TEMPO)[3]
+    rest = tokenizer.decode(ids[first_beats:])  # no one knows what sounds there
+    found = {(int(note["onset"]) + 3 * FRAMES, int(note["pitch"])) for note in rest.frame_notes}
+    struck = {(int(note["onset"]), int(note["pitch"])) for note in whole if note["onset"] >= 3 * FRAMES}
+    assert found <= struck
+    assert len(found) > 0.8 * len(struck), "what is struck in the slot of a note not known is lost"
+
+
+def test_ages_agree_with_what_is_decoded_in_all_that_the_grammar_allows() -> None:
+    tokenizer, rng = made(False, held="ages"), np.random.default_rng(2)
+    grammar, v = tokenizer.grammar, VOCABULARY
+    told = 0
+    for _ in range(20):
+        ids, state = [], grammar.start()
+        while len(ids) < 250:
+            allowed = np.flatnonzero(grammar.allowed(state))
+            kinds = v.kind_of[allowed]
+            likely = (
+                kinds[rng.permutation(kinds.size)[:1]] if rng.random() < 0.3 else rng.choice(np.unique(kinds))
+            )
+            some = allowed[(kinds == likely) & (allowed != v.eos)]
+            if some.size:
+                ids.append(int(rng.choice(some)))
+                state = grammar.advance(state, ids[-1])
+        tokens = np.array(ids)
+        at = np.flatnonzero(v.kind_of[tokens[:-1]] == Kind.AGE)
+        line = (np.cumsum(v.kind_of[tokens] == Kind.TEMPO)[at] - 1) * FRAMES
+        notes = tokenizer.decode(tokens).frame_notes
+        for frame, number, pitch in zip(line, tokens[at] - v.offset(Kind.AGE), tokens[at + 1], strict=True):
+            same = notes[notes["pitch"] == pitch - v.offset(Kind.PITCH)]
+            onset = same["onset"][same["onset"] < frame].max()
+            assert age_numbers(frame - onset) == number
+            told += 1
+    assert told > 100
+
+
 def test_what_is_missing_or_broken_ends_at_the_beat_line_and_is_counted() -> None:
     tokenizer = known(True)
     ids = tokenizer.encode_cells(three_beats(), np.arange(4) * 0.5)
@@ -329,14 +377,15 @@ def test_a_struck_cell_that_begins_held_is_a_strike() -> None:
 
 
 @pytest.mark.parametrize("options", [{"exact": False}, {"tolerance": 2}])
+@pytest.mark.parametrize("name", ["untrained", "fitted"])
 @pytest.mark.parametrize("held", SLOTS)
 @pytest.mark.parametrize("voiced", [False, True])
 def test_inexact_codes_decide_themselves_what_sounds_on(
-    voiced: bool, held: str, options: dict[str, int]
+    voiced: bool, held: str, name: str, options: dict[str, int]
 ) -> None:
     for seed in range(8):
         tokenizer = PianoTokenizer(
-            codebook("fitted"), TempoBins(), CODEC if voiced else None, held=held, **options
+            codebook(name), TempoBins(), CODEC if voiced else None, held=held, **options
         )
         ids = tokenizer.encode_cells(random_cells(seed), beat_times(seed))
         assert tokenizer.grammar.is_complete(ids)
@@ -442,6 +491,8 @@ def test_real_pieces_come_back(shared_data: Path) -> None:
             ids, longer = tokenizer.encode(piece).ids, plain.encode(piece).ids
             back = tokenizer.decode(ids)
             assert tokenizer.grammar.is_complete(ids)
-            assert ids.size < longer.size or held == "ages"
+            ages = int((VOCABULARY.kind_of[ids] == Kind.AGE).sum())
+            assert (ages > 0) == (held == "ages")
+            assert ids.size - 2 * ages == made(*mode, "codes", "fitted").encode(piece).ids.size < longer.size
             assert back.skipped == 0
             assert np.array_equal(back.notes, plain.decode(longer).notes), path
