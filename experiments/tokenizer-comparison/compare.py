@@ -476,7 +476,7 @@ def parsed() -> argparse.Namespace:
         "--modes", nargs="+", choices=MODES, default=["velocity"], help="base: without velocities"
     )
     parser.add_argument(
-        "--options", nargs="+", default=[], help="of pianolm's tokenizer: held_velocity=false"
+        "--options", nargs="+", default=[], help="of pianolm's tokenizer: held=ages"
     )
     parser.add_argument(
         "--grammar", action="store_true", help="learn each token as one of those that may stand there"
