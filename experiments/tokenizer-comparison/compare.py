@@ -475,9 +475,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--modes", nargs="+", choices=MODES, default=["velocity"], help="base: without velocities"
     )
-    parser.add_argument(
-        "--options", nargs="+", default=[], help="of pianolm's tokenizer: held=ages"
-    )
+    parser.add_argument("--options", nargs="+", default=[], help="of pianolm's tokenizer: held=ages")
     parser.add_argument(
         "--grammar", action="store_true", help="learn each token as one of those that may stand there"
     )
