@@ -188,9 +188,11 @@ class Grammar:
         self._opens_slot = is_age if self.ages else is_code
         self._is_bar = self.kind_of == Kind.BAR
         self._but_told: dict[State, NDArray[np.bool_]] = {}
-        self._since_strike: list[int] = (
-            [] if since_strike is None else since_strike.tolist()
-        )  # quicker to read
+        self._since_strike: list[int] = []
+        if since_strike is not None and rings is not None:
+            self._since_strike = np.where(
+                rings, since_strike, 0
+            ).tolist()  # what does not ring is told of no further
         eighths = np.array([EIGHTHS_OF_KIND.get(kind, 0) for kind in Kind])
         self._frames: list[int] = (eighths[self.kind_of] * (FRAMES // 8)).tolist()
         self._number_of_age: list[int] = age_numbers(np.arange(LONGEST_FRAMES + 1)).tolist()
@@ -313,7 +315,7 @@ class Grammar:
 
     def _since(self, state: State, token: int) -> int:
         """Frames since the last strike at the end of a code: what sounds after silence is struck there."""
-        if not self.ages or not self.rings[token]:  # type: ignore[index]  # ages are of slots, which know what rings
+        if not self.ages:
             return 0
         own = self._since_strike[token]
         return own if own >= 0 else min(state.since + self._frames[token], LONGEST_FRAMES)

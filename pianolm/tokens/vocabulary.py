@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianolm.errors import UserError
+from pianolm.tokens.ages import AGES
 
 EIGHTH_PATTERNS = 377
 """Possible patterns of six frames (silence included): sustain may begin a cell, or follow sustain or an onset."""
@@ -40,7 +41,7 @@ CODE_KINDS = (Kind.L1, Kind.L2, Kind.L3, Kind.L4)
 EIGHTHS_OF_KIND = {Kind.L1: 8, Kind.L2: 4, Kind.L3: 2, Kind.L4: 1}
 """How many eighths of a beat one code of each level fills."""
 
-ALLOTMENT = {Kind.L4: EIGHTH_PATTERNS, Kind.PEDAL: 64, Kind.BAR: 8, Kind.AGE: 16}
+ALLOTMENT = {Kind.L4: EIGHTH_PATTERNS, Kind.PEDAL: 64, Kind.BAR: 8, Kind.AGE: AGES}
 """How many of the reserved ids each kind takes, in this order as far as there are any; `Kind.RESERVED` are those left,
 and `AGE` stands behind them. `BAR` says a beat's position in its bar and `AGE` how long a pitch has sounded that sounds
 on, where the tokenizer has them; `PEDAL` is put by for the sustain pedal, which no token says yet."""

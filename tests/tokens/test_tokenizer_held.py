@@ -244,7 +244,7 @@ def test_ages_count_from_the_last_strike(cells: Cells, mode: tuple) -> None:
         assert age_numbers(np.array([line - sounding["onset"]])).tolist() == [number]
 
 
-def test_an_age_or_a_pitch_that_is_wrong_is_named_and_its_slot_is_left_out() -> None:
+def test_an_age_or_a_pitch_that_is_wrong_is_named() -> None:
     tokenizer, v = known(False, held="ages"), VOCABULARY
     ids = tokenizer.encode_cells(three_beats(), np.arange(4) * 0.5)
     age = int(np.flatnonzero(v.kind_of[ids] == Kind.AGE)[0])
