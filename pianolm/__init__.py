@@ -11,17 +11,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pianolm.generation.piano_lm import PianoLM
     from pianolm.music.piece import Piece
-    from pianolm.nn.piano_lm import PianoLM
-    from pianolm.tokens.tokenizer import PianoTokenizer
+    from pianolm.tokenizer.tokenizer import PianoTokenizer
 
 __version__ = "0.1.0"
 __all__ = ["PianoLM", "PianoTokenizer", "Piece"]
 
 _HOME = {
     "Piece": "pianolm.music.piece",
-    "PianoTokenizer": "pianolm.tokens.tokenizer",
-    "PianoLM": "pianolm.nn.piano_lm",
+    "PianoTokenizer": "pianolm.tokenizer.tokenizer",
+    "PianoLM": "pianolm.generation.piano_lm",
 }
 
 

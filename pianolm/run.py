@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pianolm.errors import UserError
-from pianolm.stages.graph import Builder, Planner
+from pianolm.pipeline.graph import Builder, Planner
 
 OBJECTIVE = {
     "codebook": "codes_per_cell",

@@ -24,21 +24,21 @@ import numpy as np
 
 from pianolm import PianoTokenizer, Piece
 from pianolm.data.sources.demo import is_score
+from pianolm.data.sources.demo.composer import compose
 from pianolm.data.sources.folder import midi_files
 from pianolm.errors import UserError
 from pianolm.music.beats import BeatAnnotation
 from pianolm.music.cells import FRAMES
-from pianolm.music.compose import compose
 from pianolm.music.notes import make_notes
-from pianolm.tokens.ages import LONGEST_FRAMES, age_numbers
-from pianolm.tokens.codebook import Patterns
-from pianolm.tokens.fit import complete, fit_codebook
-from pianolm.tokens.grammar import BETWEEN_CELLS, ILLEGAL, N_PHASES, Grammar, Phase
-from pianolm.tokens.tempo import TempoBins
-from pianolm.tokens.tokenizer import DEFAULT_VELOCITY
-from pianolm.tokens.velocity_frame import FrameCodec
-from pianolm.tokens.velocity_segment import SegmentCodec
-from pianolm.tokens.vocabulary import ALLOTMENT, CODE_KINDS, EIGHTHS_OF_KIND, Kind, Vocabulary
+from pianolm.tokenizer.ages import LONGEST_FRAMES, age_numbers
+from pianolm.tokenizer.codebook import Patterns
+from pianolm.tokenizer.codebook_fit import complete, fit_codebook
+from pianolm.tokenizer.grammar import BETWEEN_CELLS, ILLEGAL, N_PHASES, Grammar, Phase
+from pianolm.tokenizer.tempo import TempoBins
+from pianolm.tokenizer.tokenizer import DEFAULT_VELOCITY
+from pianolm.tokenizer.velocity.frame import FrameCodec
+from pianolm.tokenizer.velocity.segment import SegmentCodec
+from pianolm.tokenizer.vocabulary import ALLOTMENT, CODE_KINDS, EIGHTHS_OF_KIND, Kind, Vocabulary
 
 LONGEST = 200
 """Tokens of the longest random sequence and of the longest excerpt of a real one."""

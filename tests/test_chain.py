@@ -15,12 +15,12 @@ from transformers import LlamaForCausalLM
 
 from pianolm import PianoLM, PianoTokenizer, Piece
 from pianolm.artifacts import ArtifactStore, fingerprint
-from pianolm.data.store import CellStore
+from pianolm.data.cell_store import CellStore
 from pianolm.data.token_store import TokenStore
 from pianolm.errors import UserError
+from pianolm.pipeline.graph import Builder, Planner
 from pianolm.run import execute
-from pianolm.stages.graph import Builder, Planner
-from pianolm.tokens.vocabulary import Kind
+from pianolm.tokenizer.vocabulary import Kind
 
 from .tiny import TINY, tiny
 

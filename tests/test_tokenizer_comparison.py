@@ -15,7 +15,7 @@ import torch
 
 from pianolm import Piece
 from pianolm.music.cells import FRAME_NOTE_DTYPE, frames_to_cells
-from pianolm.tokens.legal import unpacked
+from pianolm.tokenizer.token_mask import unpacked
 from tests.toy_lm import GOLDEN, toy_tokenizer
 
 FOLDER = Path(__file__).parents[1] / "experiments" / "tokenizer-comparison"

@@ -9,7 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from pianolm import PianoTokenizer
-from pianolm.tokens.vocabulary import Vocabulary
+from pianolm.tokenizer.vocabulary import Vocabulary
 
 CONTEXT = 48
 GOLDEN = Path(__file__).parent / "golden"

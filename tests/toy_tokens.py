@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from pianolm.data.token_store import TokenStore, TokenStoreWriter
-from pianolm.tokens.grammar import Grammar
-from pianolm.tokens.vocabulary import Kind, Vocabulary
+from pianolm.tokenizer.grammar import Grammar
+from pianolm.tokenizer.vocabulary import Kind, Vocabulary
 
 VOCABULARY = Vocabulary(l1=16, l2=8, l3=4, velocity=8, reserved=377, tempo=5)
 

@@ -22,15 +22,15 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import LlamaForCausalLM
 
 from pianolm import PianoTokenizer
-from pianolm.data.lm_data import IGNORE, LMDataModule
-from pianolm.metrics import TokenLosses
-from pianolm.nn import beginning
-from pianolm.nn.embedding import CodebookEmbedding, SharedOutput, current_table
-from pianolm.nn.llama import LanguageModule, OptimizerSettings, build_llama, parameter_groups
+from pianolm.lm import induction_init as beginning
+from pianolm.lm.datamodule import IGNORE, LMDataModule
+from pianolm.lm.embedding import CodebookEmbedding, SharedOutput, current_table
+from pianolm.lm.module import LanguageModule, OptimizerSettings, build_llama, parameter_groups
+from pianolm.lm.scorer import TokenLosses
 from pianolm.run import CONFIG_DIR
-from pianolm.stages.training import keep_freed_memory
-from pianolm.tokens.features import feature_groups
-from pianolm.tokens.vocabulary import Kind
+from pianolm.tokenizer.features import feature_groups
+from pianolm.tokenizer.vocabulary import Kind
+from pianolm.training.trainer import keep_freed_memory
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from songs import NEW_BEATS, PROMPT_BEATS, cut
 
-from pianolm import audio
 from pianolm.data.sources import pop909
 from pianolm.music.beats import FRAMES
 from pianolm.music.cells import FrameNotes
 from pianolm.music.piece import Piece
-from pianolm.page import PagePiece, save_page
+from pianolm.report import audio
+from pianolm.report.html import PagePiece, save_page
 
 MARKS = ("<!-- written by report.py -->", "<!-- end -->")
 BEATS = PROMPT_BEATS + NEW_BEATS

@@ -21,12 +21,12 @@ from transformers import LlamaForCausalLM
 
 from pianolm import PianoLM, PianoTokenizer, Piece
 from pianolm.data.token_store import TokenStore
-from pianolm.nn.decoding import Length, Player, Song
-from pianolm.nn.engine_numpy import NumpyEngine
-from pianolm.nn.engine_torch import TorchEngine
-from pianolm.nn.llama import build_llama
-from pianolm.nn.sampling import Sampling
-from pianolm.tokens.vocabulary import Kind
+from pianolm.generation.engine.numpy_engine import NumpyEngine
+from pianolm.generation.engine.torch_engine import TorchEngine
+from pianolm.generation.generator import Length, Player, Song
+from pianolm.generation.sampling import Sampling
+from pianolm.lm.module import build_llama
+from pianolm.tokenizer.vocabulary import Kind
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 SIZES = ("tiny", "small")

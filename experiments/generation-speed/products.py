@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from pianolm.nn.blas import OneThread
+from pianolm.generation.engine.blas import OneThread
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 SIZES = ("tiny", "small")

@@ -14,10 +14,10 @@ import torch
 import yaml
 
 from pianolm import PianoLM, PianoTokenizer, Piece
-from pianolm.nn.llama import build_llama
-from pianolm.nn.sampling import Sampling
-from pianolm.nn.takes import Take
-from pianolm.tokens.vocabulary import Kind
+from pianolm.generation.sampling import Sampling
+from pianolm.generation.takes import Take
+from pianolm.lm.module import build_llama
+from pianolm.tokenizer.vocabulary import Kind
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 MARKS = "<!-- written by check.py -->", "<!-- end -->"

@@ -46,13 +46,13 @@ from torch import Tensor, nn
 from transformers import LlamaForCausalLM
 
 from pianolm.artifacts import read_record
-from pianolm.data.store import CellStore
-from pianolm.nn.embedding import inputs_and_head
-from pianolm.nn.llama import OptimizerSettings, build_llama, count_parameters, parameter_groups
-from pianolm.nn.loss import head_nll
-from pianolm.stages.lm_bits import Given, TokenBits, token_bits
-from pianolm.stages.training import keep_freed_memory
-from pianolm.tokens.features import token_features
+from pianolm.data.cell_store import CellStore
+from pianolm.evaluation.bits import Given, TokenBits, token_bits
+from pianolm.lm.embedding import inputs_and_head
+from pianolm.lm.loss import head_nll
+from pianolm.lm.module import OptimizerSettings, build_llama, count_parameters, parameter_groups
+from pianolm.tokenizer.features import token_features
+from pianolm.training.trainer import keep_freed_memory
 
 HERE = Path(__file__).resolve().parent
 SIDES = ("pianolm-table", "pianolm-codebook", *MIDITOK)

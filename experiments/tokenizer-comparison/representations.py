@@ -20,14 +20,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pianolm.data.store import CellStore
+from pianolm.data.cell_store import CellStore
+from pianolm.lm.masked_targets import LegalTargets
 from pianolm.music.beats import FRAMES
 from pianolm.music.cells import FRAME_NOTE_DTYPE, Cells, FrameNotes, cells_to_frames
-from pianolm.nn.legal import LegalTargets
 from pianolm.stages.tokenize import build_tokenizer
-from pianolm.tokens.legal import LegalIds, legal_ids
-from pianolm.tokens.tempo import TempoBins
-from pianolm.tokens.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Kind
+from pianolm.tokenizer.tempo import TempoBins
+from pianolm.tokenizer.token_mask import LegalIds, legal_ids
+from pianolm.tokenizer.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Kind
 
 GROUPS = ("pitch", "time", "velocity", "tempo")
 """What bits are spent on. Time is onsets and ends: pianolm's patterns, bars, and that a beat or the piece is over."""
@@ -132,7 +132,7 @@ class PianoTokens:
 
 
 class SetsByInput(nn.Module):
-    """As `pianolm.nn.legal.LegalTargets`, where the type of the input tells which ids may follow."""
+    """As `pianolm.lm.masked_targets.LegalTargets`, where the type of the input tells which ids may follow."""
 
     sets: Tensor
 

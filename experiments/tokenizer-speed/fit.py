@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pianolm.data.store import CellStore
+from pianolm.data.cell_store import CellStore
 from pianolm.music.beats import FRAMES
 from pianolm.music.cells import Cells, cells_to_frames, frames_to_cells, resolve_collisions
-from pianolm.tokens.fit import fit_codebook
-from pianolm.tokens.vocabulary import Vocabulary
+from pianolm.tokenizer.codebook_fit import fit_codebook
+from pianolm.tokenizer.vocabulary import Vocabulary
 
 CELLS = 4_000_000
 JITTER_FRAMES = 1.0  # standard deviation of a note's start and of its end, each on its own

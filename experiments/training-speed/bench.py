@@ -29,12 +29,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
-from pianolm.data.lm_data import LMDataModule
-from pianolm.nn.llama import LanguageModule, OptimizerSettings, build_llama, parameter_groups
+from pianolm.lm.datamodule import LMDataModule
+from pianolm.lm.module import LanguageModule, OptimizerSettings, build_llama, parameter_groups
 from pianolm.run import execute
-from pianolm.stages import training
-from pianolm.stages.training import keep_freed_memory, set_threads
-from pianolm.tokens.tokenizer import PianoTokenizer
+from pianolm.tokenizer.tokenizer import PianoTokenizer
+from pianolm.training import trainer as training
+from pianolm.training.trainer import keep_freed_memory, set_threads
 
 WARM_UP = 3
 HEADLINE = "step_time_over_bare_loop", "tokens_per_second_before", "tokens_per_second_after"

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from transfer import measure
 
-from pianolm.data.store import CellStore
-from pianolm.data.velvq_data import pieces_with_dynamics
-from pianolm.nn.velvq_segment import number_codes
-from pianolm.tokens.velocity_segment import VELOCITIES, SegmentCodec, slot_rows
+from pianolm.data.cell_store import CellStore
+from pianolm.tokenizer.velocity.segment import VELOCITIES, SegmentCodec, slot_rows
+from pianolm.velvq.datamodule import pieces_with_dynamics
+from pianolm.velvq.network_segment import number_codes
 
 CODES, SLOTS = 512, 6
 POINTS, ROUNDS, SEED = 60_000, 15, 0  # of k-means: training cells drawn, iterations

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pianolm.data.store import SPLITS, CellStore, CellStoreWriter
-from pianolm.data.velvq_data import CellCache, build_cache, segment_tables
+from pianolm.data.cell_store import SPLITS, CellStore, CellStoreWriter
+from pianolm.velvq.datamodule import CellCache, build_cache, segment_tables
 
 CELLS = 20_000_000
 MOVED = 5  # at most, in MIDI velocities

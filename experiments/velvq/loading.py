@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 
-from pianolm.data.store import CellStore
-from pianolm.data.velvq_data import CellCache, FrameBatches, SegmentBatches, build_cache, segment_tables
-from pianolm.nn.velvq import settings_of
+from pianolm.data.cell_store import CellStore
 from pianolm.run import CONFIG_DIR
-from pianolm.tokens.velocity_segment import segment_least
+from pianolm.tokenizer.velocity.segment import segment_least
+from pianolm.velvq.datamodule import CellCache, FrameBatches, SegmentBatches, build_cache, segment_tables
+from pianolm.velvq.module import settings_of
 
 JOBS = (
     "velvq=segment",

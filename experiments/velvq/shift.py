@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from transfer import validation_cells
 
-from pianolm.data.store import CellStore
+from pianolm.data.cell_store import CellStore
 from pianolm.music.cells import Cells, segment_lengths
-from pianolm.tokens.velocity import VelocityCodec
-from pianolm.tokens.velocity_segment import VELOCITIES
+from pianolm.tokenizer.velocity import VelocityCodec
+from pianolm.tokenizer.velocity.segment import VELOCITIES
 
 SHIFTS = (10, -10)
 

@@ -11,11 +11,11 @@ import json
 import sys
 from collections.abc import Iterator
 
-from pianolm.data.store import CellStore
-from pianolm.data.velvq_data import pieces_with_dynamics
+from pianolm.data.cell_store import CellStore
 from pianolm.music.cells import Cells
-from pianolm.tokens.velocity import VelocityCodec
-from pianolm.tokens.velocity_errors import VelocityErrors
+from pianolm.tokenizer.velocity import VelocityCodec
+from pianolm.tokenizer.velocity.errors import VelocityErrors
+from pianolm.velvq.datamodule import pieces_with_dynamics
 
 
 def validation_cells(store: CellStore) -> Iterator[Cells]:

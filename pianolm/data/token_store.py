@@ -18,9 +18,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pianolm.data.store import SPLITS, NpyStream
+from pianolm.data.cell_store import SPLITS, NpyStream
 from pianolm.errors import UserError
-from pianolm.tokens.vocabulary import Kind, Vocabulary
+from pianolm.tokenizer.vocabulary import Kind, Vocabulary
 
 FORMAT = "pianolm tokens"
 FORMAT_VERSION = 1
@@ -40,7 +40,7 @@ class TokenizerLike(Protocol):
 
 
 class PieceLike(Protocol):
-    """What the store keeps of a piece; `pianolm.data.store.PieceRow` is one."""
+    """What the store keeps of a piece; `pianolm.data.cell_store.PieceRow` is one."""
 
     @property
     def id(self) -> str: ...  # noqa: D102

@@ -1,12 +1,12 @@
 """Stage `base`: a language model on tokens without velocities.
 
-See `pianolm.stages.lm` for what it reads and writes.
+See `pianolm.lm.train` for what it reads and writes.
 """
 
 from __future__ import annotations
 
-from pianolm.stages.context import Metrics, StageContext
-from pianolm.stages.lm import train_language_model
+from pianolm.lm.train import train_language_model
+from pianolm.stage import Metrics, StageContext
 
 VERSION = 4
 

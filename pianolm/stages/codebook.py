@@ -12,17 +12,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pianolm.data.store import CellStore
+from pianolm.data.cell_store import CellStore
 from pianolm.errors import UserError
 from pianolm.music.cells import Cells
 from pianolm.music.piece import Piece
-from pianolm.plots_tokens import save_bar, save_codebook_atlas
-from pianolm.stages.context import Metrics, StageContext
-from pianolm.tokens.codebook import Codebook
-from pianolm.tokens.fit import fit_codebook
-from pianolm.tokens.tempo import TempoBins
-from pianolm.tokens.tokenizer import PianoTokenizer
-from pianolm.tokens.vocabulary import CODE_KINDS, Vocabulary
+from pianolm.report.tokens import save_bar, save_codebook_atlas
+from pianolm.stage import Metrics, StageContext
+from pianolm.tokenizer.codebook import Codebook
+from pianolm.tokenizer.codebook_fit import fit_codebook
+from pianolm.tokenizer.tempo import TempoBins
+from pianolm.tokenizer.tokenizer import PianoTokenizer
+from pianolm.tokenizer.vocabulary import CODE_KINDS, Vocabulary
 
 VERSION = 1
 

@@ -6,18 +6,17 @@ Reads `evaluate.*`. Writes tables to the run directory.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from pianolm.data.store import SPLITS
 from pianolm.errors import UserError
-from pianolm.stages.context import Metrics, StageContext
+from pianolm.stage import Metrics, StageContext
 
 VERSION = 1
 
 
 class Evaluation(NamedTuple):
-    """An evaluation: its module in `pianolm.stages`, imported when it runs, and the roles of what it needs."""
+    """An evaluation: its module in `pianolm.evaluation`, imported when it runs, and the roles of what it needs."""
 
     module: str
     needs: tuple[str, ...]
@@ -25,16 +24,9 @@ class Evaluation(NamedTuple):
 
 EVALUATIONS = {
     "roundtrip": Evaluation("roundtrip", ("tokenizer",)),
-    "lm": Evaluation("lm_bits", ("model", "cells")),
-    "dynamics": Evaluation("dynamics_eval", ("model", "cells")),
+    "lm": Evaluation("bits", ("model", "cells")),
+    "dynamics": Evaluation("dynamics", ("model", "cells")),
 }
-
-
-class _Described(Protocol):
-    @property
-    def split(self) -> str: ...
-    @property
-    def kind(self) -> str: ...
 
 
 def evaluation(cfg: Mapping[str, Any]) -> Evaluation:
@@ -49,28 +41,8 @@ def evaluation(cfg: Mapping[str, Any]) -> Evaluation:
     return EVALUATIONS[name]
 
 
-def performances(pieces: Sequence[_Described], cfg: Mapping[str, Any]) -> list[int]:
-    """Which pieces are performances in `evaluate.split`.
-
-    Raises:
-        UserError: No such split, or no performance in it.
-    """
-    split = cfg["evaluate"]["split"]
-    if split not in (*SPLITS, "all"):
-        raise UserError(f"evaluate.split={split!r} found, expected one of {', '.join(SPLITS)} or all")
-    there = [index for index, piece in enumerate(pieces) if piece.kind == "performance"]
-    chosen = [index for index in there if split in (pieces[index].split, "all")]
-    if not chosen:
-        splits = sorted({pieces[index].split for index in there}, key=SPLITS.index)
-        raise UserError(
-            f"evaluate.split={split}: data={cfg['data']['source']} has no performance there; its performances are in "
-            f"{', '.join(splits) or 'no split'}"
-        )
-    return chosen
-
-
 def run(ctx: StageContext) -> Metrics:
     """Runs the evaluation that is asked for."""
-    module = importlib.import_module(f"pianolm.stages.{evaluation(ctx.cfg).module}")
+    module = importlib.import_module(f"pianolm.evaluation.{evaluation(ctx.cfg).module}")
     metrics: Metrics = module.run(ctx)
     return metrics

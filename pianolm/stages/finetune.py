@@ -1,13 +1,13 @@
 """Stage `finetune`: a language model on tokens with velocities, from the weights of a base model.
 
-See `pianolm.stages.lm` for what it reads and writes; `finetune.from_scratch` trains without a base model.
+See `pianolm.lm.train` for what it reads and writes; `finetune.from_scratch` trains without a base model.
 """
 
 from __future__ import annotations
 
 from pianolm.errors import UserError
-from pianolm.stages.context import Metrics, StageContext
-from pianolm.stages.lm import train_language_model
+from pianolm.lm.train import train_language_model
+from pianolm.stage import Metrics, StageContext
 
 VERSION = 4
 

@@ -18,18 +18,18 @@ from typing import Any
 
 import numpy as np
 
-from pianolm import audio
 from pianolm.errors import UserError
+from pianolm.generation.piano_lm import PianoLM
+from pianolm.generation.prompts import Prompt, read_prompts, spare
+from pianolm.generation.sampling import Sampling
 from pianolm.music.piece import Piece
-from pianolm.nn.piano_lm import PianoLM
-from pianolm.nn.sampling import Sampling
-from pianolm.page import PagePiece, describe, save_page
-from pianolm.plots import save_piano_roll
-from pianolm.stages.context import Metrics, StageContext
-from pianolm.stages.prompts import Prompt, read_prompts, spare
-from pianolm.stages.training import resolve_hardware, set_threads
-from pianolm.tokens.tokenizer import read_settings, tokenizer_directory
-from pianolm.tokens.vocabulary import Kind
+from pianolm.report import audio
+from pianolm.report.html import PagePiece, describe, save_page
+from pianolm.report.piano_roll import save_piano_roll
+from pianolm.stage import Metrics, StageContext
+from pianolm.tokenizer.tokenizer import read_settings, tokenizer_directory
+from pianolm.tokenizer.vocabulary import Kind
+from pianolm.training.trainer import resolve_hardware, set_threads
 
 VERSION = 3
 PAGE = "index.html"

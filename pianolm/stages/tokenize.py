@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from pianolm.data.store import CellStore
+from pianolm.data.cell_store import CellStore
 from pianolm.data.token_store import TokenStoreWriter
 from pianolm.errors import UserError
-from pianolm.stages.context import Metrics, StageContext
-from pianolm.tokens.codebook import Codebook
-from pianolm.tokens.tempo import TempoBins
-from pianolm.tokens.tokenizer import MODES, OPTIONS, PianoTokenizer
-from pianolm.tokens.velocity import VelocityCodec
-from pianolm.tokens.vocabulary import Vocabulary
+from pianolm.stage import Metrics, StageContext
+from pianolm.tokenizer.codebook import Codebook
+from pianolm.tokenizer.tempo import TempoBins
+from pianolm.tokenizer.tokenizer import MODES, OPTIONS, PianoTokenizer
+from pianolm.tokenizer.velocity import VelocityCodec
+from pianolm.tokenizer.vocabulary import Vocabulary
 
 VERSION = 1
 

@@ -1,8 +1,8 @@
 """Stage `velvq`: cells become a velocity codec, one code for the velocities of a cell.
 
 Reads `velvq.*`, `compute.loader_workers`, `paths.work` and upstream `cells`. Publishes codec.safetensors and
-config.json (`pianolm.tokens.velocity.VelocityCodec`), code_freq.npz (`count` int64 [K]: cells of the whole
-cache, training and validation, by their code), and pictures of them (`pianolm.plots_velvq`): code_usage.png,
+config.json (`pianolm.tokenizer.velocity.VelocityCodec`), code_freq.npz (`count` int64 [K]: cells of the whole
+cache, training and validation, by their code), and pictures of them (`pianolm.report.velvq`): code_usage.png,
 code_atlas.png and worst_cells.png, which go to the logger too. docs/velvq.md explains them.
 """
 
@@ -17,15 +17,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pianolm.data.velvq_data import CellCache, VelVQDataModule
 from pianolm.errors import UserError
 from pianolm.music.cells import Cells
-from pianolm.nn.velvq import TARGET_MAE, VelVQModule, settings_of
-from pianolm.plots_velvq import cell_errors, save_code_atlas, save_code_usage, save_worst_cells, segment_group
-from pianolm.stages.context import Metrics, StageContext
-from pianolm.stages.training import FitResult, fit
-from pianolm.tokens.velocity import VelocityCodec
-from pianolm.tokens.velocity_errors import CLASSES, VelocityErrors
+from pianolm.report.velvq import (
+    cell_errors,
+    save_code_atlas,
+    save_code_usage,
+    save_worst_cells,
+    segment_group,
+)
+from pianolm.stage import Metrics, StageContext
+from pianolm.tokenizer.velocity import VelocityCodec
+from pianolm.tokenizer.velocity.errors import CLASSES, VelocityErrors
+from pianolm.training.trainer import FitResult, fit
+from pianolm.velvq.datamodule import CellCache, VelVQDataModule
+from pianolm.velvq.module import TARGET_MAE, VelVQModule, settings_of
 
 VERSION = 2
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pianolm.data.cell_store import SPLITS
 from pianolm.data.sources import SOURCES, Record, collect, settle_splits
 from pianolm.data.sources.base import composition_id, seeded_splits
-from pianolm.data.store import SPLITS
 from pianolm.errors import UserError
 from pianolm.music.piece import Piece
 
@@ -214,7 +214,7 @@ def test_demo_is_the_same_every_time_and_holds_scores(tmp_path: Path) -> None:
 
 
 def test_demo_is_read_as_it_was_composed(tmp_path: Path) -> None:
-    from pianolm.music.compose import compose
+    from pianolm.data.sources.demo.composer import compose
     from pianolm.music.notes import make_notes
 
     record = collect({"source": "demo", "pieces": 1, "seed": 5}, tmp_path).records[0]

@@ -9,7 +9,7 @@ import pytest
 
 from pianolm.data.token_store import TokenStore, TokenStoreWriter
 from pianolm.errors import UserError
-from pianolm.tokens.vocabulary import Kind, Vocabulary
+from pianolm.tokenizer.vocabulary import Kind, Vocabulary
 from tests.toy_tokens import VOCABULARY, ToyPiece, ToyTokenizer, sequence, write_store
 
 

@@ -14,14 +14,14 @@ import numpy as np
 
 from pianolm import PianoTokenizer, Piece
 from pianolm.data.sources.demo import write_piece
-from pianolm.music.compose import compose
+from pianolm.data.sources.demo.composer import compose
 from pianolm.music.midi import write_midi
 from pianolm.music.notes import make_notes
-from pianolm.nn.velvq_segment import number_codes
-from pianolm.tokens.fit import fit_codebook
-from pianolm.tokens.tempo import TempoBins
-from pianolm.tokens.velocity_segment import SegmentCodec
-from pianolm.tokens.vocabulary import Vocabulary
+from pianolm.tokenizer.codebook_fit import fit_codebook
+from pianolm.tokenizer.tempo import TempoBins
+from pianolm.tokenizer.velocity.segment import SegmentCodec
+from pianolm.tokenizer.vocabulary import Vocabulary
+from pianolm.velvq.network_segment import number_codes
 
 HERE = Path(__file__).parent
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pianolm import PianoTokenizer, Piece
-from pianolm.tokens.vocabulary import Kind
+from pianolm.tokenizer.vocabulary import Kind
 
 HERE = Path(__file__).parent
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pianolm import Piece
-from pianolm.data.store import CellStore, CellStoreWriter, PieceRow
+from pianolm.data.cell_store import CellStore, CellStoreWriter, PieceRow
+from pianolm.data.reading import downbeat_flags
 from pianolm.music.bars import UNKNOWN, bar_positions, bar_starts, bars_onward, starts_of_positions
 from pianolm.music.beats import BeatAnnotation
 from pianolm.music.cells import Cells
 from pianolm.music.notes import make_notes
-from pianolm.stages.prepare import downbeat_flags
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,9 @@ from pianolm.music.midi import MidiContent, read_midi, write_midi
 from pianolm.music.notes import make_notes
 from pianolm.music.piece import Piece
 from pianolm.run import execute
-from tests.stages.test_lm_bits import model_directory
+from tests.evaluation.test_bits import model_directory
+from tests.report.test_html import Outline
 from tests.test_chain import run_cli
-from tests.test_page import Outline
 from tests.tiny import tiny
 
 PROMPT_BEATS, CONTEXT = 16, 256

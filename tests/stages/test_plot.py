@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pianolm.errors import UserError
-from pianolm.plots_runs import _draw_training, find_runs, read_curves, save_curves, unigram_bits_per_note
+from pianolm.report.curves import _draw_training, find_runs, read_curves, save_curves, unigram_bits_per_note
 from pianolm.run import execute
+from pianolm.stage import StageContext
 from pianolm.stages import plot
-from pianolm.stages.context import StageContext
 from tests.tiny import composed
 
 

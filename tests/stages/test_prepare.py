@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pianolm.data.store import CellStore
+from pianolm.data.cell_store import CellStore
 from pianolm.errors import UserError
 from pianolm.music.piece import Piece
+from pianolm.stage import Metrics, StageContext
 from pianolm.stages import prepare
-from pianolm.stages.context import Metrics, StageContext
 
 Writer = Callable[..., Path]
 

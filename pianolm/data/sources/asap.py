@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pianolm.data.cell_store import SPLITS
 from pianolm.data.sources.base import (
     Collection,
     Record,
@@ -21,7 +22,6 @@ from pianolm.data.sources.base import (
     settle_splits,
     split_name,
 )
-from pianolm.data.store import SPLITS
 
 LICENCE = "CC BY-NC-SA 4.0"
 _EXPECTED = "the ASAP folder (the one with metadata.csv in it)"

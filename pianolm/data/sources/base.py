@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pianolm.data.store import SPLITS
+from pianolm.data.cell_store import SPLITS
 from pianolm.errors import UserError
 from pianolm.music.piece import BEAT_CHOICES
 

@@ -1,0 +1,1 @@
+"""Measures of tokenizers and models, one file each."""

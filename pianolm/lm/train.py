@@ -1,0 +1,176 @@
+"""What the stages `base` and `finetune` share: tokens become a language model.
+
+Reads `model.*`, `trainer.*` with the stage's own settings over it (`base.*`, `finetune.*`), `seed`,
+`hardware.*` and `compute.loader_workers`; upstream `tokens`, and `base` where the weights start from another
+model's. Publishes `model.safetensors` and `config.json`, which
+`transformers.LlamaForCausalLM.from_pretrained` reads, and `tokenizer/`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from transformers import LlamaForCausalLM
+
+from pianolm.errors import UserError
+from pianolm.lm.checkpoint import load_weights, without_progress_bars
+from pianolm.lm.datamodule import LMDataModule
+from pianolm.lm.embedding import write_table
+from pianolm.lm.module import IN_GRAMMAR, LanguageModule, OptimizerSettings, build_llama, count_parameters
+from pianolm.stage import Metrics, StageContext
+from pianolm.tokenizer.features import token_features
+from pianolm.tokenizer.tokenizer import PianoTokenizer, read_settings
+from pianolm.tokenizer.vocabulary import Kind
+from pianolm.training.trainer import fit, resolve_hardware
+
+COMPARED_HASHES = ("vocabulary", "codebook", "tempo")
+"""Parts of a tokenizer that must be the same for a warm start; the velocity codec may differ or be absent."""
+
+
+def train_language_model(ctx: StageContext, own_keys: frozenset[str] = frozenset()) -> Metrics:
+    """Trains on upstream `tokens`, from the weights of upstream `base` where there is one, and publishes.
+
+    Args:
+        ctx: The stage's context.
+        own_keys: Keys of the stage's own settings that are not of `trainer`.
+
+    Returns:
+        The metrics: those under `val/` are of the published weights, the best of the run.
+
+    Raises:
+        UserError: Settings or artifacts do not fit.
+    """
+    settings = stage_settings(ctx, own_keys)
+    tokenizer = PianoTokenizer.from_pretrained(ctx.upstream["tokens"] / "tokenizer")
+    data = LMDataModule(
+        ctx.upstream["tokens"],
+        settings,
+        seed=int(ctx.cfg["seed"]),
+        processes=resolve_hardware(ctx.cfg).processes,
+        workers=int(ctx.cfg["compute"]["loader_workers"]),
+    )
+    L.seed_everything(int(ctx.cfg["seed"]), verbose=False)
+    model = make_model(ctx, tokenizer, int(settings["context"]))
+    if settings["grammar"]:
+        setattr(model.config, IN_GRAMMAR, True)
+    module = LanguageModule(
+        model,
+        OptimizerSettings.from_config(settings),
+        tokenizer.vocabulary.kind_of,
+        tokenizer.strikes_per_id,
+        data.unigram_entropy(),
+        tokenizer.grammar if settings["grammar"] else None,
+    )
+    if settings["compile"]:
+        model.model.compile()  # in place, so that names of weights stay
+    result = fit(
+        ctx,
+        module,
+        data,
+        max_steps=int(settings["max_steps"]),
+        val_every=int(settings["val_every"]),
+        monitor="val/loss",
+        grad_clip=settings["grad_clip"],
+        accumulate=data.plan.accumulate,
+        patience=settings["patience"],
+    )
+    if module.global_rank:
+        return {}
+    return {
+        **publish(ctx, model, result.best),
+        "train/tokens_per_second": round(module.pace.per_second, 1),
+        "train/padding_fraction": module.padding_fraction,
+        "parameters": count_parameters(model),
+        "tokens_seen": module.tokens_seen,
+        "resumed_from_step": result.resumed_from_step,
+    }
+
+
+def stage_settings(ctx: StageContext, own_keys: frozenset[str]) -> dict[str, Any]:
+    """`trainer` with what the stage sets for itself.
+
+    Raises:
+        UserError: The stage sets a key that `trainer` does not have, or `grammar` is neither true nor false.
+    """
+    own = {key: value for key, value in ctx.cfg[ctx.name].items() if key not in own_keys}
+    unknown = sorted(set(own) - set(ctx.cfg["trainer"]))
+    if unknown:
+        known = ", ".join(sorted([*ctx.cfg["trainer"], *own_keys]))
+        raise UserError(f"no option {ctx.name}.{unknown[0]}: {ctx.name} has {known}")
+    settings = {**ctx.cfg["trainer"], **own}
+    if not isinstance(settings["grammar"], bool):
+        raise UserError(f"trainer.grammar={settings['grammar']!r} found, expected true or false")
+    return settings
+
+
+def make_model(ctx: StageContext, tokenizer: PianoTokenizer, context: int) -> LlamaForCausalLM:
+    """The network with fresh weights, or with those of `ctx.upstream["base"]`."""
+    v = tokenizer.vocabulary
+    computed = ctx.cfg["model"].get("embedding") == "codebook"
+    features_VF = token_features(tokenizer) if computed else None
+    model = build_llama(ctx.cfg["model"], v.size, v.pad, v.bos, v.eos, context, features_VF)
+    rank_zero_info(f"{ctx.name}: model of {count_parameters(model):,} parameters")
+    if "base" in ctx.upstream:
+        refuse_other_tokenizer(ctx.upstream["base"], tokenizer.hashes, ctx.upstream["tokens"])
+        report = load_weights(ctx.upstream["base"], model, unmet_V=unmet_ids(ctx.upstream["base"], tokenizer))
+        rank_zero_info(f"{ctx.name}: starts from {ctx.upstream['base']}: {report}")
+    return model
+
+
+def refuse_other_tokenizer(base: Path, hashes: Mapping[str, str], tokens: Path) -> None:
+    """Compares the tokenizer beside a base model with ours; weights that lie without one are taken on trust.
+
+    Raises:
+        UserError: They differ in a part whose ids mean something else then.
+    """
+    directory = tokenizer_beside(base)
+    if directory is None:
+        rank_zero_info(
+            f"upstream.base={base}: no tokenizer beside it, so what its ids mean cannot be compared"
+        )
+        return
+    theirs = read_settings(directory)["hashes"]
+    for part in COMPARED_HASHES:
+        if theirs.get(part) != hashes[part]:
+            raise UserError(
+                f"upstream.base={base}: trained with {part} {theirs.get(part)}, the tokens of {tokens} have "
+                f"{part} "
+                f"{hashes[part]}; tokenize with upstream.tokenizer={directory} or train a base model on "
+                f"these tokens"
+            )
+
+
+def unmet_ids(base: Path, tokenizer: PianoTokenizer) -> Tensor | None:
+    """bool [V], ids that a base model never met: those of velocities, where the tokenizer beside it has none.
+
+    None where it met all that we have, or where no tokenizer tells.
+    """
+    directory = tokenizer_beside(base)
+    if directory is None or read_settings(directory)["mode"] != "base":
+        return None
+    return torch.from_numpy(tokenizer.vocabulary.kind_of == Kind.VELOCITY)
+
+
+def tokenizer_beside(weights: Path) -> Path | None:
+    """The tokenizer published with a model, given its directory or a file in it; None where there is none."""
+    directory = (weights if weights.is_dir() else weights.parent) / "tokenizer"
+    return directory if (directory / "tokenizer.json").is_file() else None
+
+
+def publish(ctx: StageContext, model: LlamaForCausalLM, checkpoint: Path) -> dict[str, float]:
+    """Writes a checkpoint's weights and the tokenizer to `ctx.out`; returns its validation metrics."""
+    load_weights(checkpoint, model, role="checkpoint")
+    write_table(model)
+    with without_progress_bars():
+        model.save_pretrained(ctx.out, max_shard_size="1TB")
+    shutil.copytree(ctx.upstream["tokens"] / "tokenizer", ctx.out / "tokenizer")
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["language_model"]
+    found: dict[str, float] = saved["val_metrics"]
+    return found

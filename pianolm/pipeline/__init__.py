@@ -1,0 +1,1 @@
+"""From a configuration to artifacts: planning, building, launching processes."""

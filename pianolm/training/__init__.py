@@ -1,0 +1,1 @@
+"""Training that every stage shares: Trainer, hardware, checkpoints, resuming, progress, throughput."""

@@ -1,0 +1,1 @@
+"""The velocity codec: networks, LightningModule and LightningDataModule."""

@@ -1,0 +1,147 @@
+"""The engines give the logits of transformers' full forward pass; on a CPU no piece depends on those beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from pianolm.errors import UserError
+from pianolm.generation.engine import Engine
+from pianolm.generation.engine.numpy_engine import LlamaWeights, NumpyEngine
+from pianolm.generation.engine.torch_engine import TorchEngine
+from pianolm.tokenizer.vocabulary import Vocabulary
+from tests.toy_lm import CONTEXT, toy_llama
+
+TOLERANCE = 1e-4
+"""Of logits that reach 10 and more, in float32."""
+SMALL = Vocabulary(l1=16, l2=8, l3=4, velocity=8, reserved=377, tempo=5)
+ORDER = np.random.default_rng(0).permutation(SMALL.size)
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "grouped": {"num_key_value_heads": 2},
+    "by dots": {"hidden_size": 256, "intermediate_size": 512, "initializer_range": 0.005},
+    "all else": {
+        "num_key_value_heads": 1,
+        "tie_word_embeddings": False,
+        "attention_bias": True,
+        "mlp_bias": True,
+        "head_dim": 16,
+        "rms_norm_eps": 1e-3,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 200.0},
+    },
+}
+
+
+def numpy_engine(model: LlamaForCausalLM, rows: int) -> Engine:
+    return NumpyEngine(LlamaWeights(model, ORDER), rows)
+
+
+def torch_engine(model: LlamaForCausalLM, rows: int) -> Engine:
+    return TorchEngine(model, ORDER, rows)
+
+
+def tokens(rows: int) -> list[list[int]]:
+    return np.random.default_rng(1).integers(0, SMALL.size, (rows, CONTEXT)).tolist()
+
+
+def full_logits(model: LlamaForCausalLM, ids: Sequence[int]) -> np.ndarray:
+    """[T, V] in the engines' order."""
+    with torch.inference_mode():
+        return model(input_ids=torch.tensor([ids])).logits[0].numpy()[:, ORDER]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("rows", [1, 8])
+@pytest.mark.parametrize("make", [numpy_engine, torch_engine])
+def test_cached_logits_are_those_of_the_full_forward_pass(
+    make: Callable[[LlamaForCausalLM, int], Engine], rows: int, kind: str
+) -> None:
+    """Pieces of different lengths, read at once, in parts and token by token, up to a full cache, and anew."""
+    model = toy_llama(SMALL, **KINDS[kind])
+    engine, ids = make(model, rows), tokens(rows)
+    wanted = [full_logits(model, piece) for piece in ids]
+    at = [1 + 3 * row for row in range(rows)]
+
+    def check() -> None:
+        for row, length in enumerate(at):
+            found = engine.logits(row, 5, SMALL.size)
+            assert np.abs(found - wanted[row][length - 1, 5:]).max() < TOLERANCE
+            assert engine.lengths[row] == length
+
+    for row, length in enumerate(at):
+        engine.extend(row, ids[row][:length])
+    check()
+    for _ in range(10):
+        engine.read({row: ids[row][at[row] :][:1] for row in range(rows)})
+        at = [length + 1 for length in at]
+        check()
+    engine.extend(0, ids[0][at[0] : at[0] + 3])
+    at[0] += 3
+    check()
+    engine.extend(0, ids[0][at[0] :])
+    at[0] = CONTEXT
+    check()
+    engine.clear(0)
+    engine.extend(0, ids[0][:12])
+    at[0] = 12
+    check()
+    engine.copy(0, rows - 1)
+    wanted[-1], at[-1], ids[-1] = wanted[0], at[0], ids[0]
+    check()
+    engine.read({rows - 1: ids[0][12:13]})  # the others wait
+    at[-1] += 1
+    check()
+    engine.read({row: ids[row][at[row] :][:1] for row in range(rows)})
+    at = [length + 1 for length in at]
+    check()
+    engine.read({row: ids[row][at[row] :][: 1 + row % 3] for row in range(rows)})
+    at = [length + 1 + row % 3 for row, length in enumerate(at)]
+    check()
+    assert max(np.abs(w).max() for w in wanted) > 3
+
+
+@pytest.mark.parametrize("kind", ["grouped", "by dots"])
+def test_pieces_do_not_change_a_bit_of_each_other(kind: str) -> None:
+    model, (alone, *others) = toy_llama(SMALL, **KINDS[kind]), tokens(12)
+    assert LlamaWeights(model, ORDER).by_dots == (kind == "by dots")
+    one, many = numpy_engine(model, 1), numpy_engine(model, 12)
+    one.extend(0, alone[:9])
+    for row, ids in enumerate(others):
+        many.extend(row, ids[: 2 + 3 * row])
+    many.extend(11, alone[:9])
+    for token in alone[9:]:
+        one.read({0: [token]})
+        busy = [row for row in range(11) if many.lengths[row] < CONTEXT]
+        many.read({**{row: others[row][many.lengths[row] :][: 1 + row % 2] for row in busy}, 11: [token]})
+        assert np.array_equal(one.logits(0, 0, SMALL.size), many.logits(11, 0, SMALL.size))
+
+
+def test_weights_of_lower_precision_are_played_on_a_cpu_in_float32() -> None:
+    model = toy_llama(SMALL).to(torch.bfloat16)
+    engine, ids = numpy_engine(model, 1), tokens(1)[0]
+    engine.extend(0, ids)
+    wanted = full_logits(model.float(), ids)[-1]
+    assert np.abs(engine.logits(0, 0, SMALL.size) - wanted).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("make", [numpy_engine, torch_engine])
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}},
+            "rope type 'linear'",
+        ),
+        ({"hidden_act": "gelu"}, "activation 'gelu'"),
+    ],
+)
+def test_what_the_engines_cannot_do_is_said(
+    make: Callable[[LlamaForCausalLM, int], Engine], change: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        make(toy_llama(SMALL, **change), 1)

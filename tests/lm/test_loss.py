@@ -1,0 +1,70 @@
+"""The loss of the output layer against the plain one of torch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pianolm.lm import loss
+from pianolm.lm.loss import head_nll
+
+N, D, V = 50, 16, 37
+
+
+def made(dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(N, D, generator=generator).to(dtype).requires_grad_()
+    weight = torch.randn(V, D, generator=generator).requires_grad_()
+    return hidden, weight, torch.randint(V, (N,), generator=generator)
+
+
+@pytest.mark.parametrize("chunk", [7, 25, 1024])
+def test_loss_and_gradient_are_those_of_cross_entropy(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "CPU_CHUNK", chunk)
+    hidden, weight, labels = made()
+    nats, nll = head_nll(hidden * 2, weight, labels)
+    (3 * nats).backward()
+    found = hidden.grad.clone(), weight.grad.clone()
+    hidden.grad = weight.grad = None
+    expected = F.cross_entropy(hidden * 2 @ weight.T, labels, reduction="none")
+    (3 * expected.sum()).backward()
+    assert torch.allclose(nll, expected, atol=1e-5)
+    assert torch.allclose(nats, expected.sum())
+    assert not nll.requires_grad
+    for mine, plain in zip(found, (hidden.grad, weight.grad), strict=True):
+        assert torch.allclose(mine, plain, atol=1e-4)
+
+
+def test_gradient_against_finite_differences() -> None:
+    hidden, weight, labels = made()
+    direction = torch.randn(V, D, generator=torch.Generator().manual_seed(1))
+    head_nll(hidden, weight, labels)[0].backward()
+    with torch.no_grad():
+        up, down = (head_nll(hidden, weight + step * direction, labels)[0] for step in (1e-2, -1e-2))
+    assert torch.isclose((weight.grad * direction).sum(), (up - down) / 2e-2, rtol=1e-2)
+
+
+def test_autocast_is_followed_and_what_is_frozen_gets_no_gradient() -> None:
+    hidden, weight, labels = made()
+    with torch.autocast("cpu", torch.bfloat16):
+        nats, nll = head_nll(hidden, weight, labels)
+        logits = F.linear(hidden, weight)
+    assert torch.equal(nll, F.cross_entropy(logits.float(), labels, reduction="none"))
+    nats.backward()
+    assert weight.grad.dtype == torch.float32
+    frozen = weight.detach()
+    hidden.grad = None
+    head_nll(hidden, frozen, labels)[0].backward()
+    assert hidden.grad is not None
+    assert frozen.grad is None
+
+
+def test_no_targets_is_no_loss() -> None:
+    hidden, weight, labels = made()
+    nats, nll = head_nll(hidden[:0], weight, labels[:0])
+    nats.backward()
+    assert nats == 0
+    assert nll.shape == (0,)
+    assert not weight.grad.any()

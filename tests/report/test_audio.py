@@ -1,0 +1,196 @@
+"""Sound: where the notes are, at their pitch, as loud as they are struck; by the own piano and by FluidSynth."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import wave
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from pianolm.errors import UserError
+from pianolm.music.notes import make_notes
+from pianolm.music.piece import Piece
+from pianolm.report import audio
+from pianolm.report.audio import TAIL_SEC, choose_soundfont, mp3_bytes, render, save_audio
+
+RATE_HZ = 22_050
+
+
+def piece(
+    onset: list[float], offset: list[float], pitch: list[int], velocity: list[int], beats: int = 8
+) -> Piece:
+    return Piece.from_notes(make_notes(onset, offset, pitch, velocity), np.arange(beats + 1) * 0.5)
+
+
+def level_db(samples: np.ndarray, start_sec: float, end_sec: float, rate_hz: int = RATE_HZ) -> float:
+    part = samples[int(start_sec * rate_hz) : int(end_sec * rate_hz)].astype(float)
+    return float(10 * np.log10((part**2).mean() + 1e-20))
+
+
+def peak_hz(samples: np.ndarray, near_hz: float, rate_hz: int = RATE_HZ) -> float:
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(samples.size), 1 << 19))
+    hz = np.fft.rfftfreq(1 << 19, 1 / rate_hz)
+    inside = (hz > near_hz * 0.97) & (hz < near_hz * 1.03)
+    return float(hz[inside][spectrum[inside].argmax()])
+
+
+def test_sound_is_where_the_notes_are_and_silence_after() -> None:
+    sound = render(piece([0.5, 2.5], [1.0, 3.0], [60, 64], [80, 80]), RATE_HZ)
+    assert sound.dtype == np.float32
+    assert sound.size == round((4.0 + TAIL_SEC) * RATE_HZ)
+    assert np.abs(sound[: int(0.5 * RATE_HZ)]).max() < 1e-6
+    assert level_db(sound, 0.5, 1.0) > -40
+    assert level_db(sound, 2.5, 3.0) > -40
+    assert level_db(sound, 2.2, 2.5) < level_db(sound, 0.5, 1.0) - 35
+    assert level_db(sound, 4.5, 5.5) < -80
+
+
+@pytest.mark.parametrize("pitch", [33, 57, 69, 88])
+def test_a_note_sounds_at_its_pitch(pitch: int) -> None:
+    hz = 440 * 2 ** ((pitch - 69) / 12)
+    sound = render(piece([0.0], [3.0], [pitch], [80]), RATE_HZ)
+    assert peak_hz(sound[int(0.1 * RATE_HZ) :], hz) == pytest.approx(hz, rel=6e-4)  # one cent
+    spectrum = np.abs(np.fft.rfft(sound))
+    strongest_hz = spectrum.argmax() * RATE_HZ / sound.size
+    assert strongest_hz / hz == pytest.approx(round(strongest_hz / hz), abs=0.02)  # one of its partials
+    if pitch >= 57:
+        assert strongest_hz == pytest.approx(hz, rel=1e-3)
+
+
+def test_a_stronger_strike_is_louder_and_brighter() -> None:
+    sounds = [render(piece([0.0], [1.0], [60], [velocity]), RATE_HZ) for velocity in (20, 50, 80, 110)]
+    levels = [level_db(sound, 0, 1) for sound in sounds]
+    assert all(louder - softer > 3 for softer, louder in pairwise(levels))
+    centres = []
+    for sound in sounds:
+        power = np.abs(np.fft.rfft(sound)) ** 2
+        centres.append(float((np.arange(power.size) * power).sum() / power.sum()))
+    assert centres == sorted(centres)
+    assert centres[-1] > 1.2 * centres[0]
+
+
+def test_a_key_held_longer_sounds_longer_and_dies_away_meanwhile() -> None:
+    short, long = (render(piece([0.0], [end], [60], [80]), RATE_HZ) for end in (0.5, 3.5))
+    assert level_db(long, 1.5, 2.0) > level_db(short, 1.5, 2.0) + 30
+    assert level_db(long, 3.0, 3.5) < level_db(long, 0.1, 0.6) - 8
+
+
+def test_time_0_is_the_first_beat() -> None:
+    notes = make_notes([10.5], [11.0], [60], [80])
+    shifted = Piece.from_notes(notes, 10 + np.arange(9) * 0.5)
+    assert np.array_equal(render(shifted, RATE_HZ), render(piece([0.5], [1.0], [60], [80]), RATE_HZ))
+
+
+def test_a_loud_cluster_does_not_clip_and_nothing_is_nan() -> None:
+    pitches = list(range(128))
+    sound = render(piece([0.0] * 128, [2.0] * 128, pitches, [127] * 128), RATE_HZ)
+    assert np.isfinite(sound).all()
+    assert 0.8 < np.abs(sound).max() < 0.95
+    steps = np.abs(np.diff(sound.astype(float)))
+    assert (np.abs(sound) > 0.999 * np.abs(sound).max()).sum() < 5, "no flat tops"
+    assert steps.max() < 1
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 44_100])
+def test_extremes_are_rendered(rate_hz: int) -> None:
+    odd = piece([0.0, 0.0, 0.1], [0.0, 70.0, 0.101], [127, 21, 0], [1, 127, 127])
+    sound = render(odd, rate_hz)
+    assert np.isfinite(sound).all()
+    assert np.abs(sound[rate_hz : 2 * rate_hz]).max() > 0.01
+
+
+def test_a_piece_without_notes_is_silent(tmp_path: Path) -> None:
+    empty = piece([], [], [], [])
+    assert not render(empty, RATE_HZ).any()
+    save_audio(empty, tmp_path / "empty.wav", RATE_HZ)
+    assert (tmp_path / "empty.wav").stat().st_size > 2 * 4 * RATE_HZ
+
+
+def test_the_same_piece_sounds_the_same() -> None:
+    music = piece([0.0, 0.5], [1.0, 1.0], [50, 70], [40, 90])
+    first = render(music, RATE_HZ)
+    audio._key.cache_clear()
+    assert np.array_equal(first, render(music, RATE_HZ))
+
+
+def test_wav_files_hold_what_is_rendered(tmp_path: Path) -> None:
+    music = piece([0.0], [1.0], [69], [90])
+    save_audio(music, tmp_path / "a.wav", RATE_HZ)
+    with wave.open(str(tmp_path / "a.wav")) as file:
+        assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, RATE_HZ)
+        whole = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+    np.testing.assert_allclose(whole / 32767, render(music, RATE_HZ), atol=1 / 32767)
+
+
+def test_mp3_is_short_and_holds_the_same_sound() -> None:
+    sound = render(piece([0.0, 1.0], [1.0, 2.0], [69, 60], [90, 90]), 44_100)
+    encoded = mp3_bytes(sound, 44_100)
+    assert len(encoded) < 2 * sound.size / 10
+    back, rate_hz = soundfile.read(io.BytesIO(encoded), dtype="float32")
+    assert (rate_hz, back.size) == (44_100, sound.size)
+    assert np.corrcoef(back, sound)[0, 1] > 0.99
+
+
+def installed_soundfont() -> Path:
+    found = choose_soundfont("auto")
+    if found is None:
+        pytest.skip("no FluidSynth with a soundfont on this machine")
+    return found
+
+
+def test_fluidsynth_plays_the_same_notes_at_the_same_time() -> None:
+    soundfont = installed_soundfont()
+    sound = render(piece([0.5, 2.5], [1.0, 3.0], [69, 69], [90, 40]), RATE_HZ, soundfont)
+    assert sound.size == round((4.0 + TAIL_SEC) * RATE_HZ)
+    assert level_db(sound, 0.0, 0.45) < -60
+    assert level_db(sound, 0.5, 1.0) > level_db(sound, 2.5, 3.0) + 3
+    assert peak_hz(sound[int(0.55 * RATE_HZ) : int(0.95 * RATE_HZ)], 440) == pytest.approx(440, rel=5e-3)
+
+
+def fake_fluidsynth(folder: Path, script: str) -> None:
+    program = folder / "fluidsynth"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+
+
+def test_without_fluidsynth_the_own_piano_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("PIANOLM_SOUNDFONT", raising=False)
+    assert choose_soundfont("auto") is None
+    assert choose_soundfont(None) is None
+    with pytest.raises(UserError, match="fluidsynth that plays it is not installed"):
+        choose_soundfont(str(tmp_path / "a.sf2"))
+    monkeypatch.setenv("PIANOLM_SOUNDFONT", str(tmp_path / "a.sf2"))
+    with pytest.raises(UserError, match=r"a\.sf2: the program fluidsynth"):
+        choose_soundfont("auto")
+
+
+@pytest.mark.parametrize("script", ["exit 3", "exit 0"])
+def test_a_fluidsynth_that_fails_is_one_sentence(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_fluidsynth(tmp_path, script)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    (tmp_path / "a.sf2").write_bytes(b"RIFF")
+    with pytest.raises(UserError, match=r"a\.sf2: fluidsynth fails \(\w+\); try another") as error:
+        choose_soundfont(str(tmp_path / "a.sf2"))
+    assert "\n" not in str(error.value)
+    monkeypatch.delenv("PIANOLM_SOUNDFONT", raising=False)
+    monkeypatch.setattr(audio, "_SOUNDFONT_PLACES", (str(tmp_path),))
+    assert choose_soundfont("auto") is None, "what lies there by chance and does not work is passed over"
+
+
+def test_what_is_no_soundfont_is_one_sentence(tmp_path: Path) -> None:
+    whole = installed_soundfont().read_bytes()
+    with pytest.raises(UserError, match=r"none\.sf2: no such file"):
+        choose_soundfont(str(tmp_path / "none.sf2"))
+    for content in (b"no soundfont" * 99, whole[:3000]):
+        (tmp_path / "a.sf2").write_bytes(content)
+        with pytest.raises(UserError, match=r"a\.sf2: fluidsynth cannot play it"):
+            choose_soundfont(str(tmp_path / "a.sf2"))

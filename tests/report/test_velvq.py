@@ -1,0 +1,159 @@
+"""Pictures of velocity codecs: any form and size, much data and little, and the right cells in them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+
+from pianolm.music.cells import FRAMES, Cells, frame_velocity, frames_to_cells, resolve_collisions
+from pianolm.report.velvq import (
+    WORST,
+    _most,
+    _say,
+    _typical,
+    _worst,
+    cell_errors,
+    save_code_atlas,
+    save_code_usage,
+    save_worst_cells,
+    segment_group,
+)
+from pianolm.tokenizer.velocity import VelocityCodec
+from pianolm.tokenizer.velocity.segment import SegmentCodec
+
+
+class Levels:
+    """A codec that knows nothing but `encode` and `decode`: a code is the loudness of the whole cell."""
+
+    def __init__(self, codebook_size: int) -> None:
+        self.codebook_size = codebook_size
+        self.levels = np.linspace(1, 127, codebook_size).round().astype(np.uint8)
+
+    def encode(self, cells: Cells) -> np.ndarray:
+        first = cells.segment_velocity[cells.segment_offset[:-1]].astype(int)
+        return np.abs(first[:, None] - self.levels.astype(int)).argmin(axis=1)
+
+    def decode(self, codes: np.ndarray, sustain: np.ndarray, onset: np.ndarray) -> np.ndarray:
+        return np.repeat(self.levels[codes], np.bitwise_count(onset | (sustain & np.uint64(1))))
+
+
+def segment_codec(codebook_size: int, slots: int = 3) -> SegmentCodec:
+    rng = np.random.default_rng(0)
+    return SegmentCodec.from_tables(
+        [
+            np.sort(rng.integers(1, 128, (codebook_size, n)), axis=0).astype(np.uint8)
+            for n in range(1, slots + 1)
+        ]
+    )
+
+
+def random_cells(notes: int = 400, beats: int = 32) -> Cells:
+    rng = np.random.default_rng(1)
+    onset = rng.integers(0, beats * FRAMES - 1, notes)
+    frames, _ = resolve_collisions(
+        onset,
+        onset + rng.integers(1, 60, notes),
+        rng.integers(55, 60, notes).astype(np.uint8),
+        rng.integers(1, 128, notes).astype(np.uint8),
+        beats * FRAMES,
+    )
+    return frames_to_cells(frames, beats)
+
+
+def taken(cells: Cells, index: np.ndarray) -> Cells:
+    """Some cells of a piece, in that order."""
+    runs = [np.arange(*cells.segment_offset[[i, i + 1]]) for i in index]
+    return replace(
+        cells,
+        beat=cells.beat[index],
+        pitch=cells.pitch[index],
+        sustain=cells.sustain[index],
+        onset=cells.onset[index],
+        segment_velocity=cells.segment_velocity[np.concatenate([np.zeros(0, int), *runs])],
+    )
+
+
+def draw_all(codec: VelocityCodec, cells: Cells, directory: Path) -> dict[str, tuple[int, int]]:
+    """Width and height of each picture."""
+    codes = codec.encode(cells)
+    error = cell_errors(cells, codec.decode(codes, cells.sustain, cells.onset))
+    group = segment_group(cells.segment_count)
+    count = np.zeros((4, codec.codebook_size), np.int64)
+    np.add.at(count, (group, codes), 1)
+    pairs = np.zeros((128, 128), np.int64)
+    first = cells.segment_offset[:-1][cells.segment_count == 2]
+    np.add.at(pairs, (cells.segment_velocity[first], cells.segment_velocity[first + 1]), 1)
+    save_code_usage(count, directory / "usage.png")
+    save_code_atlas(codec, count, pairs, directory / "atlas.png")
+    save_worst_cells(codec, lambda index: taken(cells, index), error, group, directory / "cells.png")
+    return {path.stem: imread(path).shape[1::-1] for path in directory.glob("*.png")}
+
+
+@pytest.mark.parametrize(
+    "codec",
+    [segment_codec(1, 1), segment_codec(512), Levels(4), Levels(3000)],
+    ids=lambda c: type(c).__name__,
+)
+def test_codecs_of_any_form_and_size_are_drawn(codec: VelocityCodec, tmp_path: Path) -> None:
+    sizes = draw_all(codec, random_cells(), tmp_path)
+    assert set(sizes) == {"usage", "atlas", "cells"}
+    assert all(width > 1000 and height > 600 for width, height in sizes.values())
+
+
+@pytest.mark.parametrize("n_cells", [0, 1, 5])
+def test_little_data_is_drawn_too(n_cells: int, tmp_path: Path) -> None:
+    sizes = draw_all(segment_codec(16), taken(random_cells(), np.arange(n_cells)), tmp_path)
+    assert sizes["usage"] == (1320, 704)
+    assert sizes["cells"] == (1452, 924)  # one row of the worst instead of two
+
+
+def test_the_error_of_a_cell_is_the_mean_over_its_sounding_frames() -> None:
+    cells, codec = random_cells(), segment_codec(16)
+    decoded = codec.decode(codec.encode(cells), cells.sustain, cells.onset)
+    played_CF = frame_velocity(cells).astype(float)
+    decoded_CF = frame_velocity(replace(cells, segment_velocity=decoded))
+    expected = np.abs(played_CF - decoded_CF).sum(axis=1) / (played_CF > 0).sum(axis=1)
+    np.testing.assert_allclose(cell_errors(cells, decoded), expected, rtol=1e-6)
+
+
+def test_groups_are_one_two_three_and_more_segments() -> None:
+    assert segment_group(np.array([1, 2, 3, 4, 9])).tolist() == [0, 1, 2, 3, 3]
+
+
+def test_the_worst_cells_are_the_worst_and_each_is_another() -> None:
+    cells = random_cells()
+    twice = np.repeat(np.arange(len(cells)), 2)
+    error = np.linspace(0, 1, len(cells))[twice]
+    worst = _worst(lambda index: taken(cells, twice[index]), error)
+    n = len(cells)
+    assert twice[worst].tolist() == list(range(n - 1, n - 1 - WORST, -1))
+
+
+def test_typical_cells_lie_at_percentiles_of_the_error() -> None:
+    error = np.random.default_rng(0).permutation(1001) / 10
+    chosen, marks = _typical(np.arange(1001), error)
+    assert error[chosen].tolist() == [5, 25, 50, 75, 95, 99]
+    assert marks[1:3] == ["25th pct.", "median"]
+    chosen, marks = _typical(np.array([7, 3]), error)
+    assert sorted(chosen.tolist()) == [3, 7]
+    assert len(marks) == 2
+
+
+def test_the_atlas_shows_what_codes_decode_to() -> None:
+    codec = segment_codec(32)
+    np.testing.assert_array_equal(_say(codec, [0]), codec.table(1))
+    np.testing.assert_array_equal(_say(codec, [0, 24]), codec.table(2))
+
+
+def test_the_line_holds_most_of_the_data_and_little_of_the_plane() -> None:
+    pairs = np.zeros((128, 128), np.int64)
+    at = np.random.default_rng(0).normal(64, 6, (20_000, 2)).round().astype(int)
+    np.add.at(pairs, tuple(at.T), 1)
+    inside = _most(pairs)
+    assert 0.99 <= pairs[inside].sum() / pairs.sum() < 0.995
+    assert inside.mean() < 0.2
+    assert not _most(np.zeros((128, 128), np.int64)).any()

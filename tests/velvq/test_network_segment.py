@@ -1,0 +1,169 @@
+"""The segment form of the codec learns, agrees with its NumPy form, and numbers its codes from soft to loud."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pianolm.errors import UserError
+from pianolm.music.cells import Cells
+from pianolm.tokenizer.velocity.errors import VelocityErrors
+from pianolm.velvq.module import settings_of
+from pianolm.velvq.network_segment import SegmentSettings, SegmentVelVQ, number_codes, staircase
+
+
+def settings(**changes: Any) -> SegmentSettings:
+    defaults: dict[str, Any] = {
+        "codebook_size": 128,
+        "slots": 3,
+        "distance": "absolute",
+        "weighting": "frames",
+        "learning_rate": 0.2,
+        "warmup_steps": 5,
+        "weight_decay": 0.0,
+        "decay": 0.9,
+        "dead_code_threshold": 0.1,
+        "max_steps": 60,
+    }
+    return SegmentSettings(**{**defaults, **changes})
+
+
+def one_by_one(count: Tensor | int) -> Tensor:
+    return 1 / torch.as_tensor(count, dtype=torch.float32)
+
+
+def drawn(rng: np.random.Generator, n: int, size: int) -> tuple[Tensor, Tensor]:
+    """Velocities around a common level, as of one hand, and lengths that fill a beat."""
+    level = rng.integers(30, 100, (size, 1))
+    velocity = np.clip(level + rng.normal(0, 6, (size, n)), 1, 127).astype(np.uint8)
+    length = np.full((size, n), 48 // n, np.uint8)
+    return torch.from_numpy(velocity), torch.from_numpy(length)
+
+
+def train(model: SegmentVelVQ, steps: int = 60) -> None:
+    rng = np.random.default_rng(0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=model.settings.learning_rate, weight_decay=0.0)
+    for _ in range(steps):
+        batch = {}
+        for n in (1, 2, 3):
+            batch[f"velocity_{n}"], batch[f"length_{n}"] = drawn(rng, n, 1024)
+        loss = model.training_losses(batch, one_by_one)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+
+def measured(model: SegmentVelVQ, n: int) -> float:
+    rng = np.random.default_rng(1)
+    velocity, _ = drawn(rng, n, 500)
+    bits = [sum(1 << (48 // n * i) for i in range(n))]
+    cells = Cells(
+        np.arange(500, dtype=np.int32),
+        np.zeros(500, np.uint8),
+        np.full(500, (1 << 48 // n * n) - 1, np.uint64),
+        np.array(bits * 500, np.uint64),
+        velocity.numpy().ravel(),
+        500,
+    )
+    codec = model.codec()
+    codes = codec.encode(cells)
+    errors = VelocityErrors.empty(codec.codebook_size)
+    decoded = codec.decode(codes, cells.sustain, cells.onset)
+    errors.add(codes, cells.sustain, cells.onset, cells.segment_velocity, decoded)
+    return errors.metrics()["val/velocity_mae"]
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+
+
+def test_it_learns_pairs_and_triples_and_says_single_velocities_exactly() -> None:
+    model, begun = SegmentVelVQ(settings()), SegmentVelVQ(settings())
+    train(model)
+    train(begun, 1)  # k-means on one batch
+    assert measured(model, 1) == 0
+    assert measured(model, 2) < measured(begun, 2)
+    assert measured(model, 3) < measured(begun, 3)
+    assert measured(model, 2) < 2.0  # 128 codes for pairs that spread over 70 × 24 velocities
+    assert measured(model, 3) < 4.0
+
+
+def test_few_codes_are_learned_for_single_velocities_too() -> None:
+    model = SegmentVelVQ(settings(codebook_size=16))
+    assert "1" in model.quantizers
+    train(model)
+    codec = model.codec()
+    assert 0 < measured(model, 1) < 2.5
+    assert (np.diff(codec.table(1)[:, 0].astype(int)) >= 0).all()
+
+
+def test_the_loss_is_that_of_the_numpy_codec_but_for_rounding() -> None:
+    model = SegmentVelVQ(settings())
+    train(model, 30)
+    velocity, length = drawn(np.random.default_rng(3), 2, 300)
+    decoded = model.quantizers["2"].codebook + model.offsets["2"]
+    codes = model._nearest(velocity.float(), length.float(), torch.round(decoded.detach()).clamp(1, 127))
+    codec = model.codec()
+    ours = codec.nearest(velocity.numpy().astype(np.int16), length.numpy().astype(np.int16))
+    rounded = torch.round(decoded.detach()).clamp(1, 127)[codes].numpy()
+    assert (
+        np.abs(codec.table(2)[ours].astype(int) - velocity.numpy()).sum()
+        == np.abs(rounded - velocity.numpy()).sum()
+    )
+
+
+def test_a_number_of_segments_without_cells_keeps_a_usable_meaning() -> None:
+    model = SegmentVelVQ(settings())
+    velocity, length = drawn(np.random.default_rng(0), 2, 512)
+    losses = model.training_losses({"velocity_2": velocity, "length_2": length}, one_by_one)
+    losses["loss"].backward()
+    assert all(p.grad is not None for p in model.parameters())  # as DDP expects
+    codec = model.codec()
+    assert np.array_equal(codec.table(3), np.repeat(codec.table(1), 3, axis=1))
+    assert float(SegmentVelVQ(settings()).training_losses({}, one_by_one)["loss"].detach()) == 0
+
+
+def test_codes_are_numbered_from_soft_to_loud_for_every_number_of_segments() -> None:
+    rng = np.random.default_rng(0)
+    learned = {n: rng.integers(1, 128, (200, n)).astype(np.uint8) for n in (2, 3)}
+    tables = number_codes(learned, 200, 4)
+    assert [t.shape for t in tables] == [(200, 1), (200, 2), (200, 3), (200, 4)]
+    for table in tables:
+        assert (np.diff(table.sum(axis=1, dtype=int)) >= 0).all()
+    assert {tuple(row) for row in tables[1].tolist()} == {tuple(row) for row in learned[2].tolist()}
+    assert np.abs(tables[0][:, 0] - tables[1].mean(axis=1)).mean() < 4
+
+
+@pytest.mark.parametrize("size", [127, 128, 512])
+def test_the_staircase_says_every_velocity_and_follows_the_loudness(size: int) -> None:
+    loudness = np.sort(np.clip(np.random.default_rng(0).normal(64, 16, size), 1, 127))
+    velocity = staircase(loudness)
+    assert sorted(set(velocity.tolist())) == list(range(1, 128))
+    assert set(np.diff(velocity.astype(int)).tolist()) <= {0, 1}
+    if size == 512:
+        assert np.abs(velocity - loudness).mean() < 8
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"slots": 0}, "velvq.slots=0"),
+        ({"slots": 1}, "leaves nothing to learn"),
+        ({"distance": "cosine"}, "velvq.distance='cosine'"),
+        ({"weighting": "notes"}, "velvq.weighting='notes'"),
+    ],
+)
+def test_settings_out_of_range_are_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        settings(**change)
+
+
+def test_an_unknown_form_is_named() -> None:
+    with pytest.raises(UserError, match=r"velvq.form='wave' found, expected one of segment, frame"):
+        settings_of({"form": "wave"})
