@@ -6,12 +6,11 @@ import importlib
 import json
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from pianolm import Piece
 from pianolm.music.cells import FRAME_NOTE_DTYPE, frames_to_cells
@@ -81,16 +80,10 @@ def test_errors_are_worth_their_entropy_in_their_class(load: Any) -> None:
 
 
 def test_tempo_bits_are_split_into_that_one_comes_and_which(load: Any) -> None:
-    logits, labels = (
-        torch.randn(6, 10, generator=torch.Generator().manual_seed(0)),
-        torch.tensor([0, 4, 9, 5, 6, 1]),
-    )
-    value = load("compare").TempoValue(np.arange(4, 7))
-    value(logits, labels)
-    log_p = logits.log_softmax(1)
-    comes = log_p[:, 4:7].logsumexp(1)
-    which = sum(float(log_p[row, labels[row]] - comes[row]) for row in (1, 3, 4))
-    assert value.nats == pytest.approx(-which, rel=1e-5)
+    tokens = SimpleNamespace(types=("Pitch", "Tempo"), type_V=np.isin(np.arange(10), (4, 5, 6)).astype(int))
+    masks = load("compare").tempo_masks(tokens, np.array([0, 4, 9, 5, 9]))
+    allowed = unpacked(masks.packed, 10)[masks.which]
+    assert [np.flatnonzero(ids).tolist() for ids in allowed] == [[0], [4, 5, 6], [9], [4, 5, 6], [9]]
 
 
 def toy_row(job: dict[str, Any], bits: float, tempo: float = 0.0) -> dict[str, Any]:

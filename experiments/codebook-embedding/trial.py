@@ -23,10 +23,11 @@ from transformers import LlamaForCausalLM
 
 from pianolm import PianoTokenizer
 from pianolm.lm import induction_init as beginning
-from pianolm.lm.datamodule import IGNORE, LMDataModule
+from pianolm.lm.datamodule import LMDataModule
 from pianolm.lm.embedding import CodebookEmbedding, SharedOutput, current_table
+from pianolm.lm.loss import IGNORE
 from pianolm.lm.module import LanguageModule, OptimizerSettings, build_llama, parameter_groups
-from pianolm.lm.scorer import TokenLosses
+from pianolm.lm.scorer import TokenScorer
 from pianolm.run import CONFIG_DIR
 from pianolm.tokenizer.features import feature_groups
 from pianolm.tokenizer.vocabulary import Kind
@@ -272,7 +273,7 @@ class Training:
 
     @torch.no_grad()
     def validate(self, module: LanguageModule) -> dict[str, float]:
-        losses = TokenLosses(module._kind_of, module._strikes)
+        losses = TokenScorer(module._kind_of, module._strikes)
         for batch in self.data.val_dataloader():
             _, nll, labels = module.target_nll(batch)
             losses.add(nll, labels, batch["performance"][batch["labels"] != IGNORE])

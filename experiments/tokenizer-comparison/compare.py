@@ -22,11 +22,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from report import headlines, write_report
@@ -42,16 +41,17 @@ from representations import (
     representation,
     worth,
 )
-from torch import Tensor, nn
+from torch import nn
 from transformers import LlamaForCausalLM
 
 from pianolm.artifacts import read_record
 from pianolm.data.cell_store import CellStore
-from pianolm.evaluation.bits import Given, TokenBits, token_bits
+from pianolm.evaluation.bits import UNCONSTRAINED, TokenizedPiece, score_pieces
 from pianolm.lm.embedding import inputs_and_head
 from pianolm.lm.loss import head_nll
 from pianolm.lm.module import OptimizerSettings, build_llama, count_parameters, parameter_groups
 from pianolm.tokenizer.features import token_features
+from pianolm.tokenizer.token_mask import LegalIds
 from pianolm.training.trainer import keep_freed_memory
 
 HERE = Path(__file__).resolve().parent
@@ -232,32 +232,35 @@ def step(
     optimizer.step()
 
 
-class TempoValue:
-    """Adds up what of tempo tokens is their value, given that a tempo comes.
+class TokenBits(NamedTuple):
+    """Bits [T] of the tokens of a piece: among all ids, and among those that may stand there."""
 
-    The rest of such a token says that a beat is over, which other representations say by their positions.
-    """
-
-    def __init__(self, tempo_ids: Ids) -> None:
-        self.first, self.count, self.nats = int(tempo_ids[0]), tempo_ids.size, 0.0
-
-    def __call__(self, logits_nV: Tensor, labels_n: Tensor) -> None:
-        is_tempo = (labels_n >= self.first) & (labels_n < self.first + self.count)
-        among = logits_nV[is_tempo, self.first : self.first + self.count]
-        self.nats += float(F.cross_entropy(among, labels_n[is_tempo] - self.first, reduction="sum"))
+    free: NDArray[np.float64]
+    legal: NDArray[np.float64]
 
 
 def score(model: LlamaForCausalLM, tokens: Tokens, pieces: list[Ids]) -> tuple[list[TokenBits], float]:
     """Bits of every token of some pieces, and how many of all say which tempo it is, given that one comes.
 
-    Every token is scored once; windows begin half of their length apart, at any token.
+    Every token is scored once; windows start half of the context apart, at any token.
     """
-    tempo_ids = np.flatnonzero([tokens.types[kind].lower() == "tempo" for kind in tokens.type_V])
-    tempo = TempoValue(tempo_ids) if tempo_ids.size else None
-    stride, device = model.config.max_position_embeddings // 2, model.device.type
-    given = (Given(ids, np.arange(ids.size), tokens.legal(ids)) for ids in pieces)
-    found = list(token_bits(model.eval(), given, stride, EVALUATED_TOKENS[device], tempo))
-    return found, tempo.nats / np.log(2) if tempo else 0.0
+    given = (
+        TokenizedPiece(ids, token_masks={"legal": tokens.legal(ids), "tempo": tempo_masks(tokens, ids)})
+        for ids in pieces
+    )
+    scores = list(score_pieces(model.eval(), given, batch_tokens=EVALUATED_TOKENS[model.device.type]))
+    tempo = sum(float(score["tempo"].sum()) for score in scores)
+    return [TokenBits(score[UNCONSTRAINED], score["legal"]) for score in scores], tempo
+
+
+def tempo_masks(tokens: Tokens, ids: Ids) -> LegalIds:
+    """Any tempo where a tempo stands, else the token itself, which then costs nothing.
+
+    The rest of a tempo's bits say that a beat is over, which other representations say by their positions.
+    """
+    is_tempo_V = np.isin(tokens.type_V, [i for i, name in enumerate(tokens.types) if name.lower() == "tempo"])
+    each_V = np.arange(is_tempo_V.size)
+    return LegalIds.from_sets(is_tempo_V if is_tempo_V[token] else each_V == token for token in ids)
 
 
 def by_type(

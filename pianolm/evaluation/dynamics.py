@@ -20,14 +20,13 @@ from numpy.typing import NDArray
 
 from pianolm.data.cell_store import CellStore, PieceRow
 from pianolm.errors import UserError
+from pianolm.evaluation.measure import Measure
 from pianolm.evaluation.selection import performances
 from pianolm.evaluation.velocity_agreement import Figures, compare, pair_notes
-from pianolm.generation.piano_lm import PianoLM
 from pianolm.music.beats import FRAMES
 from pianolm.music.cells import Cells, FrameNotes, cells_to_frames
 from pianolm.music.piece import Piece
 from pianolm.stage import Metrics, StageContext
-from pianolm.training.trainer import resolve_hardware, set_threads
 
 LEAST_PAIRED = 0.75
 """Of a piece's notes; where fewer find a partner, equal numbers of beats are not the same beats all along."""
@@ -63,6 +62,9 @@ def run(ctx: StageContext) -> Metrics:
     Raises:
         UserError: The model, the cells or a setting cannot be used, or there is nothing to measure.
     """
+    from pianolm.generation.piano_lm import PianoLM  # imports torch, which a plan does without
+    from pianolm.training.trainer import resolve_hardware, set_threads
+
     settings, seed = ctx.cfg["evaluate"], int(ctx.cfg["seed"])
     pieces, beats = (_limit(settings, name) for name in ("pieces", "beats"))
     set_threads(ctx.cfg, 1)
@@ -84,6 +86,9 @@ def run(ctx: StageContext) -> Metrics:
     results = list(_told(measure(render, store, chosen, beats), len(chosen)))
     _write(ctx.run_dir / "pieces.csv", results)
     return {**_metrics(results), "flat_pieces_left_out": flat}
+
+
+MEASURE = Measure("dynamics", needs=("model", "cells"), run=run)
 
 
 def measure(

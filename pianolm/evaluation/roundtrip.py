@@ -6,10 +6,8 @@ that a source needs no training part.
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from pianolm.data.reading import select_records
 from pianolm.data.sources import Record, collect
 from pianolm.errors import UserError
+from pianolm.evaluation.measure import Measure, write_csv
 from pianolm.evaluation.selection import performances
 from pianolm.music.cells import FrameNotes, frames_to_seconds, seconds_to_frames
 from pianolm.music.piece import Piece
@@ -178,10 +177,13 @@ def run(ctx: StageContext) -> Metrics:
             f"none of {len(rejects)} files can be used, the first: {': '.join(rejects[0])}; mend that, or choose other "
             "files with data.* and evaluate.split"
         )
-    _write(ctx.run_dir / "pieces.csv", _PIECE_COLUMNS, pieces)
-    _write(ctx.run_dir / "lost_notes.csv", _LOST_COLUMNS, lost)
-    _write(ctx.run_dir / "rejects.csv", ("path", "reason"), rejects)
+    write_csv(ctx.run_dir / "pieces.csv", _PIECE_COLUMNS, pieces)
+    write_csv(ctx.run_dir / "lost_notes.csv", _LOST_COLUMNS, lost)
+    write_csv(ctx.run_dir / "rejects.csv", ("path", "reason"), rejects)
     return {"pieces": len(results), "rejected": len(rejects), **_metrics(results, velocity_errors)}
+
+
+MEASURE = Measure("roundtrip", needs=("tokenizer",), run=run)
 
 
 def _metrics(results: list[Roundtrip], velocity_errors: list[NDArray[np.int64]]) -> Metrics:
@@ -242,8 +244,3 @@ def _lost_rows(record: Record, piece: Piece, result: Roundtrip) -> list[tuple[ob
         frames = (int(result.onset[i]), int(result.end[i]), int(result.decoded_end[i]))
         rows.append((record.path, REASONS[result.lost[i]], int(note["pitch"]), *seconds, *frames))
     return rows
-
-
-def _write(path: Path, columns: tuple[str, ...], rows: Sequence[tuple[object, ...]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([columns, *rows])

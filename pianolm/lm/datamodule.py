@@ -31,10 +31,10 @@ from torch.utils.data import DataLoader, Dataset
 from pianolm.data.step_sampler import Rows, StepSampler, TrainingOrder, WindowIndex, Windows, evenly_spaced
 from pianolm.data.token_store import TokenStore
 from pianolm.errors import UserError
+from pianolm.lm.loss import IGNORE
 from pianolm.lm.scorer import unigram_cross_entropy
 from pianolm.tokenizer.vocabulary import Kind
 
-IGNORE = -100
 KEYBOARD = 21, 108
 """Lowest and highest pitch of a piano."""
 FALLBACK_ROWS = 64

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+IGNORE = -100
+"""Label of a target that does not count."""
 CPU_CHUNK = 1024
 """Targets whose logits are made at a time on a CPU: fewer make small matrices, more leave the cache."""
 

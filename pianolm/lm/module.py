@@ -18,15 +18,14 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from pianolm.errors import UserError
-from pianolm.lm.embedding import CodebookEmbedding, inputs_and_head, use_features
+from pianolm.lm.embedding import CodebookEmbedding, use_features
 from pianolm.lm.induction_init import begin
-from pianolm.lm.loss import head_nll
+from pianolm.lm.loss import IGNORE, head_nll
 from pianolm.lm.masked_targets import LegalTargets
-from pianolm.lm.scorer import TokenLosses
+from pianolm.lm.scorer import TokenScorer, target_states
 from pianolm.tokenizer.grammar import Grammar
 from pianolm.training.throughput import WatchedModule
 
-IGNORE = -100
 EMBEDDINGS = ("codebook", "table")
 _MODEL_KEYS = {
     *("width", "layers", "heads", "kv_heads", "ffn", "rope_theta", "tie_embeddings", "dropout"),
@@ -276,8 +275,8 @@ class LanguageModule(WatchedModule):
         self._unigram_entropy = unigram_entropy
         self._legal = None if grammar is None else LegalTargets(grammar)
         self._kind_of, self._strikes = torch.from_numpy(kind_of), torch.from_numpy(strikes)
-        self._losses = TokenLosses(self._kind_of, self._strikes)
-        self._train_losses = TokenLosses(self._kind_of, self._strikes)
+        self._losses = TokenScorer(self._kind_of, self._strikes)
+        self._train_losses = TokenScorer(self._kind_of, self._strikes)
 
     @property
     def padding_fraction(self) -> float:
@@ -286,17 +285,14 @@ class LanguageModule(WatchedModule):
 
     def target_nll(self, batch: Mapping[str, Any]) -> TargetLosses:
         """Losses of the labels that count, row by row. Logits are made only there."""
-        inputs, head = inputs_and_head(self.model, batch["input_ids"])
-        hidden_BTD = self.model.model(
-            **inputs, use_cache=False, **packing(batch.get("position_ids"))
-        ).last_hidden_state
-        counts_BT = batch["labels"] != IGNORE
-        labels_n = batch["labels"][counts_BT]
+        states = target_states(
+            self.model, batch["input_ids"], batch["labels"], **packing(batch.get("position_ids"))
+        )
         sets: tuple[Tensor, ...] = ()
         if self._legal is not None:
             which_BT = self._legal(batch["input_ids"], batch["labels"], batch.get("position_ids"))
-            sets = self._legal.sets, which_BT[counts_BT]
-        return TargetLosses(*head_nll(hidden_BTD[counts_BT], head.weight, labels_n, *sets), labels_n)
+            sets = self._legal.sets, which_BT[batch["labels"] != IGNORE]
+        return TargetLosses(*head_nll(*states, *sets), states.labels)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         """The loss of a micro-batch, scaled so that its gradient is that of the mean over the *global* batch.
@@ -306,7 +302,7 @@ class LanguageModule(WatchedModule):
         """
         nats, nll_n, labels_n = self.target_nll(batch)
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
-            self._train_losses = TokenLosses(self._kind_of, self._strikes, self.device)
+            self._train_losses = TokenScorer(self._kind_of, self._strikes, self.device)
         if self.writes_row:
             self._train_losses.add(nll_n, labels_n, batch["performance"][batch["labels"] != IGNORE])
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
@@ -333,7 +329,7 @@ class LanguageModule(WatchedModule):
     def on_validation_epoch_start(self) -> None:
         """Empties the sums."""
         self.pace.pause()
-        self._losses = TokenLosses(self._kind_of, self._strikes, self.device)
+        self._losses = TokenScorer(self._kind_of, self._strikes, self.device)
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
         """Adds a batch to the sums."""

@@ -143,9 +143,9 @@ class Planner:
             base = {"base": self._need("base", "base")} if need_base else {}
             return {"tokens": self.node("tokenize", "velocity"), **base}
         if stage == "evaluate":
-            from pianolm.stages.evaluate import evaluation
+            from pianolm.evaluation.measure import find_measure
 
-            return {role: self._role(role, cfg) for role in evaluation(cfg).needs}
+            return {role: self._role(role, cfg) for role in find_measure(cfg).needs}
         if stage == "generate":
             from pianolm.generation.prompts import read_prompts
 

@@ -41,6 +41,17 @@ CODE_KINDS = (Kind.L1, Kind.L2, Kind.L3, Kind.L4)
 EIGHTHS_OF_KIND = {Kind.L1: 8, Kind.L2: 4, Kind.L3: 2, Kind.L4: 1}
 """How many eighths of a beat one code of each level fills."""
 
+KIND_GROUPS: dict[str, tuple[Kind, ...]] = {
+    "tempo": (Kind.TEMPO, Kind.EOS),
+    "pitch": (Kind.PITCH,),
+    "pattern": CODE_KINDS,
+    "velocity": (Kind.VELOCITY,),
+    "bar": (Kind.BAR,),
+    "duration": (Kind.AGE,),
+}
+"""Groups of kinds in metrics (`val/loss_<group>`, `bits_per_note_<group>`). EOS belongs to the tempi: both say that a
+beat has no further cell."""
+
 ALLOTMENT = {Kind.L4: EIGHTH_PATTERNS, Kind.PEDAL: 64, Kind.BAR: 8, Kind.AGE: AGES}
 """How many of the reserved ids each kind takes, in this order as far as there are any; `Kind.RESERVED` are those left,
 and `AGE` stands behind them. `BAR` says a beat's position in its bar and `AGE` how long a pitch has sounded that sounds

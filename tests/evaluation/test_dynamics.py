@@ -22,7 +22,7 @@ from pianolm.music.beats import FRAMES, BeatAnnotation
 from pianolm.music.cells import FRAME_NOTE_DTYPE, FrameNotes
 from pianolm.music.notes import make_notes
 from pianolm.run import execute
-from tests.evaluation.test_bits import model_directory
+from tests.evaluation.toys import model_directory
 from tests.test_chain import run_cli
 from tests.tiny import TINY, tiny
 

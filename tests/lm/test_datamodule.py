@@ -10,7 +10,8 @@ import torch
 from pianolm.data.step_sampler import TrainingOrder, WindowIndex
 from pianolm.data.token_store import TokenStore
 from pianolm.errors import UserError
-from pianolm.lm.datamodule import IGNORE, BatchPlan, LMDataModule, WindowReader, _TrainBatches, plan_batch
+from pianolm.lm.datamodule import BatchPlan, LMDataModule, WindowReader, _TrainBatches, plan_batch
+from pianolm.lm.loss import IGNORE
 from pianolm.tokenizer.vocabulary import Kind
 from tests.toy_tokens import VOCABULARY, ToyPiece, sequence, settings, write_store
 

@@ -21,7 +21,7 @@ from pianolm.music.midi import MidiContent, read_midi, write_midi
 from pianolm.music.notes import make_notes
 from pianolm.music.piece import Piece
 from pianolm.run import execute
-from tests.evaluation.test_bits import model_directory
+from tests.evaluation.toys import model_directory
 from tests.report.test_html import Outline
 from tests.test_chain import run_cli
 from tests.tiny import tiny
