@@ -154,8 +154,8 @@ def downbeat_flags(piece: Piece) -> NDArray[np.int8]:
     flags = np.full(beats.size, -1, np.int8)
     if piece.downbeats_sec is None:
         return flags
-    flags[piece.repairs.ahead : beats.size - piece.repairs.behind] = 0
-    # one that was merged into the last beat time may lie behind it
+    flags[piece.repairs.added_before : beats.size - piece.repairs.added_after] = 0
+    # A downbeat merged into the last beat time may be later than it.
     flags[bar_starts(beats, np.clip(piece.downbeats_sec, beats[0], beats[-1]))] = 1
     return flags
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pianolm.music.bars import bars_onward
+from pianolm.music.bars import extend_bars
 from pianolm.music.beats import FRAMES
 from pianolm.music.notes import NOTE_DTYPE, Notes
 from pianolm.music.piece import Piece
@@ -87,6 +87,6 @@ def prompt_bars(prompt: Piece | None, prompt_beats: int | None) -> NDArray[np.in
 
 def with_bars(piece: Piece, bars_D: NDArray[np.intp], prompt_beats: int, left_out: int) -> Piece:
     """The piece with the bars of its prompt, which go on; `left_out` beats of the prompt are not in it."""
-    bars = bars_onward(bars_D[bars_D <= prompt_beats], left_out + piece.n_beats) - left_out
+    bars = extend_bars(bars_D[bars_D <= prompt_beats], left_out + piece.n_beats) - left_out
     bars = bars[bars >= 0]
     return replace(piece, downbeats_sec=piece.beats_sec[bars]) if bars.size else piece

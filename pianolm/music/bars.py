@@ -1,4 +1,4 @@
-"""Bars: which beats of a grid begin one, and where in its bar every beat stands, there and back.
+"""Bars on a beat grid: the beats at which bars start ↔ the position of every beat in its bar.
 
 Shapes: B beats of a grid (it has B + 1 beat times), D bars.
 """
@@ -9,16 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNKNOWN = 0
-"""Position of a beat of which no one says where in a bar it stands."""
+"""Position of a beat whose place in its bar is unknown."""
 _NEAR_SEC = 1e-6
 
 
 def bar_starts(beats_sec: NDArray[np.float64], downbeats_sec: NDArray[np.float64] | None) -> NDArray[np.intp]:
-    """[D'] the beats, counted from 0, at which a bar begins: those nearest to the downbeats within the grid.
+    """Finds the beats nearest to the downbeats.
 
     Args:
-        beats_sec: [B + 1] beat times. The last one may begin a bar, too: it ends the bar before.
-        downbeats_sec: [D] seconds of the bars' first beats, None where unknown, and then no beat begins a bar.
+        beats_sec: [B + 1] beat times.
+        downbeats_sec: [D] times of the bars' first beats in seconds; None if unknown. Those outside the grid are
+            ignored.
+
+    Returns:
+        [D'] ascending indices of the beats at which a bar starts, 0 … B. B is included because the last beat time
+        may be the downbeat that ends the last bar. Empty if no downbeats are known.
     """
     if downbeats_sec is None or downbeats_sec.size == 0:
         return np.zeros(0, np.intp)
@@ -28,15 +33,18 @@ def bar_starts(beats_sec: NDArray[np.float64], downbeats_sec: NDArray[np.float64
 
 
 def bar_positions(starts_D: NDArray[np.intp], n_beats: int) -> NDArray[np.int64]:
-    """[B] position of every beat in its bar: 1 for the first, `UNKNOWN` where no one knows.
+    """Numbers the beats of every bar.
 
-    From a bar's first beat on, beats are counted until the next bar. What comes before the first bar is the end of a
-    bar as long as the first whole one, and whole ones before that. Where only one beat begins a bar, no bar's length is
-    known, and the beats before it have no position.
+    Beats are counted from each downbeat to the next. Beats before the first downbeat are numbered as if all earlier
+    bars had the length of the first complete bar. With a single downbeat no bar length is known, so the beats before
+    it stay `UNKNOWN`.
 
     Args:
-        starts_D: Ascending beats at which a bar begins; those that are no beats of the grid do not count.
-        n_beats: B.
+        starts_D: Ascending indices of the beats at which a bar starts; indices from `n_beats` on are ignored.
+        n_beats: Number of beats B.
+
+    Returns:
+        [B] position of each beat in its bar: 1 for a downbeat, `UNKNOWN` (0) where it cannot be told.
     """
     starts = starts_D[starts_D < n_beats]
     if not starts.size:
@@ -44,19 +52,27 @@ def bar_positions(starts_D: NDArray[np.intp], n_beats: int) -> NDArray[np.int64]
     beat = np.arange(n_beats)
     bar = np.searchsorted(starts, beat, side="right") - 1
     position = beat - starts[bar] + 1
-    ahead = beat[: starts[0]] - starts[0]
-    position[: starts[0]] = ahead % (starts[1] - starts[0]) + 1 if starts.size > 1 else UNKNOWN
+    from_downbeat = beat[: starts[0]] - starts[0]  # negative
+    position[: starts[0]] = from_downbeat % (starts[1] - starts[0]) + 1 if starts.size > 1 else UNKNOWN
     return position
 
 
-def bars_onward(starts_D: NDArray[np.intp], n_beats: int) -> NDArray[np.intp]:
-    """[D'] the bars of so many beats of which the first ones are known: they go on in the length of the last one."""
+def extend_bars(starts_D: NDArray[np.intp], n_beats: int) -> NDArray[np.intp]:
+    """Continues known bars to the end of a longer grid, in the length of the last complete bar.
+
+    Args:
+        starts_D: Ascending indices of the beats at which the known bars start.
+        n_beats: Number of beats of the longer grid.
+
+    Returns:
+        [D'] the known indices and the added ones up to `n_beats`; unchanged if no bar length is known.
+    """
     if starts_D.size < 2:
         return starts_D
     length = int(starts_D[-1] - starts_D[-2])
     return np.concatenate([starts_D, np.arange(starts_D[-1] + length, n_beats + 1, length)])
 
 
-def starts_of_positions(position_B: NDArray[np.int64]) -> NDArray[np.intp]:
-    """[D] the beats at which a bar begins, by the position of every beat."""
+def bar_starts_from_positions(position_B: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Inverse of `bar_positions`: [D] indices of the beats whose position is 1."""
     return np.flatnonzero(position_B == 1)

@@ -1,4 +1,4 @@
-"""Beat grids: read from annotations, from a tempo map or a beat track; repaired; extended to cover the notes."""
+"""Beat grids: reads beats from annotation files, repairs them, and extends them to cover the notes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pianolm.errors import UserError
 from pianolm.music.midi import MidiContent
 
 FRAMES = 48
-"""Frames a beat."""
+"""Number of frames per beat."""
 
 BEAT_FILE_ENDINGS = ("_annotations.txt", ".beats.txt", ".tsv")
 MIN_BEAT_SEC = 60 / 480
 MAX_BEAT_SEC = 60 / 15
 MAX_BEATS = 100_000
-"""Of one piece: over three hours at 480 BPM. A longer grid comes from a damaged time and could fill memory."""
+"""Longest grid accepted, over three hours at 480 BPM. A longer one comes from a damaged time and could fill memory."""
 _LABELS = frozenset({"b", "db", "bR"})
 _NEIGHBOURS = 8
 _TOLERANCE_SEC = 1e-9
@@ -30,8 +30,8 @@ class BeatAnnotation:
     """Beats as annotated, before any repair.
 
     Attributes:
-        beats_sec: [B] seconds, in file order.
-        downbeat: [B] bool, or None where the source does not say.
+        beats_sec: [B] beat times in seconds, in file order.
+        downbeat: [B] whether each beat is a downbeat; None if the source has no downbeats.
     """
 
     beats_sec: NDArray[np.float64]
@@ -40,105 +40,109 @@ class BeatAnnotation:
 
 @dataclass(frozen=True)
 class Repairs:
-    """What was changed in the beats as annotated.
+    """Numbers of changes made to the annotated beats.
 
     Attributes:
-        reordered: Beats that came before their predecessor.
+        reordered: Beats earlier than the beat before them.
         merged: Beats merged into a neighbour.
-        inserted: Beats put into a gap.
-        ahead: Beats added before the first so that the grid covers the notes; common, and no repair.
-        behind: Beats added after the last, likewise.
+        inserted: Beats inserted into gaps.
+        added_before: Beats added before the first one so that the grid covers the notes. Common, and not a repair.
+        added_after: Beats added after the last one, likewise.
     """
 
     reordered: int = 0
     merged: int = 0
     inserted: int = 0
-    ahead: int = 0
-    behind: int = 0
+    added_before: int = 0
+    added_after: int = 0
 
     @property
     def any(self) -> bool:
-        """Whether beats were mended; that the grid was extended does not count."""
+        """Whether any beat was repaired; extending the grid does not count."""
         return bool(self.reordered or self.merged or self.inserted)
 
 
 def read_beats(path: str | Path) -> BeatAnnotation:
-    """Reads a beat annotation file; the format is told from its rows.
+    """Reads a beat annotation file, whose format is recognised from its rows.
 
-    Known formats, all with seconds in the first column: ASAP (`seconds seconds label`, tab separated, label `b`,
-    `db` or `bR` and signatures after a comma), ACPAS (`seconds label`), POP909 `beat_midi.txt` (`seconds flag flag`,
-    the second flag marks a bar's first beat counted in four, else the first counted in two) and its
-    `beat_audio.txt` (`seconds number`, 1 a downbeat), and a plain list of seconds.
+    All formats have seconds in the first column: ASAP (`seconds seconds label`, tab separated, label `b`, `db` or `bR`
+    and signatures after a comma), ACPAS (`seconds label`), POP909 `beat_midi.txt` (`seconds flag flag`; the second flag
+    marks downbeats in 4/4, or if it is never set, the first one marks downbeats in 2/4), POP909 `beat_audio.txt`
+    (`seconds number`, 1 is a downbeat), and a plain list of seconds.
 
     Raises:
-        UserError: The file is missing, empty, or a row is in no known format.
+        UserError: The file is missing or empty, or a row has none of these formats.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such beat file; expected rows that start with a beat's time in seconds")
+        raise UserError(
+            f"{path}: no such beat file; expected a text file whose rows start with a beat time in seconds"
+        )
     try:
         columns = _columns(path.read_text("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a text file; expected rows of `seconds label`") from error
     if not columns:
-        raise UserError(f"{path}: empty; expected one row a beat, its time in seconds first")
+        raise UserError(f"{path}: empty; expected one row per beat that starts with its time in seconds")
     return BeatAnnotation(_seconds(columns[0], path), _downbeats(columns, path))
 
 
 def _columns(text: str) -> list[list[str]]:
-    """Columns that every row has; rows that hold nothing are left out."""
+    """Splits rows into columns, as many as the shortest row has; blank rows are left out."""
     lines = text.splitlines()
     separator = "\t" if "\t" in text else " "
     widths = {line.count(separator) for line in lines}
     fields = text.split()
-    if len(widths) == 1 and len(fields) == (width := min(widths) + 1) * len(lines):  # rows of one form
+    # The usual case: all rows have the same columns.
+    if len(widths) == 1 and len(fields) == (width := min(widths) + 1) * len(lines):
         return [fields[i::width] for i in range(width)]
     return [list(column) for column in zip(*filter(None, map(str.split, lines)), strict=False)]
 
 
 def _seconds(column: list[str], path: Path) -> NDArray[np.float64]:
-    """[B] beat times."""
+    """Converts the first column to [B] beat times."""
     try:
         beats = np.array(list(map(float, column)))
     except ValueError:
         beats = np.array(list(map(_number, column)))
-    odd = np.flatnonzero(~np.isfinite(beats))
-    if odd.size:
+    invalid = np.flatnonzero(~np.isfinite(beats))
+    if invalid.size:
         raise UserError(
-            f"{path}: line {odd[0] + 1} starts with {column[odd[0]]!r}, expected a beat's time in seconds; "
-            "known are the ASAP, ACPAS and POP909 annotation formats and a plain list of seconds"
+            f"{path}: line {invalid[0] + 1} starts with {column[invalid[0]]!r}, expected a beat time in seconds; "
+            "supported are the ASAP, ACPAS and POP909 annotation formats and a plain list of seconds"
         )
     return beats
 
 
 def _downbeats(columns: list[list[str]], path: Path) -> NDArray[np.bool_] | None:
+    """[B] downbeat flags from the label or number columns; None if there is only the column of times."""
     if len(columns) == 1:
         return None
     labels = columns[2 if len(columns) > 2 else 1]
-    distinct = dict.fromkeys(labels)  # few
+    distinct = dict.fromkeys(labels)  # few, so that parsing them once is fast
     if all(np.isfinite(_number(_label(text))) for text in distinct):
         number = {text: _number(_label(text)) for text in distinct}
         if len(columns) > 2 and 1 not in number.values():
             labels = columns[1]
             number = {text: _number(text) for text in dict.fromkeys(labels)}
         return np.array([number[text] == 1 for text in labels])
-    odd = next((text for text in distinct if _label(text) not in _LABELS), None)
-    if odd is not None:
+    unknown = next((text for text in distinct if _label(text) not in _LABELS), None)
+    if unknown is not None:
         raise UserError(
-            f"{path}: line {labels.index(odd) + 1} has the label {_label(odd)!r}, expected one of b, db, bR "
+            f"{path}: line {labels.index(unknown) + 1} has the label {_label(unknown)!r}, expected one of b, db, bR "
             "(ASAP, ACPAS) or numbers (POP909); is this another kind of annotation?"
         )
-    down = {text: _label(text) == "db" for text in distinct}
-    return np.array([down[text] for text in labels])
+    is_downbeat = {text: _label(text) == "db" for text in distinct}
+    return np.array([is_downbeat[text] for text in labels])
 
 
 def _label(text: str) -> str:
-    """A label without the key or time signature behind it."""
+    """A label without the key or time signature after its comma."""
     return text.partition(",")[0]
 
 
 def _number(text: str) -> float:
-    """The number that a text says; NaN where it says none."""
+    """Parses a number; NaN if the text is not one."""
     try:
         return float(text)
     except ValueError:
@@ -146,10 +150,10 @@ def _number(text: str) -> float:
 
 
 def tempo_map_beats(midi: MidiContent) -> BeatAnnotation:
-    """One beat a quarter note of the file's own tempo map, from tick 0 to past the last note.
+    """One beat per quarter note of the file's tempo map, from tick 0 to the end of the last note.
 
     Raises:
-        UserError: The file is longer than any music.
+        UserError: The file has more than `MAX_BEATS` quarter notes.
     """
     count = max(-(-midi.end_tick // midi.ticks_per_quarter), 1)
     _check_length(count, "tempo map")
@@ -158,10 +162,10 @@ def tempo_map_beats(midi: MidiContent) -> BeatAnnotation:
 
 
 def track_beats(midi: MidiContent, name: str) -> BeatAnnotation:
-    """The onsets of the file's track called beats, click or metronome.
+    """One beat per note of the file's beat track.
 
     Raises:
-        UserError: There is no such track.
+        UserError: The file has no beat track.
     """
     if midi.track_beats_sec is None:
         raise UserError(
@@ -171,31 +175,29 @@ def track_beats(midi: MidiContent, name: str) -> BeatAnnotation:
 
 
 def repair_beats(beats_sec: ArrayLike, name: str = "beats") -> tuple[NDArray[np.float64], Repairs]:
-    """Makes a grid in which every beat lies within 15–480 BPM.
+    """Makes a grid in which the tempo of every beat is within 15–480 BPM.
 
-    Beats out of order are sorted; a beat that comes less than 1/8 second after the last one kept is merged into it;
-    a gap of more than 4 seconds is cut into the fewest equal beats that fit.
+    Beats are sorted; a beat less than 1/8 second after the one before is merged into it; a gap of more than 4 seconds
+    is divided into the fewest equal beats of at most 4 seconds.
 
     Args:
-        beats_sec: [B] seconds.
-        name: What to call the source in an error message.
+        beats_sec: [B] beat times in seconds.
+        name: Name of the source, such as a path, for error messages.
 
     Returns:
-        The grid [B'] strictly increasing, and what was changed.
+        The strictly increasing grid [B'], and the numbers of changes.
 
     Raises:
-        UserError: Fewer than two beats are left, or a time is not finite.
+        UserError: Fewer than two beats remain, a time is not finite, or the grid would be longer than `MAX_BEATS`.
     """
     given = np.asarray(beats_sec, np.float64).ravel()
     if not np.isfinite(given).all():
-        raise UserError(f"{name}: a beat time is not a finite number of seconds; remove or mend that beat")
+        raise UserError(f"{name}: a beat time is not a finite number of seconds; remove or correct that beat")
     steps = np.diff(given)
     reordered = int((steps < 0).sum())
     kept = _merge_close(given if (steps > 0).all() else np.unique(given))
     if kept.size < 2:
-        raise UserError(
-            f"{name}: {kept.size} beat(s) at least 1/8 second apart found, expected at least 2 to make a grid"
-        )
+        raise UserError(f"{name}: {kept.size} beat(s) at least 1/8 second apart found, expected at least 2")
     parts = np.ceil(np.diff(kept) / MAX_BEAT_SEC - _TOLERANCE_SEC).astype(np.int64)
     _check_length(int(parts.sum()), name)
     position = np.concatenate([[0], np.cumsum(parts)])
@@ -213,38 +215,38 @@ def _merge_close(beats_sec: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array(kept)
 
 
-def cover(
+def extend_beats(
     beats_sec: NDArray[np.float64],
     onset_sec: NDArray[np.float64],
     offset_sec: NDArray[np.float64],
     name: str = "beats",
 ) -> NDArray[np.float64]:
-    """Extends a grid so that every note falls inside, with room for at least one frame.
+    """Extends a grid so that it covers every note and at least one frame after each onset.
 
-    Beats are added before the first and after the last at the median interval of the nearest eight beats.
+    Beats are added before the first and after the last one at the median interval of the nearest eight beats.
 
     Args:
-        beats_sec: [B] strictly increasing, B ≥ 2.
-        onset_sec: [N] note onsets.
-        offset_sec: [N] note ends.
-        name: What to call the source in an error message.
+        beats_sec: [B] strictly increasing beat times, B ≥ 2.
+        onset_sec: [N] onsets of the notes.
+        offset_sec: [N] ends of the notes.
+        name: Name of the source, such as a path, for error messages.
 
     Raises:
-        UserError: A note lies so far from the beats that the grid would be longer than any music.
+        UserError: The grid would be longer than `MAX_BEATS`.
     """
     if onset_sec.size == 0:
         return beats_sec
-    ahead = median(np.diff(beats_sec[: _NEIGHBOURS + 1]).tolist())
-    behind = median(np.diff(beats_sec[-_NEIGHBOURS - 1 :]).tolist())
-    last_sec = max(float(offset_sec.max()), float(onset_sec.max()) + behind / FRAMES)
-    before = max(int(np.ceil((beats_sec[0] - onset_sec.min()) / ahead - _TOLERANCE_SEC)), 0)
-    after = max(int(np.ceil((last_sec - beats_sec[-1]) / behind - _TOLERANCE_SEC)), 0)
+    interval_before = median(np.diff(beats_sec[: _NEIGHBOURS + 1]).tolist())
+    interval_after = median(np.diff(beats_sec[-_NEIGHBOURS - 1 :]).tolist())
+    last_sec = max(float(offset_sec.max()), float(onset_sec.max()) + interval_after / FRAMES)
+    before = max(int(np.ceil((beats_sec[0] - onset_sec.min()) / interval_before - _TOLERANCE_SEC)), 0)
+    after = max(int(np.ceil((last_sec - beats_sec[-1]) / interval_after - _TOLERANCE_SEC)), 0)
     _check_length(before + beats_sec.size + after, name)
     return np.concatenate(
         [
-            beats_sec[0] - ahead * np.arange(before, 0, -1),
+            beats_sec[0] - interval_before * np.arange(before, 0, -1),
             beats_sec,
-            beats_sec[-1] + behind * np.arange(1, after + 1),
+            beats_sec[-1] + interval_after * np.arange(1, after + 1),
         ]
     )
 
@@ -252,15 +254,15 @@ def cover(
 def _check_length(beats: int, name: str) -> None:
     if beats > MAX_BEATS:
         raise UserError(
-            f"{name}: {beats} beats are needed to reach from the first beat or note to the last, expected at most "
+            f"{name}: the grid from the first beat or note to the last one needs {beats} beats, expected at most "
             f"{MAX_BEATS}; a time is damaged, or the beats belong to another file"
         )
 
 
 def beat_file_beside(midi_path: str | Path) -> Path | None:
-    """The beat file that belongs to a MIDI file by its name, None when there is none.
+    """Finds the beat file beside a MIDI file by its name; None if there is none.
 
-    Looked for in this order: `<name>_annotations.txt`, `<name>.beats.txt`, `<name>.tsv`.
+    Names are tried in this order: `<name>_annotations.txt`, `<name>.beats.txt`, `<name>.tsv`.
     """
     midi_path = Path(midi_path)
     candidates = (midi_path.with_name(midi_path.stem + ending) for ending in BEAT_FILE_ENDINGS)

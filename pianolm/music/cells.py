@@ -1,10 +1,10 @@
-"""Notes on a beat grid ↔ cells: one (beat, pitch) of the piano roll as two 48-bit masks and its velocities.
+"""Notes ↔ cells: a cell is one (beat, pitch) of the piano roll, stored as two 48-bit masks and its velocities.
 
 Shapes: N notes, C cells, S segments, F = 48 frames, B beats.
 
-Rules where a piano roll cannot hold what the file says (each is counted in `Collisions` and tested):
-two notes of one pitch that start in one frame become one, with the louder velocity and the later end; a note ends
-where its key is struck again; a note lasts at least one frame.
+A piano roll holds one note per pitch at a time. Notes are therefore resolved by three rules (`Collisions` counts the
+first two): notes of one pitch that start in the same frame are merged into one with the loudest velocity and the latest
+end; a note ends where the next note of its pitch starts; a note lasts at least one frame.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ FRAME_MASK = np.uint64((1 << FRAMES) - 1)
 _ONE = np.uint64(1)
 
 FRAME_NOTE_DTYPE = np.dtype([("onset", "<i8"), ("end", "<i8"), ("pitch", "u1"), ("velocity", "u1")])
-"""A note on the grid: first frame and the frame after its last, both counted from beat 0."""
+"""One note on the grid: its first frame and the frame after its last, both counted from beat 0."""
 
 FrameNotes = NDArray[np.void]
 
 
 @dataclass(frozen=True)
 class Collisions:
-    """How many notes the roll had to change: merged into another, cut at a re-strike."""
+    """Numbers of notes merged into another one, and cut where their pitch is struck again."""
 
     merged: int = 0
     cut: int = 0
@@ -42,11 +42,12 @@ class Cells:
     Attributes:
         beat: [C] int32, 0 … n_beats − 1.
         pitch: [C] uint8, MIDI pitch.
-        sustain: [C] uint64, bit f set while the key sounds in frame f.
-        onset: [C] uint64, bit f set where the key is struck in frame f; a subset of `sustain`. Inside a cell every
-            run of sustain starts with a strike (see `strike_after_silence`); only frame 0 may be held over.
-        segment_velocity: [S] uint8, 1–127; the segments of a cell lie together, in time order.
-        n_beats: Number of beats of the grid, silent ones included.
+        sustain: [C] uint64, bit f is set if a note sounds in frame f.
+        onset: [C] uint64, bit f is set if a note starts in frame f; a subset of `sustain`. Every run of sustain
+            inside a cell starts with an onset, except a run from frame 0 on, which may be tied over from the beat
+            before (see `strike_after_silence`).
+        segment_velocity: [S] uint8, 1–127; segments are ordered by cell, then by time.
+        n_beats: Number of beats of the grid, including beats without notes.
     """
 
     beat: NDArray[np.int32]
@@ -61,58 +62,58 @@ class Cells:
 
     @cached_property
     def segment_count(self) -> NDArray[np.int64]:
-        """[C] segments of each cell, at least 1."""
+        """[C] number of segments of each cell, at least 1."""
         return np.bitwise_count(segment_starts(self.sustain, self.onset)).astype(np.int64)
 
     @cached_property
     def segment_offset(self) -> NDArray[np.int64]:
-        """[C + 1] where the segments of each cell begin in `segment_velocity`."""
+        """[C + 1] index in `segment_velocity` of the first segment of each cell; the last entry is S."""
         return np.concatenate([[0], np.cumsum(self.segment_count)])
 
     @property
     def struck_notes(self) -> int:
-        """Notes that start in the cells."""
+        """Number of notes that start in the cells (tied cells not counted again)."""
         return int(np.bitwise_count(self.onset).sum())
 
 
 def segment_starts(sustain: NDArray[np.uint64], onset: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """[C] masks of the frames where a segment starts: each onset, and frame 0 of a note held over."""
+    """[C] masks of the frames where a segment starts: every onset, and frame 0 of a tied note."""
     return onset | (sustain & _ONE)
 
 
 def strike_after_silence(sustain: NDArray[np.uint64], onset: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """[C] onset masks in which a sustain that follows silence inside the cell is a strike."""
+    """[C] onset masks with an onset added wherever sustain follows silence inside a cell."""
     return onset | (sustain & ~(sustain << _ONE) & ~_ONE & FRAME_MASK)
 
 
 def segment_lengths(sustain: NDArray[np.uint64], onset: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """[S] frames that each segment of some cells lasts, in cell order."""
+    """[S] length of every segment in frames, ordered by cell."""
     return _segment_spans(sustain, onset)[2]
 
 
 def segment_of_frame(sustain: NDArray[np.uint64], onset: NDArray[np.uint64]) -> NDArray[np.int8]:
-    """[C, F] index within its cell of the segment that sounds in each frame; −1 where silent."""
+    """[C, F] index, within its cell, of the segment sounding in each frame; −1 where silent."""
     starts = _bits(segment_starts(sustain, onset))
     index = np.cumsum(starts, axis=1, dtype=np.int8) - np.int8(1)
     return np.where(_bits(sustain), index, np.int8(-1))
 
 
 def frame_velocity(cells: Cells) -> NDArray[np.uint8]:
-    """[C, F] velocity sounding in each frame of each cell; 0 where silent."""
+    """[C, F] velocity of the note sounding in each frame; 0 where silent."""
     segment = segment_of_frame(cells.sustain, cells.onset)
     flat = cells.segment_offset[:-1, None] + np.maximum(segment, 0)
     return np.where(segment >= 0, cells.segment_velocity[flat], np.uint8(0))
 
 
 def notes_to_frames(notes: Notes, beats_sec: NDArray[np.float64]) -> tuple[FrameNotes, Collisions]:
-    """Puts notes on a grid that covers them.
+    """Quantizes notes to frames and resolves collisions.
 
     Args:
         notes: [N] note array.
-        beats_sec: [B + 1] strictly increasing; no note starts at or after the last.
+        beats_sec: [B + 1] strictly increasing beat times; every note starts before the last one.
 
     Returns:
-        [N'] frame notes sorted by (pitch, onset), at most one a pitch sounding at a time; and what collided.
+        [N'] frame notes sorted by (pitch, onset), of which no two of one pitch overlap, and the numbers of collisions.
     """
     onset = seconds_to_frames(notes["onset_sec"], beats_sec)
     end = np.maximum(seconds_to_frames(notes["offset_sec"], beats_sec), onset + 1)
@@ -120,9 +121,10 @@ def notes_to_frames(notes: Notes, beats_sec: NDArray[np.float64]) -> tuple[Frame
 
 
 def seconds_to_frames(time_sec: NDArray[np.float64], beats_sec: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Seconds [N] to the nearest of 48 frames in their beat, counted from beat 0."""
+    """Quantizes times [N] in seconds to the nearest frame (1/48 of the beat they lie in), counted from beat 0."""
     time_sec = np.ascontiguousarray(time_sec)
-    if (time_sec[1:] >= time_sec[:-1]).all():  # as onsets are: it is cheaper to look up the beats among them
+    # Onsets are sorted, and then searching for the beats among them is cheaper.
+    if (time_sec[1:] >= time_sec[:-1]).all():
         first = np.empty(beats_sec.size, np.int64)
         first[0], first[-1] = 0, time_sec.size
         first[1:-1] = np.searchsorted(time_sec, beats_sec[1:-1])
@@ -134,7 +136,7 @@ def seconds_to_frames(time_sec: NDArray[np.float64], beats_sec: NDArray[np.float
 
 
 def frames_to_seconds(frames: NDArray[np.integer], beats_sec: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Frames [N] counted from beat 0, none before it or behind the last beat, to seconds [N]."""
+    """Times [N] in seconds of frames [N], counted from beat 0 and not after the last beat time."""
     beat = np.minimum(frames // FRAMES, beats_sec.size - 2)
     return beats_sec[beat] + (frames - beat * FRAMES) * (np.diff(beats_sec) / FRAMES)[beat]
 
@@ -146,16 +148,16 @@ def resolve_collisions(
     velocity: NDArray[np.uint8],
     n_frames: int,
 ) -> tuple[FrameNotes, Collisions]:
-    """At most one note a pitch at a time: merges equal starts, cuts at re-strikes, keeps all in [0, n_frames)."""
+    """Applies the rules in the module docstring, and moves all notes [N] into the frames 0 … n_frames − 1."""
     onset = np.minimum(np.maximum(onset, 0), max(n_frames - 1, 0))
     key = pitch.astype(np.int64) * (n_frames + 1) + onset
-    in_time = bool((onset[1:] >= onset[:-1]).all())  # as notes are, sorted by their seconds
-    order = stable_order(pitch, 128) if in_time else np.argsort(key, kind="stable")
+    is_sorted = bool((onset[1:] >= onset[:-1]).all())
+    order = stable_order(pitch, 128) if is_sorted else np.argsort(key, kind="stable")
     key = key[order]
     new = np.ones(key.size, bool)
     new[1:] = key[1:] != key[:-1]
     merged = np.zeros(int(new.sum()), FRAME_NOTE_DTYPE)
-    if merged.size == key.size:  # as nearly always
+    if merged.size == key.size:  # the usual case, without merging
         merged["onset"], merged["pitch"], merged["velocity"] = onset[order], pitch[order], velocity[order]
         merged["end"] = np.minimum(end[order], n_frames)
     else:
@@ -171,7 +173,7 @@ def resolve_collisions(
 
 
 def frames_to_cells(frame_notes: FrameNotes, n_beats: int) -> Cells:
-    """Cuts frame notes (at most one a pitch at a time) at the beats and gathers them into cells."""
+    """Splits frame notes (of which no two of one pitch overlap) at the beats and gathers the parts into cells."""
     onset, end = np.ascontiguousarray(frame_notes["onset"]), np.ascontiguousarray(frame_notes["end"])
     first_beat = onset // FRAMES
     parts = (end - 1) // FRAMES - first_beat + 1
@@ -184,11 +186,11 @@ def frames_to_cells(frame_notes: FrameNotes, n_beats: int) -> Cells:
     sustain = (_ONE << high) - (_ONE << low)
     struck = np.zeros(note.size, np.uint64)
     struck[at] = _ONE << low[at]
-    order = stable_order(beat, n_beats)  # parts are in order of pitch and time already
+    order = stable_order(beat, n_beats)  # parts are already sorted by pitch and time
     key = beat[order] * 128 + frame_notes["pitch"][note[order]]
     new = np.ones(key.size, bool)
     new[1:] = key[1:] != key[:-1]
-    first = np.flatnonzero(new)
+    first = np.flatnonzero(new)  # first part of each cell
     empty = np.zeros(0, np.uint64)
     return Cells(
         beat=(key[first] >> 7).astype(np.int32),
@@ -201,15 +203,15 @@ def frames_to_cells(frame_notes: FrameNotes, n_beats: int) -> Cells:
 
 
 def cells_to_frames(cells: Cells) -> FrameNotes:
-    """Joins the segments of cells back into notes, sorted by (pitch, onset).
+    """Joins the segments of cells into notes sorted by (pitch, onset).
 
-    A segment at frame 0 that is not struck goes on with the note of that pitch that sounds in the last frame of the
-    beat before; where none sounds it is a strike.
+    A segment at frame 0 without an onset continues the note of its pitch that sounds in the last frame of the beat
+    before; if there is none, it starts a note.
     """
     cell, start, length = _segment_spans(cells.sustain, cells.onset)
     onset = cells.beat[cell].astype(np.int64) * FRAMES + start
     struck = (cells.onset[cell] >> start.astype(np.uint64)) & _ONE == _ONE
-    order = stable_order(cells.pitch[cell], 128)  # segments are in order of time already
+    order = stable_order(cells.pitch[cell], 128)  # segments are already sorted by time
     onset, struck = onset[order], struck[order]
     pitch, end = cells.pitch[cell[order]], onset + length[order]
     follows = np.zeros(cell.size, bool)
@@ -224,7 +226,7 @@ def cells_to_frames(cells: Cells) -> FrameNotes:
 
 
 def frames_to_notes(frame_notes: FrameNotes, beats_sec: NDArray[np.float64]) -> Notes:
-    """Frame notes, sorted by (pitch, onset), to seconds, sorted by (onset, pitch)."""
+    """Converts frame notes sorted by (pitch, onset) to notes in seconds sorted by (onset, pitch)."""
     onset, end = frame_notes["onset"], frame_notes["end"]
     order = stable_order(onset, (beats_sec.size - 1) * FRAMES)
     notes = np.empty(frame_notes.size, NOTE_DTYPE)
@@ -235,24 +237,24 @@ def frames_to_notes(frame_notes: FrameNotes, beats_sec: NDArray[np.float64]) -> 
 
 
 def stable_order(key: NDArray[np.integer], below: int) -> NDArray[np.int64]:
-    """[N] indices that sort keys in 0 … below − 1, equal ones in their order; few bits are sorted by counting."""
+    """[N] indices that stably sort keys in 0 … below − 1, with NumPy's radix sort if 16 bits are enough."""
     small = np.uint8 if below <= 1 << 8 else np.uint16 if below <= 1 << 16 else np.int64
     return np.argsort(key.astype(small), kind="stable")
 
 
 def _bits(mask: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """[C] masks to [C, F] booleans."""
+    """Unpacks [C] masks to [C, F] booleans."""
     return (mask[:, None] >> np.arange(FRAMES, dtype=np.uint64)) & _ONE == _ONE
 
 
 def _segment_spans(
     sustain: NDArray[np.uint64], onset: NDArray[np.uint64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """[S] cell, first frame and length of every segment, in order of cells and time."""
+    """[S] cell index, first frame and length of every segment, ordered by cell and time."""
     starts = segment_starts(sustain, onset)
     count = np.bitwise_count(starts).astype(np.int64)
     offset = np.cumsum(count) - count
-    rest = np.empty(int(count.sum()), np.uint64)  # starts of the cell from each segment on
+    rest = np.empty(int(count.sum()), np.uint64)  # of each segment: the starts in its cell from it on
     rows = np.flatnonzero(count)
     left = starts[rows]
     for nth in range(int(count.max(initial=0))):
@@ -261,7 +263,7 @@ def _segment_spans(
         rows, left = rows[left != 0], left[left != 0]
     cell = np.repeat(np.arange(sustain.size), count)
     start = _lowest_bit(rest)
-    # A run stops at silence, at the next start, or at the beat: bits 48 and above of ~sustain are set.
+    # A segment ends at silence, at the next start or at the end of the beat (bits 48 and above of ~sustain are set).
     stop = (~sustain | starts)[cell] >> start.astype(np.uint64) & ~_ONE
     return cell, start, _lowest_bit(stop)
 

@@ -1,4 +1,4 @@
-"""Standard MIDI files, both ways: read into seconds, write on a beat grid with its tempo changes."""
+"""Standard MIDI files ↔ notes in seconds, a tempo map and bars."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from pianolm.music.bars import bar_starts
 from pianolm.music.notes import Notes, make_notes
 
 TICKS_PER_BEAT = 480
-"""Of written files: ten ticks a frame, so that every frame lies on a tick."""
+"""Resolution of written files: ten ticks per frame, so that every frame lies on a tick."""
 
 BEAT_TRACK_NAMES = frozenset({"beat", "beats", "click", "clicks", "metronome"})
 _DEFAULT_TEMPO_US = 500_000
-_MOST_BEATS_A_BAR = 32  # more is no bar but a gap in an annotation
+_MAX_BEATS_PER_BAR = 32  # a longer distance is a gap in the annotation
 
 
 @dataclass(frozen=True)
 class MidiContent:
-    """What a MIDI file says.
+    """Contents of a MIDI file.
 
     Attributes:
-        notes: [N] note array of all pitched tracks, sorted by (onset, pitch).
-        tempo_tick: [M] ticks where a tempo starts, the first one 0.
-        tempo_us: [M] microseconds per quarter note from there on.
-        ticks_per_quarter: Resolution of the file.
-        end_tick: The last tick of the file's notes.
-        track_beats_sec: [B] onsets of a track called "beats" (or click, metronome), None when there is none.
+        notes: [N] note array of all tracks but drums and beat tracks, sorted by (onset, pitch).
+        tempo_tick: [M] ticks at which a tempo starts; the first is 0.
+        tempo_us: [M] microseconds per quarter note from that tick on.
+        ticks_per_quarter: Resolution of the file in ticks per quarter note.
+        end_tick: Tick at which the last note ends.
+        track_beats_sec: [B] onsets of the beat track (named "beats", "click" or "metronome"); None if there is none.
     """
 
     notes: Notes
@@ -42,7 +42,7 @@ class MidiContent:
     track_beats_sec: NDArray[np.float64] | None
 
     def seconds(self, ticks: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Ticks [N] to seconds [N] through the tempo map."""
+        """Converts ticks [N] to seconds [N] with the file's tempo map."""
         return ticks_to_seconds(ticks, self.tempo_tick, self.tempo_us, self.ticks_per_quarter)
 
 
@@ -52,9 +52,9 @@ def ticks_to_seconds(
     tempo_us: NDArray[np.int64],
     ticks_per_quarter: int,
 ) -> NDArray[np.float64]:
-    """Ticks [N] to seconds [N] through a tempo map, in double precision."""
+    """Converts ticks [N] to seconds [N] with a tempo map, in double precision."""
     per_tick = tempo_us / (1e6 * ticks_per_quarter)
-    if tempo_tick.size == 1:  # as in recorded performances
+    if tempo_tick.size == 1:  # the usual case of recorded performances
         return ticks * per_tick[0]
     start_sec = np.concatenate([[0.0], np.cumsum(np.diff(tempo_tick) * per_tick[:-1])])
     part = np.searchsorted(tempo_tick, ticks, side="right") - 1
@@ -62,10 +62,10 @@ def ticks_to_seconds(
 
 
 def read_midi(path: str | Path) -> MidiContent:
-    """Reads a MIDI file: the notes of every track that is neither drums nor a beat track, merged.
+    """Reads a MIDI file and merges the notes of all tracks but drums and beat tracks.
 
     Raises:
-        UserError: The file is missing, is no MIDI file, or holds notes out of range.
+        UserError: The file is missing, is not a MIDI file, or has notes out of range.
     """
     score = _read_score(Path(path))
     tempo_tick, tempo_us = _tempo_map(score)
@@ -104,18 +104,18 @@ def write_midi(
     beats_sec: NDArray[np.float64],
     downbeats_sec: NDArray[np.float64] | None = None,
 ) -> None:
-    """Writes notes on their beat grid: one quarter note a beat, one tempo event wherever the tempo changes.
+    """Writes notes on their beat grid: a quarter note per beat, and a tempo event at every change of tempo.
 
-    The file opens on the grid in a sequencer, and reading it back with `beats="tempo_map"` gives the same grid
-    and, for notes that lie on frames, the same frames. Written beside the target and renamed, so that a crash
-    leaves no half file.
+    A sequencer therefore shows the grid, and reading the file with `beats="tempo_map"` restores it and, for notes that
+    lie on frames, their frames. The file is written under a temporary name and renamed, so that a crash leaves no
+    incomplete file.
 
     Args:
-        path: Where to write.
+        path: File to write.
         notes: [N] note array; every note lies inside the grid.
-        beats_sec: [B + 1] strictly increasing beat times; the first becomes tick 0.
-        downbeats_sec: [D] seconds of the bars' first beats, which become time signatures in quarters; None where
-            unknown, and then none is written.
+        beats_sec: [B + 1] strictly increasing beat times; the first one becomes tick 0.
+        downbeats_sec: [D] downbeats in seconds, written as time signatures in quarter notes; None if unknown, and
+            then no time signature is written.
     """
     path = Path(path)
     score = build_score(notes, beats_sec, downbeats_sec)
@@ -127,7 +127,7 @@ def write_midi(
 def build_score(
     notes: Notes, beats_sec: NDArray[np.float64], downbeats_sec: NDArray[np.float64] | None = None
 ) -> symusic.Score:
-    """The symusic score that `write_midi` writes."""
+    """Builds the symusic score that `write_midi` writes."""
     assert beats_sec.size >= 2, "a beat grid has at least one beat"
     tempo_us = np.clip(np.rint(np.diff(beats_sec) * 1e6), 1, 2**24 - 1).astype(np.int64)
     change = np.flatnonzero(np.diff(tempo_us, prepend=-1))
@@ -152,9 +152,9 @@ def build_score(
 
 
 def _time_signatures(starts: NDArray[np.intp]) -> list[tuple[int, int]]:
-    """(beat, beats a bar) wherever that changes; what comes before the first bar is an upbeat and whole bars."""
+    """(beat, beats per bar) at every change of metre; beats before the first bar are an upbeat and complete bars."""
     lengths = np.diff(starts).tolist()
-    if not lengths or max(lengths) > _MOST_BEATS_A_BAR:
+    if not lengths or max(lengths) > _MAX_BEATS_PER_BAR:
         return []
     changes = [(int(starts[0]) % lengths[0], lengths[0])]
     if changes[0][0]:
@@ -167,7 +167,7 @@ def _time_signatures(starts: NDArray[np.intp]) -> list[tuple[int, int]]:
 
 def _read_score(path: Path) -> symusic.Score:
     if not path.is_file():
-        raise UserError(f"{path}: no such file; give the path of a MIDI file")
+        raise UserError(f"{path}: no such file; expected the path of a MIDI file")
     try:
         return symusic.Score.from_midi(path.read_bytes())
     except (RuntimeError, ValueError, OverflowError) as error:
@@ -178,7 +178,7 @@ def _read_score(path: Path) -> symusic.Score:
 
 
 def _tempo_map(score: symusic.Score) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Tempo map that starts at tick 0; of several tempi at one tick the last counts, as players do it."""
+    """Ticks and µs per quarter of a tempo map that starts at tick 0; of several tempi at one tick the last counts."""
     table = score.tempos.numpy()
     ticks, us = table["time"].astype(np.int64), table["mspq"].astype(np.int64)
     order = np.argsort(ticks, kind="stable")

@@ -1,4 +1,4 @@
-"""Notes in seconds: one structured array per piece."""
+"""Notes in seconds: one structured NumPy array per piece."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from pianolm.errors import UserError
 
 NOTE_DTYPE = np.dtype([("onset_sec", "<f8"), ("offset_sec", "<f8"), ("pitch", "u1"), ("velocity", "u1")])
-"""One struck note: key down and key up in seconds, MIDI pitch 0–127, MIDI velocity 1–127."""
+"""One note: onset and offset in seconds, MIDI pitch 0–127, MIDI velocity 1–127."""
 
 Notes = NDArray[np.void]
 
@@ -16,17 +16,17 @@ Notes = NDArray[np.void]
 def make_notes(
     onset_sec: ArrayLike, offset_sec: ArrayLike, pitch: ArrayLike, velocity: ArrayLike, name: str = "notes"
 ) -> Notes:
-    """Checks four arrays of one length N and packs them into a note array, sorted by (onset, pitch).
+    """Packs four arrays of length N into a note array sorted by (onset, pitch).
 
     Args:
         onset_sec: [N] seconds.
-        offset_sec: [N] seconds; not before the onset (zero length is allowed, it becomes one frame).
+        offset_sec: [N] seconds; at or after the onset (a note of zero length later becomes one frame long).
         pitch: [N] 0–127.
         velocity: [N] 1–127.
-        name: What to call the source in an error message.
+        name: Name of the source, such as a path, for error messages.
 
     Raises:
-        UserError: Lengths differ, a value is not finite, or a value is out of range.
+        UserError: The lengths differ, a time is not finite, or a value is out of range.
     """
     onset, offset = np.asarray(onset_sec, np.float64), np.asarray(offset_sec, np.float64)
     pitches, velocities = np.asarray(pitch), np.asarray(velocity)
@@ -48,7 +48,7 @@ def make_notes(
 
 
 def sort_notes(notes: Notes) -> Notes:
-    """Notes of one's own by (onset, pitch), equal ones in their order: sorted in place where onsets ascend already."""
+    """Sorts notes by (onset, pitch), stably. May modify its argument: ascending onsets are sorted in place."""
     onset, pitch = np.ascontiguousarray(notes["onset_sec"]), notes["pitch"]
     if (onset[1:] < onset[:-1]).any():
         return notes[np.lexsort((pitch, onset))]
@@ -62,13 +62,13 @@ def sort_notes(notes: Notes) -> Notes:
 
 
 def is_flat(notes: Notes) -> bool:
-    """Whether the velocities say nothing: at most one distinct velocity."""
+    """Whether the velocities carry no dynamics: there is at most one distinct velocity."""
     return notes.size == 0 or bool((notes["velocity"] == notes["velocity"][0]).all())
 
 
-def _check_range(values: NDArray[np.generic], low: int, what: str, name: str) -> None:
+def _check_range(values: NDArray[np.generic], low: int, field: str, name: str) -> None:
     if values.size and (values.min() < low or values.max() > 127):
-        found = values.min() if values.min() < low else values.max()
+        value = values.min() if values.min() < low else values.max()
         raise UserError(
-            f"{name}: {what} {found} found, expected {low}–127; the file is damaged or not MIDI 1.0"
+            f"{name}: {field} {value} found, expected {low}–127; the file is damaged or not MIDI 1.0"
         )

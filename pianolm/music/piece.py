@@ -1,4 +1,4 @@
-"""`Piece`: the notes of a piano piece on its beat grid, from MIDI and back."""
+"""`Piece`: the notes of a piano piece and its beat grid, read from MIDI files and written to them."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ BEAT_CHOICES = ("auto", "file", "tempo_map", "track")
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """Piano notes and the beats they lie on.
+    """The notes of a piano piece and its beat grid.
 
     Attributes:
         notes: [N] note array (`pianolm.music.notes.NOTE_DTYPE`): onset_sec, offset_sec, pitch, velocity, sorted by
             (onset, pitch).
-        beats_sec: [B + 1] beat times in seconds, strictly increasing, every beat within 15–480 BPM; the notes lie
-            inside. Beat b spans `beats_sec[b]` to `beats_sec[b + 1]`.
-        flat: Whether the velocities say nothing (one constant, or a score), so that no loss is taken on them.
-        downbeats_sec: [D] seconds of the bars' first beats, None where unknown.
-        repairs: What had to be changed in the beats as annotated.
-        skipped: Tokens that `PianoTokenizer.decode` left out because they were ill-formed, and those that it missed.
+        beats_sec: [B + 1] strictly increasing beat times in seconds; the tempo of every beat is within 15–480 BPM, and
+            the grid covers all notes. Beat b lasts from `beats_sec[b]` to `beats_sec[b + 1]`.
+        flat: Whether the velocities carry no dynamics (one constant, or a score). They are then excluded from losses.
+        downbeats_sec: [D] times of the bars' first beats in seconds; None if unknown.
+        repairs: Numbers of changes made to the annotated beats.
+        skipped: Number of ill-formed tokens that `PianoTokenizer.decode` left out, plus the number of missing ones.
     """
 
     notes: Notes
@@ -62,7 +62,7 @@ class Piece:
 
     @property
     def n_beats(self) -> int:
-        """Beats of the grid, silent ones included."""
+        """Number of beats of the grid, including beats without notes."""
         return self.beats_sec.size - 1
 
     @cached_property
@@ -76,7 +76,7 @@ class Piece:
 
     @property
     def collisions(self) -> Collisions:
-        """Notes that the roll merged or cut."""
+        """Numbers of notes that were merged or cut when they were quantized to frames."""
         return self._framed[1]
 
     @cached_property
@@ -86,7 +86,7 @@ class Piece:
 
     @cached_property
     def bar_starts(self) -> NDArray[np.intp]:
-        """[D'] the beats, counted from 0, at which a bar begins: see `pianolm.music.bars.bar_starts`."""
+        """[D'] indices of the beats at which a bar starts: see `pianolm.music.bars.bar_starts`."""
         return bars.bar_starts(self.beats_sec, self.downbeats_sec)
 
     @classmethod
@@ -100,17 +100,17 @@ class Piece:
 
         Args:
             path: MIDI file.
-            beats: A beat annotation file, an array of beat times in seconds, `"tempo_map"` (the file's own quarter
-                notes), `"track"` (its track called beats), `"file"` (the beat file beside it), or `"auto"` (that
-                file if it is there, else the beat track, else the tempo map).
-            flat: Whether to treat the velocities as meaningless; None finds out from the notes.
+            beats: A beat annotation file, an array of beat times in seconds, `"tempo_map"` (the quarter notes of the
+                file's tempo map), `"track"` (its beat track), `"file"` (the beat file beside it), or `"auto"` (the
+                first of these that exists: beat file, beat track, tempo map).
+            flat: Whether the velocities carry no dynamics; None decides from the notes.
 
         Raises:
-            UserError: The MIDI file or its beats cannot be read, or the file holds no notes.
+            UserError: The MIDI file or its beats cannot be read, or the file has no notes.
         """
         midi = read_midi(path)
         if midi.notes.size == 0:
-            raise UserError(f"{path}: holds no notes; give a MIDI file with at least one piano note")
+            raise UserError(f"{path}: holds no notes; expected a MIDI file with at least one piano note")
         annotation, source = _resolve_beats(Path(path), midi, beats)
         return cls.from_notes(midi.notes, annotation, flat, name=source)
 
@@ -118,12 +118,16 @@ class Piece:
     def from_notes(
         cls, notes: Notes, beats: BeatAnnotation | ArrayLike, flat: bool | None = None, name: str = "beats"
     ) -> Piece:
-        """Puts notes [N] on a beat grid, which is repaired and extended to cover them."""
+        """Makes a piece of notes [N] and a beat grid, which is repaired and extended to cover them.
+
+        Raises:
+            UserError: The beats do not make a grid.
+        """
         annotation = (
             beats if isinstance(beats, BeatAnnotation) else BeatAnnotation(np.asarray(beats, np.float64))
         )
         repaired, repairs = beat_grids.repair_beats(annotation.beats_sec, name)
-        grid = beat_grids.cover(repaired, notes["onset_sec"], notes["offset_sec"], name)
+        grid = beat_grids.extend_beats(repaired, notes["onset_sec"], notes["offset_sec"], name)
         ahead = int(np.searchsorted(grid, repaired[0]))
         down = annotation.downbeat
         return cls(
@@ -131,7 +135,7 @@ class Piece:
             beats_sec=grid,
             flat=is_flat(notes) if flat is None else flat,
             downbeats_sec=None if down is None else annotation.beats_sec[down],
-            repairs=replace(repairs, ahead=ahead, behind=grid.size - repaired.size - ahead),
+            repairs=replace(repairs, added_before=ahead, added_after=grid.size - repaired.size - ahead),
         )
 
     @classmethod
@@ -143,25 +147,25 @@ class Piece:
         skipped: int = 0,
         bar_starts: NDArray[np.intp] | None = None,
     ) -> Piece:
-        """The piece whose roll has these cells, on `n_beats + 1` beat times; bars begin at these [D] of them."""
-        assert beats_sec.size == cells.n_beats + 1, "one beat time more than beats"
+        """Makes a piece of cells and their beat grid [B + 1]; `bar_starts` [D] are indices into the grid."""
+        assert beats_sec.size == cells.n_beats + 1, "a grid of B beats has B + 1 beat times"
         notes = frames_to_notes(cells_to_frames(cells), beats_sec)
         downbeats_sec = None if bar_starts is None or not bar_starts.size else beats_sec[bar_starts]
         return cls(notes, beats_sec, flat, downbeats_sec, skipped=skipped)
 
     def on_beats(self, beats_sec: NDArray[np.float64]) -> Piece:
-        """The same roll with the same bars on other beat times [B + 1]."""
+        """The same cells and bars on other beat times [B + 1]."""
         return Piece.from_cells(self.cells, beats_sec, self.flat, self.skipped, self.bar_starts)
 
     def from_beat(self, first: int) -> Piece:
-        """The piece from a beat on, which is at 0 seconds then; a note that goes on from before begins with it."""
-        here = self.cells.beat >= first
+        """The part of the piece from beat `first` on, which moves to 0 s. A note tied over that beat starts there."""
+        kept = self.cells.beat >= first
         cells = Cells(
-            beat=self.cells.beat[here] - np.int32(first),
-            pitch=self.cells.pitch[here],
-            sustain=self.cells.sustain[here],
-            onset=self.cells.onset[here],
-            segment_velocity=self.cells.segment_velocity[np.repeat(here, self.cells.segment_count)],
+            beat=self.cells.beat[kept] - np.int32(first),
+            pitch=self.cells.pitch[kept],
+            sustain=self.cells.sustain[kept],
+            onset=self.cells.onset[kept],
+            segment_velocity=self.cells.segment_velocity[np.repeat(kept, self.cells.segment_count)],
             n_beats=self.n_beats - first,
         )
         beats_sec = self.beats_sec[first:] - self.beats_sec[first]
@@ -169,16 +173,16 @@ class Piece:
         return Piece.from_cells(cells, beats_sec, self.flat, self.skipped, bar_starts)
 
     def with_flat(self, flat: bool) -> Piece:
-        """The same piece with its velocities declared meaningless, or not."""
+        """The same piece with another value of `flat`."""
         return replace(self, flat=flat)
 
     def to_midi(self, path: str | Path) -> None:
-        """Writes the piece so that it opens on the grid: its tempo, a quarter note a beat, and its bars if known."""
+        """Writes a MIDI file: a quarter note per beat, a tempo per beat, and time signatures if bars are known."""
         write_midi(path, self.notes, self.beats_sec, self.downbeats_sec)
 
     def to_pretty_midi(self) -> pretty_midi.PrettyMIDI:
-        """The notes as a `pretty_midi.PrettyMIDI` (seconds; that library cannot hold the tempo changes)."""
-        import pretty_midi  # a second to import, and only who asks for it needs it
+        """Converts the notes to a `pretty_midi.PrettyMIDI`, in seconds: that library cannot represent tempo changes."""
+        import pretty_midi  # takes a second to import, and is needed only here
 
         piano = pretty_midi.Instrument(program=0, name="piano")
         piano.notes = [
@@ -195,7 +199,7 @@ class Piece:
 def _resolve_beats(
     path: Path, midi: MidiContent, beats: str | Path | ArrayLike
 ) -> tuple[BeatAnnotation, str]:
-    """Finds the beats a caller asked for, and a name for them."""
+    """Reads the beats that the argument `beats` asks for, and names their source for error messages."""
     if isinstance(beats, str) and beats == "auto":
         beats = (
             "file"
@@ -209,13 +213,13 @@ def _resolve_beats(
     if isinstance(beats, str) and beats == "track":
         return beat_grids.track_beats(midi, str(path)), str(path)
     if isinstance(beats, str) and beats == "file":
-        found = beat_grids.beat_file_beside(path)
-        if found is None:
+        beat_file = beat_grids.beat_file_beside(path)
+        if beat_file is None:
             endings = ", ".join(path.stem + ending for ending in beat_grids.BEAT_FILE_ENDINGS)
             raise UserError(
                 f"{path}: no beat file beside it; expected one of {endings}, or use beats='tempo_map'"
             )
-        return beat_grids.read_beats(found), str(found)
+        return beat_grids.read_beats(beat_file), str(beat_file)
     if isinstance(beats, (str, Path)):
         return beat_grids.read_beats(beats), str(beats)
     return BeatAnnotation(np.asarray(beats, np.float64)), "beats"

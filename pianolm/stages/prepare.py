@@ -13,6 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,8 @@ class _Report:
         for key in ("notes", "cells", "beats"):
             self._counts[key] += getattr(row, key)
         self._counts["flat_pieces"] += row.flat
-        if repairs.any or max(repairs.ahead, repairs.behind) > _FAR_EXTENDED:
-            changes = (repairs.reordered, repairs.merged, repairs.inserted, repairs.ahead, repairs.behind)
-            self._repairs.append((path, row.beats, *changes))
+        if repairs.any or max(repairs.added_before, repairs.added_after) > _FAR_EXTENDED:
+            self._repairs.append((path, row.beats, *astuple(repairs)))
 
     def write(self, directory: Path) -> None:
         _write_table(directory / "rejects.csv", ("path", "reason"), self._rejects)

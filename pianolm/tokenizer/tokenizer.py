@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pianolm.errors import UserError
-from pianolm.music.bars import UNKNOWN, bar_positions, starts_of_positions
+from pianolm.music.bars import UNKNOWN, bar_positions, bar_starts_from_positions
 from pianolm.music.cells import Cells, segment_starts
 from pianolm.music.piece import Piece
 from pianolm.tokenizer.ages import age_numbers
@@ -286,7 +286,7 @@ class PianoTokenizer:
             beats_sec,
             flat=self.codec is None,
             skipped=tokens.size - used - found.used,
-            bar_starts=starts_of_positions(self._positions(tokens, kinds, tempo_at)),
+            bar_starts=bar_starts_from_positions(self._positions(tokens, kinds, tempo_at)),
         )
 
     def _found(

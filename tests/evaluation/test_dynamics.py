@@ -130,7 +130,7 @@ def test_a_constant_is_the_median_of_the_notes(tmp_path: Path) -> None:
 def test_two_humans_meet_on_the_beats_of_the_score(tmp_path: Path, ahead: bool) -> None:
     """In their own tempi, one of them with a note before the first beat."""
     slow, fast = human(1, 50), human(2, 120, ahead)
-    assert fast.repairs.ahead == ahead
+    assert fast.repairs.added_before == ahead
     results = measured(tmp_path, sonata(slow, fast))
     assert [result.other for result in results] == ["human 1", "human 0"]
 

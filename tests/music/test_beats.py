@@ -1,4 +1,4 @@
-"""Beat grids: each annotation format, the repairs, the extension over the notes."""
+"""Beat grids: annotation formats, repairs, and extension to cover the notes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pianolm.music.beats import (
     MIN_BEAT_SEC,
     Repairs,
     beat_file_beside,
-    cover,
+    extend_beats,
     read_beats,
     repair_beats,
 )
@@ -49,7 +49,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_each_format_is_told_from_its_rows(name: str, tmp_path: Path) -> None:
+def test_each_format_is_recognised_from_its_rows(name: str, tmp_path: Path) -> None:
     text, downbeat = FORMATS[name]
     path = tmp_path / "beats.txt"
     path.write_text(text, "utf-8")
@@ -63,7 +63,7 @@ def test_each_format_is_told_from_its_rows(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_another_format_is_one_sentence(name: str, tmp_path: Path) -> None:
+def test_an_unknown_format_gives_one_sentence(name: str, tmp_path: Path) -> None:
     text, found = BAD[name]
     path = tmp_path / "beats.txt"
     path.write_text(text, "utf-8")
@@ -76,7 +76,7 @@ def test_another_format_is_one_sentence(name: str, tmp_path: Path) -> None:
     assert "\n" not in message
 
 
-def test_a_missing_and_a_binary_file_are_one_sentence(tmp_path: Path) -> None:
+def test_a_missing_and_a_binary_file_give_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such beat file"):
         read_beats(tmp_path / "none.txt")
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00\x80")
@@ -97,12 +97,12 @@ def test_a_repaired_grid_lies_within_15_and_480_bpm(times: list[float]) -> None:
     assert intervals.max() <= MAX_BEAT_SEC + SLACK_SEC
     assert beats.size == given_sec.size - repairs.merged + repairs.inserted
     assert beats[0] == given_sec.min()
-    assert beats[-1] > given_sec.max() - MIN_BEAT_SEC, "the end is kept, or merged into its neighbour"
+    assert beats[-1] > given_sec.max() - MIN_BEAT_SEC, "the last beat is kept, or merged into its neighbour"
     np.testing.assert_array_equal(repair_beats(beats)[0], beats)
 
 
 @given(st.lists(st.floats(MIN_BEAT_SEC, MAX_BEAT_SEC), min_size=1, max_size=50), st.floats(-10, 10))
-def test_a_good_grid_is_left_as_it_is(intervals: list[float], start_sec: float) -> None:
+def test_a_good_grid_is_unchanged(intervals: list[float], start_sec: float) -> None:
     beats = start_sec + np.concatenate([[0], np.cumsum(intervals)])
     repaired, repairs = repair_beats(beats)
     np.testing.assert_array_equal(repaired, beats)
@@ -117,7 +117,7 @@ def test_each_repair_is_counted() -> None:
 
 
 @pytest.mark.parametrize("bad", [[], [1.0], [1.0, 1.05], [0.0, np.nan], [0.0, np.inf], [0.0, 1e9]])
-def test_beats_that_make_no_grid_are_one_sentence(bad: list[float]) -> None:
+def test_beats_that_make_no_grid_give_one_sentence(bad: list[float]) -> None:
     with pytest.raises(UserError, match=r"^mine: .*(expected|finite)"):
         repair_beats(bad, "mine")
 
@@ -126,13 +126,13 @@ def test_beats_that_make_no_grid_are_one_sentence(bad: list[float]) -> None:
     st.lists(st.floats(MIN_BEAT_SEC, MAX_BEAT_SEC), min_size=1, max_size=20),
     st.lists(st.tuples(st.floats(-60, 150), st.floats(0, 20)), min_size=1, max_size=20),
 )
-def test_a_covering_grid_keeps_its_beats_and_holds_every_note(
+def test_an_extended_grid_keeps_its_beats_and_covers_every_note(
     intervals: list[float], notes: list[tuple[float, float]]
 ) -> None:
     beats = np.concatenate([[0], np.cumsum(intervals)])
     onset = np.array([start for start, _ in notes])
     offset = onset + [length for _, length in notes]
-    grid = cover(beats, onset, offset)
+    grid = extend_beats(beats, onset, offset)
     first = int(np.searchsorted(grid, beats[0]))
     np.testing.assert_array_equal(grid[first : first + beats.size], beats)
     assert grid[0] <= onset.min() + SLACK_SEC
@@ -145,20 +145,20 @@ def test_a_covering_grid_keeps_its_beats_and_holds_every_note(
 def test_beats_are_added_at_the_median_of_the_nearest_eight() -> None:
     intervals = np.array([1.0] * 5 + [0.5] * 3 + [2.0] * 10 + [0.25] * 5 + [3.0] * 3)
     beats = np.concatenate([[10], 10 + np.cumsum(intervals)])
-    grid = cover(beats, np.array([7.5]), np.array([beats[-1] + 0.6]))
+    grid = extend_beats(beats, np.array([7.5]), np.array([beats[-1] + 0.6]))
     np.testing.assert_allclose(grid[:4], [7, 8, 9, 10])
     np.testing.assert_allclose(np.diff(grid)[-3:], 0.25)
 
 
-def test_no_beat_is_added_where_none_is_needed() -> None:
+def test_no_beat_is_added_if_none_is_needed() -> None:
     beats = np.arange(5.0)
-    np.testing.assert_array_equal(cover(beats, np.array([0.0, 3.5]), np.array([1.0, 4.0])), beats)
-    np.testing.assert_array_equal(cover(beats, np.zeros(0), np.zeros(0)), beats)
+    np.testing.assert_array_equal(extend_beats(beats, np.array([0.0, 3.5]), np.array([1.0, 4.0])), beats)
+    np.testing.assert_array_equal(extend_beats(beats, np.zeros(0), np.zeros(0)), beats)
 
 
-def test_a_note_far_beyond_the_beats_is_one_sentence() -> None:
+def test_a_note_far_beyond_the_beats_gives_one_sentence() -> None:
     with pytest.raises(UserError, match=f"^mine: .*at most {MAX_BEATS}"):
-        cover(np.arange(5.0), np.array([1e9]), np.array([1e9 + 1]), "mine")
+        extend_beats(np.arange(5.0), np.array([1e9]), np.array([1e9 + 1]), "mine")
 
 
 def test_the_beat_file_beside_is_found_in_a_fixed_order(tmp_path: Path) -> None:

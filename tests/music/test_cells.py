@@ -1,4 +1,4 @@
-"""Notes ↔ cells, against a plain-Python roll and there and back."""
+"""Notes ↔ cells, compared with a piano roll in plain Python, and round trips."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ N_BEATS = 5
 N_FRAMES = N_BEATS * FRAMES
 NoteTuple = tuple[int, int, int, int]
 
-# Few pitches and short pieces, so that keys are struck again while they sound.
+# Few pitches and short pieces, so that notes of one pitch often overlap.
 raw_notes = st.lists(
     st.tuples(
         st.integers(0, N_FRAMES - 1),
@@ -110,7 +110,7 @@ def test_cells_are_those_of_a_roll_drawn_frame_by_frame(raw: list[NoteTuple]) ->
 
 
 @given(raw_notes)
-def test_cells_give_the_notes_back(raw: list[NoteTuple]) -> None:
+def test_cells_convert_back_to_their_notes(raw: list[NoteTuple]) -> None:
     notes, _ = resolved(raw)
     cells = frames_to_cells(notes, N_BEATS)
     np.testing.assert_array_equal(cells_to_frames(cells), notes)
@@ -180,7 +180,7 @@ def test_segments_of_any_pattern_are_counted_frame_by_frame(sustain: np.ndarray,
     npst.arrays(np.uint64, 12, elements=st.integers(0, 2**48 - 1)),
 )
 def test_any_cells_become_notes_that_do_not_overlap(sustain: np.ndarray, struck: np.ndarray) -> None:
-    """Generated cells obey no composer: a held note may follow silence, a beat may end mid-note."""
+    """In generated cells a tied note may follow silence, and a note may break off at the end of a beat."""
     onset = strike_after_silence(sustain, struck & sustain)
     beat, pitch = np.repeat(np.arange(6), 2).astype(np.int32), np.tile([60, 61], 6).astype(np.uint8)
     count = int(np.bitwise_count(segment_starts(sustain, onset)).sum())
@@ -196,7 +196,7 @@ def test_any_cells_become_notes_that_do_not_overlap(sustain: np.ndarray, struck:
     assert not (onset & ~again.onset).any(), "every strike is kept"
 
 
-def test_a_held_note_that_follows_silence_is_a_strike() -> None:
+def test_a_tied_note_after_silence_starts_a_note() -> None:
     held = Cells(
         beat=np.array([1], np.int32),
         pitch=np.array([60], np.uint8),

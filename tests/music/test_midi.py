@@ -1,4 +1,4 @@
-"""MIDI files, there and back, and against pretty_midi as the independent reader."""
+"""MIDI files: round trips, and comparison with pretty_midi as an independent reader."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ grids = st.lists(st.floats(0.125, 4.0), min_size=N_BEATS, max_size=N_BEATS).map(
 
 
 @given(raw_notes, grids)
-def test_notes_on_frames_come_back_exactly(
+def test_notes_on_frames_are_restored_exactly(
     tmp_path_factory: pytest.TempPathFactory, raw: list[tuple[int, int, int, int]], beats_sec: np.ndarray
 ) -> None:
     onset, length, pitch, velocity = np.array(raw).T
@@ -72,7 +72,7 @@ def test_equal_tempi_are_written_once(tmp_path: Path) -> None:
 
 
 def time_signatures(path: Path) -> list[tuple[float, int, int]]:
-    """(beat, numerator, denominator) as another reader sees them."""
+    """(beat, numerator, denominator) as mido reads them."""
     at, found = 0, []
     midi = mido.MidiFile(path)
     for message in mido.merge_tracks(midi.tracks):
@@ -109,7 +109,7 @@ def test_known_bars_become_time_signatures(
 
 
 def test_every_quarter_of_a_written_file_is_a_beat(tmp_path: Path) -> None:
-    """What a sequencer draws as its grid, beat by beat, in another reader."""
+    """The grid that a sequencer draws, as pretty_midi reads it."""
     beats_sec = np.array([0.0, 0.5, 1.3, 1.9, 5.9, 6.025, 6.525])
     write_midi(tmp_path / "a.mid", make_notes([0.0], [6.5], [60], [64]), beats_sec)
     midi = pretty_midi.PrettyMIDI(str(tmp_path / "a.mid"))
@@ -172,7 +172,7 @@ def test_a_note_of_no_length_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"MThd", b"RIFF" + bytes(64), b"seconds\tlabel\n" * 9])
-def test_what_is_no_midi_file_is_one_sentence(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_midi_gives_one_sentence(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "a.mid"
     path.write_bytes(content)
     with pytest.raises(UserError, match="not a readable MIDI file") as error:
@@ -180,7 +180,7 @@ def test_what_is_no_midi_file_is_one_sentence(content: bytes, tmp_path: Path) ->
     assert "\n" not in str(error.value)
 
 
-def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
+def test_a_missing_file_gives_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         read_midi(tmp_path / "none.mid")
 
@@ -197,19 +197,19 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
         (([0.0, 1.0], [0.5], [60], [64]), "one length"),
     ],
 )
-def test_arrays_out_of_range_are_one_sentence(arrays: tuple[list[float], ...], found: str) -> None:
+def test_arrays_out_of_range_give_one_sentence(arrays: tuple[list[float], ...], found: str) -> None:
     with pytest.raises(UserError, match=f"^mine: .*{found}"):
         make_notes(*arrays, name="mine")
 
 
 def differences(path: Path) -> list[str]:
-    """Where our reading of a file and pretty_midi's differ.
+    """Differences between our notes of a file and pretty_midi's.
 
-    Two things are a matter of choice and left out: pretty_midi drops notes of no length, and ends all notes
-    of a pitch at its first note-off where we end the one that began first.
+    Two deliberate differences are ignored: pretty_midi drops notes of zero length, and at a note-off it ends all
+    sounding notes of the pitch, whereas we end the earliest one.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # tempi on later tracks, which we read as well
+        warnings.simplefilter("ignore", RuntimeWarning)  # about tempi on later tracks, which we read too
         midi = pretty_midi.PrettyMIDI(str(path))
     rows = [(n.start, n.end, n.pitch, n.velocity) for i in midi.instruments if not i.is_drum for n in i.notes]
     theirs = in_order(np.array(rows).reshape(-1, 4))

@@ -1,4 +1,4 @@
-"""Pieces from MIDI with every source of beats, and back."""
+"""Pieces: reading with every source of beats, and writing."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_beats_from_a_path_an_array_and_a_track(tmp_path: Path, midi_file: Write
         Piece.from_midi(path, "file")
 
 
-def test_what_has_no_notes_is_one_sentence(tmp_path: Path) -> None:
+def test_a_file_without_notes_gives_one_sentence(tmp_path: Path) -> None:
     write_midi(tmp_path / "a.mid", make_notes([], [], [], []), np.arange(3.0))
     with pytest.raises(UserError, match="holds no notes"):
         Piece.from_midi(tmp_path / "a.mid")
@@ -67,15 +67,15 @@ def test_one_velocity_is_flat(tmp_path: Path, midi_file: Writer) -> None:
     assert Piece.from_midi(tmp_path / "b.mid", flat=True).flat
 
 
-def test_repairs_and_extension_are_told() -> None:
+def test_repairs_and_extension_are_counted() -> None:
     notes = make_notes([-0.7, 5.0], [0.0, 6.2], [60, 62], [64, 65])
     piece = Piece.from_notes(notes, [0.0, 0.5, 0.500001, 1.0, 2.0])
-    assert piece.repairs == Repairs(merged=1, ahead=2, behind=9)
-    assert piece.beats_sec[piece.repairs.ahead] == 0.0
-    assert piece.beats_sec[-1 - piece.repairs.behind] == 2.0
+    assert piece.repairs == Repairs(merged=1, added_before=2, added_after=9)
+    assert piece.beats_sec[piece.repairs.added_before] == 0.0
+    assert piece.beats_sec[-1 - piece.repairs.added_after] == 2.0
 
 
-def test_cells_are_those_of_the_notes() -> None:
+def test_cells_of_a_piece_match_its_notes() -> None:
     notes = make_notes([0.0, 0.5, 0.75], [0.75, 0.5, 1.0], [60, 60, 62], [10, 20, 30])
     piece = Piece.from_notes(notes, [0.0, 0.5, 1.0])
     assert piece.frame_notes.tolist() == [(0, 48, 60, 10), (48, 49, 60, 20), (72, 96, 62, 30)]
@@ -114,7 +114,7 @@ def test_real_pieces_survive_their_cells(shared_data: Path) -> None:
         again = Piece.from_cells(piece.cells, piece.beats_sec)
         np.testing.assert_array_equal(again.frame_notes, piece.frame_notes, str(path))
         assert again.notes.size == piece.notes.size - piece.collisions.merged
-        # Where nothing collided the notes are the same ones, each moved to its frame.
+        # Without collisions the notes are the same, each moved to its nearest frame.
         if piece.collisions == Collisions():
             order = np.lexsort((piece.notes["onset_sec"], piece.notes["pitch"]))
             back = np.lexsort((again.notes["onset_sec"], again.notes["pitch"]))

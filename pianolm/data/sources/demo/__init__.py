@@ -16,7 +16,7 @@ from pianolm.data.sources.base import Collection, slug
 from pianolm.data.sources.demo.composer import Composition, compose
 from pianolm.data.sources.folder import folder_records, midi_files
 from pianolm.errors import UserError
-from pianolm.music.beats import cover
+from pianolm.music.beats import extend_beats
 from pianolm.music.midi import write_midi
 from pianolm.music.notes import make_notes
 
@@ -60,7 +60,7 @@ def write_piece(composition: Composition, directory: Path, index: int) -> Path:
     """
     stem = f"{index:03d}_{slug(composition.title)}{SCORE_ENDING if composition.flat else ''}"
     onset, offset = np.asarray(composition.onset_sec), np.asarray(composition.offset_sec)
-    grid = cover(np.asarray(composition.beats_sec, np.float64), onset, offset)
+    grid = extend_beats(np.asarray(composition.beats_sec, np.float64), onset, offset)
     start = grid[0]
     notes = make_notes(onset - start, offset - start, composition.pitch, composition.velocity, name=stem)
     path = directory / f"{stem}.mid"
