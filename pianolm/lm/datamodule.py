@@ -15,6 +15,7 @@ attention must not reach from one window into another.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,25 +26,19 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from pianolm.data.step_sampler import Rows, StepSampler, TrainingOrder, WindowIndex, Windows, evenly_spaced
+from pianolm.data.step_sampler import StepSampler
 from pianolm.data.token_store import TokenStore
 from pianolm.errors import UserError
-from pianolm.lm.loss import IGNORE
 from pianolm.lm.scorer import unigram_cross_entropy
-from pianolm.tokenizer.vocabulary import Kind
+from pianolm.lm.windows import KEYBOARD, Batch, Rows, WindowIndex, WindowReader
 
-KEYBOARD = 21, 108
-"""Lowest and highest pitch of a piano."""
 FALLBACK_ROWS = 64
 """Training rows that stand in for validation ones where there are none and `val_tokens` sets no number."""
 
 _TRANSPOSING = 1
 """Tells the stream of random numbers that transposes from others of the same seed."""
-
-Batch = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -101,101 +96,42 @@ def plan_batch(settings: Mapping[str, Any], processes: int) -> BatchPlan:
     return BatchPlan(windows, rows, share // rows, processes)
 
 
-class WindowReader:
-    """Reads windows of a store as rows.
+class TrainingOrder:
+    """The endless sequence of training rows, epoch after epoch, cut into global batches.
 
     Args:
-        store: The tokens.
-        context: T.
+        index: Makes the rows of an epoch.
+        seed: Seed of window borders and order.
+        rows: R of one global batch.
     """
 
-    def __init__(self, store: TokenStore, context: int) -> None:
-        self.store, self.context = store, context
-        self._flat = np.array([row.flat for row in store.pieces], bool)
-        self._performance = np.array([row.kind == "performance" for row in store.pieces], bool)
-        if store.mode == "velocity":
-            self._performance &= ~self._flat  # their velocities are not scored, so their notes lack some bits
-        self._is_velocity = store.vocabulary.kind_of == Kind.VELOCITY
-        self._is_pitch = store.vocabulary.kind_of == Kind.PITCH
+    def __init__(self, index: WindowIndex, seed: int, rows: int) -> None:
+        assert len(index), "there are pieces to train on"
+        self.index, self.seed, self.rows = index, seed, rows
+        self._ends: list[int] = []  # of epochs, in rows
+        self._cache: dict[int, Rows] = {}
 
-    def tokens(self, windows: Windows, at: int) -> NDArray[np.int64]:
-        """All tokens of one window."""
-        return self.store.tokens[windows.start[at] : windows.stop[at]].astype(np.int64)
+    def global_batch(self, k: int) -> Rows:
+        """The rows [R] of optimizer step k: a function of (seed, k), whatever was read before."""
+        first, stop = k * self.rows, (k + 1) * self.rows
+        while not self._ends or self._ends[-1] < stop:
+            before = self._ends[-1] if self._ends else 0
+            self._ends.append(before + len(self._epoch(len(self._ends))))
+        parts = []
+        while first < stop:
+            epoch = bisect_right(self._ends, first)
+            begin = self._ends[epoch - 1] if epoch else 0
+            end = min(stop, self._ends[epoch])
+            parts.append(self._epoch(epoch).take(slice(first - begin, end - begin)))
+            first = end
+        return Rows.concatenate(parts)
 
-    def labels(self, windows: Windows, at: int, tokens: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-        """The targets of one window, −100 where none is scored."""
-        labels = (self.tokens(windows, at) if tokens is None else tokens)[1:].copy()
-        if self._flat[windows.piece[at]]:
-            labels[self._is_velocity[labels]] = IGNORE
-        labels[: windows.scored[at] - windows.start[at] - 1] = IGNORE
-        return labels
-
-    def batch(
-        self, rows: Rows, n_rows: int, transpose: int = 0, drawn_R: NDArray[np.float64] | None = None
-    ) -> Batch:
-        """Rows, at most `n_rows` of them, as tensors of `n_rows` rows; the rows left over are PAD alone.
-
-        Args:
-            rows: What to read.
-            n_rows: B.
-            transpose: Most semitones up or down that a window's pitches are moved by.
-            drawn_R: A number in [0, 1) for each row, which chooses among the moves that stay on the keyboard.
-        """
-        shape = (n_rows, self.context)
-        input_ids = np.full(shape, self.store.vocabulary.pad, np.int64)
-        labels = np.full(shape, IGNORE, np.int64)
-        performance = np.zeros(shape, bool)
-        position_ids = np.tile(np.arange(self.context), (n_rows, 1))
-        windows, inputs, row = rows.windows, rows.windows.inputs, rows.row
-        column = np.cumsum(inputs) - inputs
-        column -= column[rows.first[row]] if len(windows) else 0
-        for at in range(len(windows)):
-            tokens = self.tokens(windows, at)
-            if transpose and drawn_R is not None:
-                self._transpose(tokens, transpose, drawn_R[row[at]])
-            place = row[at], slice(column[at], column[at] + inputs[at])
-            input_ids[place], labels[place] = tokens[:-1], self.labels(windows, at, tokens)
-            performance[place] = self._performance[windows.piece[at]]
-            position_ids[place] = np.arange(inputs[at])
-        arrays = {"input_ids": input_ids, "labels": labels, "performance": performance}
-        if len(windows) > len(rows):
-            arrays["position_ids"] = position_ids
-        return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-    def _transpose(self, tokens: NDArray[np.int64], most: int, drawn: float) -> None:
-        """Moves the pitches of a window by one of −most … most semitones that keeps all on the keyboard."""
-        at = np.flatnonzero(self._is_pitch[tokens])
-        if not at.size:
-            return
-        pitch = tokens[at] - self.store.vocabulary.offset(Kind.PITCH)
-        lowest, highest = min(KEYBOARD[0], pitch.min()), max(KEYBOARD[1], pitch.max())
-        down, up = min(most, pitch.min() - lowest), min(most, highest - pitch.max())
-        tokens[at] += int(drawn * (down + up + 1)) - down
-
-    def n_targets(self, windows: Windows) -> int:
-        """Labels of these windows that are not −100."""
-        flat = self._flat[windows.piece] if self._is_velocity.any() else np.zeros(len(windows), bool)
-        plain = windows.take(np.flatnonzero(~flat))
-        count = int((plain.stop - plain.scored).sum())
-        return count + sum(
-            int((self.labels(windows, row) != IGNORE).sum()) for row in np.flatnonzero(flat).tolist()
-        )
-
-    def label_counts(self, windows: Windows) -> NDArray[np.int64]:
-        """[V] how often each id is a target of these windows."""
-        counts = np.zeros(self.store.vocabulary.size, np.int64)
-        for row in range(len(windows)):
-            labels = self.labels(windows, row)
-            counts += np.bincount(labels[labels != IGNORE], minlength=counts.size)
-        return counts
-
-    def piece_label_counts(self, pieces: list[int]) -> NDArray[np.int64]:
-        """[V] how often each id is a target in these pieces."""
-        counts = np.zeros(self.store.vocabulary.size, np.int64)
-        for piece in pieces:
-            found = np.bincount(self.store.ids(piece)[1:], minlength=counts.size)
-            counts += np.where(self._is_velocity & self._flat[piece], 0, found)
-        return counts
+    def _epoch(self, epoch: int) -> Rows:
+        if epoch not in self._cache:
+            while len(self._cache) > 1:  # a batch may span two epochs, so two are kept
+                del self._cache[min(self._cache)]
+            self._cache[epoch] = self.index.training(self.seed, epoch)
+        return self._cache[epoch]
 
 
 class _TrainBatches(Dataset[Batch]):
@@ -308,7 +244,7 @@ class LMDataModule(L.LightningDataModule):
             index = WindowIndex(self.store, self._train_pieces, context)
             wanted = wanted or FALLBACK_ROWS
         rows = index.validation()
-        return rows if wanted is None else evenly_spaced(rows, wanted)
+        return rows if wanted is None else rows.evenly_spaced(wanted)
 
     def unigram_entropy(self) -> float:
         """Nats a validation target under the frequencies of training targets, one added to each count."""

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from pianolm.data.step_sampler import TrainingOrder, WindowIndex
 from pianolm.data.token_store import TokenStore
 from pianolm.errors import UserError
-from pianolm.lm.datamodule import BatchPlan, LMDataModule, WindowReader, _TrainBatches, plan_batch
+from pianolm.lm.datamodule import BatchPlan, LMDataModule, TrainingOrder, _TrainBatches, plan_batch
 from pianolm.lm.loss import IGNORE
+from pianolm.lm.windows import WindowIndex, WindowReader
 from pianolm.tokenizer.vocabulary import Kind
 from tests.toy_tokens import VOCABULARY, ToyPiece, sequence, settings, write_store
 
@@ -261,3 +261,36 @@ def test_train_loader_begins_at_the_first_step_and_ends_at_the_last(store: Token
     data = LMDataModule(store.directory, settings(micro_batch_tokens=64, max_steps=3), 0)
     loader = data.train_dataloader()
     assert len(list(loader)) == len(loader) == 3 * data.plan.accumulate
+
+
+@pytest.fixture
+def long_store(tmp_path: Path) -> TokenStore:
+    return write_store(tmp_path / "long", [ToyPiece(sequence(seed, beats=100)) for seed in range(3)])
+
+
+def test_a_global_batch_is_a_function_of_seed_and_number(long_store: TokenStore) -> None:
+    def order(seed: int = 3) -> TrainingOrder:
+        return TrainingOrder(WindowIndex(long_store, [0, 1, 2], 64), seed, 7)
+
+    forward = order()
+    batches = [forward.global_batch(k) for k in range(40)]
+    for k in (39, 0, 17, 18, 5):  # any order, a fresh object, or one that was asked other things before
+        for other in (order(), forward):
+            found = other.global_batch(k)
+            assert np.array_equal(found.windows.start, batches[k].windows.start)
+            assert np.array_equal(found.windows.stop, batches[k].windows.stop)
+            assert np.array_equal(found.first, batches[k].first)
+    assert not np.array_equal(order(4).global_batch(0).windows.start, batches[0].windows.start)
+
+
+def test_batches_use_every_window_of_every_epoch_in_turn(long_store: TokenStore) -> None:
+    index = WindowIndex(long_store, [0, 1], 64)
+    order = TrainingOrder(index, 0, 5)
+    joined = np.concatenate([order.global_batch(k).windows.start for k in range(30)])
+    epochs = np.concatenate([index.training(0, epoch).windows.start for epoch in range(30)])
+    assert np.array_equal(joined, epochs[: joined.size])
+
+
+def test_a_batch_larger_than_the_data_takes_several_epochs(tmp_path: Path) -> None:
+    index = WindowIndex(write_store(tmp_path, [ToyPiece(sequence(0, beats=2))]), [0], 64)
+    assert len(TrainingOrder(index, 0, 5).global_batch(3)) == 5

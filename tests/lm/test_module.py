@@ -11,10 +11,9 @@ import torch
 import yaml
 from transformers import LlamaForCausalLM
 
-from pianolm.data.step_sampler import Rows, WindowIndex, pack
 from pianolm.errors import UserError
 from pianolm.lm import loss
-from pianolm.lm.datamodule import LMDataModule, WindowReader
+from pianolm.lm.datamodule import LMDataModule
 from pianolm.lm.loss import IGNORE
 from pianolm.lm.masked_targets import LegalTargets
 from pianolm.lm.module import (
@@ -25,6 +24,7 @@ from pianolm.lm.module import (
     packing,
     parameter_groups,
 )
+from pianolm.lm.windows import Rows, WindowIndex, WindowReader, pack
 from pianolm.tokenizer.grammar import Grammar
 from pianolm.tokenizer.vocabulary import Kind, Vocabulary
 from tests.toy_tokens import MODEL, VOCABULARY, ToyPiece, sequence, settings, write_store
