@@ -24,7 +24,7 @@ from pianolm.lm.loss import IGNORE, head_nll
 from pianolm.lm.masked_targets import LegalTargets
 from pianolm.lm.scorer import TokenScorer, target_states
 from pianolm.tokenizer.grammar import Grammar
-from pianolm.training.throughput import WatchedModule
+from pianolm.training.throughput import MonitoredModule
 
 EMBEDDINGS = ("codebook", "table")
 _MODEL_KEYS = {
@@ -241,7 +241,7 @@ class TargetLosses(NamedTuple):
     labels_n: Tensor
 
 
-class LanguageModule(WatchedModule):
+class LanguageModule(MonitoredModule):
     """Trains a Llama on the batches of `pianolm.lm.datamodule`.
 
     Args:
@@ -303,7 +303,7 @@ class LanguageModule(WatchedModule):
         nats, nll_n, labels_n = self.target_nll(batch)
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self._train_losses = TokenScorer(self._kind_of, self._strikes, self.device)
-        if self.writes_row:
+        if self.is_logging_step:
             self._train_losses.add(nll_n, labels_n, batch["performance"][batch["labels"] != IGNORE])
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
             self._log_step(batch)
@@ -314,8 +314,8 @@ class LanguageModule(WatchedModule):
         """Counts an optimizer step at its last micro-batch, and logs it when a row is due."""
         self.tokens_seen += batch["n_tokens"]
         self.slots_seen += batch["n_slots"]
-        self.log_pace(batch["n_tokens"])
-        if not self.writes_row:
+        self.log_throughput(batch["n_tokens"])
+        if not self.is_logging_step:
             return
         self._train_losses.sums = self.trainer.strategy.reduce(self._train_losses.sums, reduce_op="sum")
         self.log_dict(
@@ -328,7 +328,6 @@ class LanguageModule(WatchedModule):
 
     def on_validation_epoch_start(self) -> None:
         """Empties the sums."""
-        self.pace.pause()
         self._losses = TokenScorer(self._kind_of, self._strikes, self.device)
 
     def validation_step(self, batch: Mapping[str, Any], batch_idx: int) -> None:
@@ -343,10 +342,6 @@ class LanguageModule(WatchedModule):
         if self._unigram_entropy is not None:
             self.val_metrics["val/unigram_entropy"] = self._unigram_entropy
         self.log_dict(self.val_metrics, sync_dist=self.trainer.world_size > 1)
-
-    def on_validation_end(self) -> None:
-        """Goes on counting time."""
-        self.pace.resume()
 
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, one step of it an optimizer step."""

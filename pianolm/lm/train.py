@@ -85,7 +85,7 @@ def train_language_model(ctx: StageContext, own_keys: frozenset[str] = frozenset
         return {}
     return {
         **publish(ctx, model, result.best),
-        "train/tokens_per_second": round(module.pace.per_second, 1),
+        "train/tokens_per_second": round(module.throughput.per_second, 1),
         "train/padding_fraction": module.padding_fraction,
         "parameters": count_parameters(model),
         "tokens_seen": module.tokens_seen,

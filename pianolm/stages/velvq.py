@@ -83,7 +83,7 @@ def run(ctx: StageContext) -> Metrics:
     )
     if not module.trainer.is_global_zero:
         return {}
-    metrics["train/cells_per_second"] = round(module.pace.per_second, 1)
+    metrics["train/cells_per_second"] = round(module.throughput.per_second, 1)
     if module.seconds_to_target is not None:
         metrics[f"seconds_to_{TARGET_MAE}"] = round(module.seconds_to_target, 1)
     metrics["resumed_from_step"] = result.resumed_from_step

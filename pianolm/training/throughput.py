@@ -1,4 +1,10 @@
-"""What every training logs beside its losses: learning rate, norm of the gradient, speed and memory."""
+"""The base class of every trained module: it logs learning rate, gradient norm, throughput and memory.
+
+Lightning's `ThroughputMonitor` does not serve here. It synchronizes with the GPU after every micro-batch, while these
+figures are computed only in the steps whose row is logged. It counts the items of one micro-batch on one process, PAD
+included, while `train/tokens_per_second` counts the tokens of a global batch. And it has no rate of the whole run,
+validation excluded, which metrics.json reports.
+"""
 
 from __future__ import annotations
 
@@ -8,37 +14,119 @@ import time
 
 import lightning as L
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
-class WatchedModule(L.LightningModule):
-    """A module that logs how its training goes.
-
-    Figures are made only in the steps whose row is written: on a GPU each of them is waited for.
-
-    Args:
-        items: What the speed counts: tokens, cells.
+class Stopwatch:
+    """Seconds between `start` and `stop`, summed over all such intervals.
 
     Attributes:
-        pace: Speed of this process's run.
+        seconds: The sum so far, up to the last `stop` or `lap`.
     """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._started: float | None = None
+
+    def start(self) -> None:
+        """Starts an interval."""
+        self._started = time.perf_counter()
+
+    def lap(self) -> float:
+        """Adds the current interval so far and returns the sum; the stopwatch keeps running if it was."""
+        if self._started is not None:
+            now = time.perf_counter()
+            self.seconds += now - self._started
+            self._started = now
+        return self.seconds
+
+    def stop(self) -> None:
+        """Ends the current interval, if there is one."""
+        self.lap()
+        self._started = None
+
+
+class Throughput:
+    """Items per second over optimizer steps, without the first step, which warms up, and without validation."""
+
+    def __init__(self) -> None:
+        self._items = 0
+        self._stopwatch = Stopwatch()
+        self._warm = False
+        self._last_items, self._last_seconds = 0, 0.0
+
+    def step(self, items: int) -> None:
+        """Counts the items of an optimizer step that is done."""
+        if self._warm:
+            self._items += items
+        self._warm = True
+        self._stopwatch.lap()
+        self._stopwatch.start()
+
+    def pause(self) -> None:
+        """Stops the time, for a validation."""
+        self._stopwatch.stop()
+
+    def resume(self) -> None:
+        """Continues after a pause."""
+        if self._warm:
+            self._stopwatch.start()
+
+    @property
+    def per_second(self) -> float:
+        """Items per second of the whole run, 0 before the second step."""
+        return self._items / self._stopwatch.seconds if self._items else 0.0
+
+    def since_last_call(self) -> float:
+        """Items per second since this was called last, 0 if no step was counted since."""
+        items = self._items - self._last_items
+        seconds = self._stopwatch.seconds - self._last_seconds
+        self._last_items, self._last_seconds = self._items, self._stopwatch.seconds
+        return items / seconds if items else 0.0
+
+
+class MonitoredModule(L.LightningModule):
+    """A LightningModule that logs learning rate, gradient norm, throughput and memory.
+
+    A subclass calls `log_throughput` once per optimizer step. Figures are computed only in steps whose row is logged,
+    because on a GPU the program has to wait for each of them.
+
+    Args:
+        items: What the throughput counts: tokens, cells.
+
+    Attributes:
+        monitor: Validation metric that chooses the best weights; the lowest value is best.
+        stage_name: Name of the stage that trains the module, for progress displays.
+        throughput: Items per second of this run, over all processes.
+    """
+
+    monitor: str = "val/loss"
+    stage_name: str = ""
 
     def __init__(self, items: str) -> None:
         super().__init__()
-        self.pace = Pace()
+        self.throughput = Throughput()
         self._items = items
 
     @property
-    def writes_row(self) -> bool:
+    def is_logging_step(self) -> bool:
         """Whether the loggers get a row of this optimizer step."""
         every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by its connector
         return (self.trainer.global_step + 1) % every == 0
 
-    def log_pace(self, count: int) -> None:
-        """Counts an optimizer step of so many items and logs the speed since the last row."""
-        self.pace.step(count)
-        if self.writes_row and (speed := self.pace.recent()):
-            self.log(f"train/{self._items}_per_second", speed)
+    def log_throughput(self, items: int) -> None:
+        """Counts the items of an optimizer step, and logs the throughput since the last row."""
+        self.throughput.step(items)
+        if self.is_logging_step and (per_second := self.throughput.since_last_call()):
+            self.log(f"train/{self._items}_per_second", per_second)
+
+    def on_validation_start(self) -> None:
+        """Validation does not count in the throughput."""
+        self.throughput.pause()
+
+    def on_validation_end(self) -> None:
+        """Continues to measure the throughput."""
+        self.throughput.resume()
 
     def configure_gradient_clipping(
         self,
@@ -46,12 +134,16 @@ class WatchedModule(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clips the norm of the gradient where the trainer asks for it, and logs the norm from before."""
-        if gradient_clip_val is not None:
+        """Clips the gradient as the trainer asks for it, and logs its norm from before."""
+        norm: Tensor | None = None
+        if gradient_clip_val is not None and gradient_clip_algorithm != "value":
             norm = nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
-        elif self.writes_row:
+        elif self.is_logging_step:
             norm = nn.utils.get_total_norm([p.grad for p in self.parameters() if p.grad is not None])
-        if self.writes_row:
+        if gradient_clip_val is not None and gradient_clip_algorithm == "value":
+            nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
+        if self.is_logging_step:
+            assert norm is not None, "computed above in a logging step"
             self.log_dict(
                 {
                     "gradient_norm": norm,
@@ -62,48 +154,8 @@ class WatchedModule(L.LightningModule):
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """The most memory in MiB that tensors held on a GPU, or this process on a CPU."""
+    """Peak memory in MiB: of tensors on a GPU, of this process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-class Pace:
-    """Tokens a second over optimizer steps; the first step, which warms up, and pauses do not count."""
-
-    def __init__(self) -> None:
-        self._tokens = 0
-        self._seconds = 0.0
-        self._mark: float | None = None
-        self._told = (0, 0.0)
-
-    def step(self, tokens: int) -> None:
-        """A step with so many tokens is done."""
-        if self._mark is not None:
-            self._tokens += tokens
-        self._count_time()
-        self._mark = time.perf_counter()
-
-    def pause(self) -> None:
-        """Stops the clock, for a validation."""
-        self._count_time()
-
-    def resume(self) -> None:
-        """Lets it run again."""
-        self._mark = time.perf_counter()
-
-    def _count_time(self) -> None:
-        if self._mark is not None:
-            self._seconds += time.perf_counter() - self._mark
-
-    @property
-    def per_second(self) -> float:
-        """Tokens a second, 0 before the second step."""
-        return self._tokens / self._seconds if self._tokens else 0.0
-
-    def recent(self) -> float:
-        """Tokens a second since this was asked last, 0 where no step was counted since."""
-        tokens, seconds = self._tokens - self._told[0], self._seconds - self._told[1]
-        self._told = (self._tokens, self._seconds)
-        return tokens / seconds if tokens else 0.0

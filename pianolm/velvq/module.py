@@ -25,7 +25,7 @@ from pianolm.errors import UserError
 from pianolm.music.cells import Cells
 from pianolm.tokenizer.velocity import FORMS, VelocityCodec
 from pianolm.tokenizer.velocity.errors import VelocityErrors
-from pianolm.training.throughput import WatchedModule
+from pianolm.training.throughput import MonitoredModule
 
 TARGET_MAE = 0.54
 """What the published reference of this design reaches; the time to get there is a metric."""
@@ -104,7 +104,7 @@ def settings_of(velvq: Mapping[str, Any]) -> VelVQSettings:
     return settings.from_config(velvq)
 
 
-class VelVQModule(WatchedModule):
+class VelVQModule(MonitoredModule):
     """Trains the networks of any form.
 
     A training batch is what the networks' `training_losses` takes; a validation batch is a dict of `sustain` and
@@ -138,8 +138,8 @@ class VelVQModule(WatchedModule):
         """The loss of a global batch."""
         losses = self.network.training_losses(batch, self._share)
         cells = sum(len(part) for name, part in batch.items() if name.startswith("velocity"))
-        self.log_pace(cells * self.trainer.world_size)
-        if self.writes_row:
+        self.log_throughput(cells * self.trainer.world_size)
+        if self.is_logging_step:
             self.log_dict({f"train/{name}": value for name, value in losses.items()}, sync_dist=True)
         return losses["loss"]
 
@@ -193,13 +193,13 @@ class VelVQModule(WatchedModule):
     def on_validation_start(self) -> None:
         """Stops it."""
         self._tick()
-        self.pace.pause()
+        super().on_validation_start()
         self._clock = None
 
     def on_validation_end(self) -> None:
         """Starts it again."""
         self._clock = time.perf_counter()
-        self.pace.resume()
+        super().on_validation_end()
 
     def on_train_end(self) -> None:
         """Stops it for good."""

@@ -365,5 +365,5 @@ def test_a_tiny_model_learns_a_batch_by_heart(tmp_path: Path) -> None:
     trainer.fit(module, data)
     assert module.val_metrics["val/loss"] < 0.3
     assert float(trainer.callback_metrics["gradient_norm"]) > 0
-    assert module.pace.per_second > 0
+    assert module.throughput.per_second > 0
     assert module.tokens_seen == 60 * min(piece.size - 1, 64)

@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader
 
 from pianolm.report.curves import read_curves
 from pianolm.training.callbacks import StepBar, StepLines, step_display
-from pianolm.training.throughput import WatchedModule
+from pianolm.training.throughput import MonitoredModule
 
 
-class Descent(WatchedModule):
+class Descent(MonitoredModule):
     """Walks down a bowl; the gradient of step k is known."""
 
     def __init__(self) -> None:
@@ -29,8 +29,8 @@ class Descent(WatchedModule):
 
     def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
         loss = 0.5 * self.weight.square().sum()
-        self.log_pace(10)
-        if self.writes_row:
+        self.log_throughput(10)
+        if self.is_logging_step:
             self.log("train/loss", loss)
         return loss
 
