@@ -94,8 +94,10 @@ MODEL = {
     "kv_heads": 1,
     "ffn": 32,
     "rope_theta": 10000.0,
-    "tie_embeddings": True,
     "dropout": 0.0,
     "embedding": "table",
-    "projection_lr": 0.2,
+    "init": "induction",
 }
+
+EMBEDDINGS = ("codebook", "table")
+"""Values of `model.embedding`."""

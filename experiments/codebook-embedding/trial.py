@@ -26,7 +26,9 @@ from pianolm.lm import induction_init as beginning
 from pianolm.lm.datamodule import LMDataModule
 from pianolm.lm.embedding import CodebookEmbedding, SharedOutput, current_table
 from pianolm.lm.loss import IGNORE
-from pianolm.lm.module import LanguageModule, OptimizerSettings, build_llama, parameter_groups
+from pianolm.lm.model import build_llama
+from pianolm.lm.module import LanguageModule
+from pianolm.lm.optimizer import OptimizerSettings, parameter_groups
 from pianolm.lm.scorer import TokenScorer
 from pianolm.run import CONFIG_DIR
 from pianolm.tokenizer.features import feature_groups
@@ -137,7 +139,7 @@ class Tried(CodebookEmbedding):
     """The embedding with what was tried and not kept."""
 
     def __init__(self, features_VF: np.ndarray, width: int, variant: Variant, std: float) -> None:
-        super().__init__(features_VF, width, variant.projection_lr, std)
+        super().__init__(features_VF, width, std)
         self.variant = variant
         self.free.requires_grad_(variant.free)
         if variant.mlp:
@@ -195,7 +197,7 @@ def make_model(
             model.output_embedding = output  # so that its parameters are found
             model.lm_head, model.config.tie_word_embeddings = OwnOutput(output), False
     if variant.repeats == "looks up":
-        beginning.begin_by_looking_up(model, variant.reach)
+        beginning.initialize_induction_heads(model, variant.reach)
     return model
 
 
@@ -212,22 +214,21 @@ def begin(model: LlamaForCausalLM, variant: Variant) -> None:
         attention.o_proj.weight *= larger / depth
         layer.mlp.down_proj.weight *= larger
     if variant.repeats == "copies":
-        beginning.begin_by_copying(model.model.layers[0].self_attn)
+        beginning.initialize_copying(model.model.layers[0].self_attn)
 
 
-def optimizer_groups(model: nn.Module, schedule: OptimizerSettings, free_lr: float) -> list[dict[str, Any]]:
-    """Those of the stages; the first layer of an MLP learns as its second does, free parts at a part of the rate."""
-    hidden = [p for name, p in model.named_parameters() if ".hidden." in name]
-    found = parameter_groups(model, schedule)
-    free = [p for name, p in model.named_parameters() if name.endswith(".free")]
-    for group in found:
-        group["params"] = [p for p in group["params"] if not any(p is other for other in free)]
-    if free:
-        found.insert(0, {"params": free, "weight_decay": 0.0, "lr": schedule.learning_rate * free_lr})
-    for group in found:
-        group["params"] = [p for p in group["params"] if not any(p is other for other in hidden)]
-    found[-1]["params"] += hidden
-    return found
+def optimizer_groups(model: nn.Module, schedule: OptimizerSettings, variant: Variant) -> list[dict[str, Any]]:
+    """The groups of the stages; free parts and projections, with the MLP before them, at rates of their own."""
+    rates = {".free": variant.free_lr, ".projection.weight": variant.projection_lr}
+    rates |= {".hidden.weight": variant.projection_lr, ".hidden.bias": variant.projection_lr}
+    groups = parameter_groups(model, schedule)
+    for ending, rate in rates.items():
+        chosen = [p for name, p in model.named_parameters() if name.endswith(ending)]
+        for group in groups:
+            group["params"] = [p for p in group["params"] if not any(p is other for other in chosen)]
+        if chosen:
+            groups.append({"params": chosen, "weight_decay": 0.0, "lr": schedule.learning_rate * rate})
+    return groups
 
 
 @dataclass
@@ -255,7 +256,7 @@ class Training:
         module = LanguageModule(
             self.model, schedule, self.tokenizer.vocabulary.kind_of, self.tokenizer.strikes_per_id
         )
-        groups = optimizer_groups(self.model, schedule, self.variant.free_lr)
+        groups = optimizer_groups(self.model, schedule, self.variant)
         optimizer = torch.optim.AdamW(groups, schedule.learning_rate, schedule.betas)
         scheduler = LambdaLR(optimizer, schedule.factor)
         start, losses = time.process_time(), []

@@ -25,7 +25,7 @@ from pianolm.generation.engine.numpy_engine import NumpyEngine
 from pianolm.generation.engine.torch_engine import TorchEngine
 from pianolm.generation.generator import Length, Player, Song
 from pianolm.generation.sampling import Sampling
-from pianolm.lm.module import build_llama
+from pianolm.lm.model import build_llama
 from pianolm.tokenizer.vocabulary import Kind
 
 CONF = Path(__file__).parents[2] / "conf" / "model"

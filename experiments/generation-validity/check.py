@@ -16,7 +16,7 @@ import yaml
 from pianolm import PianoLM, PianoTokenizer, Piece
 from pianolm.generation.sampling import Sampling
 from pianolm.generation.takes import Take
-from pianolm.lm.module import build_llama
+from pianolm.lm.model import build_llama
 from pianolm.tokenizer.vocabulary import Kind
 
 CONF = Path(__file__).parents[2] / "conf" / "model"

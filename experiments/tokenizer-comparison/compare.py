@@ -49,7 +49,8 @@ from pianolm.data.cell_store import CellStore
 from pianolm.evaluation.bits import UNCONSTRAINED, TokenizedPiece, score_pieces
 from pianolm.lm.embedding import inputs_and_head
 from pianolm.lm.loss import head_nll
-from pianolm.lm.module import OptimizerSettings, build_llama, count_parameters, parameter_groups
+from pianolm.lm.model import build_llama, count_parameters
+from pianolm.lm.optimizer import OptimizerSettings, parameter_groups
 from pianolm.tokenizer.features import token_features
 from pianolm.tokenizer.token_mask import LegalIds
 from pianolm.training.trainer import keep_freed_memory
@@ -93,7 +94,7 @@ PLANS = {
     "small": Plan(128, 3, 4, 256, 256, 2, 40_000, 4_000, 1_000, (1e-3, 2e-3)),
     "smoke": Plan(64, 2, 2, 128, 128, 4, 3_000, 1_000, 500, (4e-3,)),
 }
-BODY = {"kv_heads": None, "rope_theta": 10000.0, "tie_embeddings": True, "dropout": 0.0, "projection_lr": 1.0}
+BODY = {"kv_heads": None, "rope_theta": 10000.0, "dropout": 0.0, "init": "induction"}
 DEMO = {"data.pieces": 240, "velvq.max_steps": 300, "velvq.val_every": 150}
 """What is built differently of the demo, whose pieces are composed."""
 

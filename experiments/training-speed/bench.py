@@ -30,7 +30,9 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from pianolm.lm.datamodule import LMDataModule
-from pianolm.lm.module import LanguageModule, OptimizerSettings, build_llama, parameter_groups
+from pianolm.lm.model import build_llama
+from pianolm.lm.module import LanguageModule
+from pianolm.lm.optimizer import OptimizerSettings, parameter_groups
 from pianolm.run import execute
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.training import trainer as training

@@ -139,9 +139,9 @@ def score_performances(
 
 
 def _trained_constrained(lm: PianoLM) -> bool:
-    from pianolm.lm.module import IN_GRAMMAR
+    from pianolm.lm.model import CONSTRAINED_LOSS
 
-    return bool(getattr(lm.model.config, IN_GRAMMAR, False))
+    return bool(getattr(lm.model.config, CONSTRAINED_LOSS, False))
 
 
 def _by_group(

@@ -23,7 +23,9 @@ from pianolm.errors import UserError
 from pianolm.lm.checkpoint import load_weights, without_progress_bars
 from pianolm.lm.datamodule import LMDataModule
 from pianolm.lm.embedding import write_table
-from pianolm.lm.module import IN_GRAMMAR, LanguageModule, OptimizerSettings, build_llama, count_parameters
+from pianolm.lm.model import CONSTRAINED_LOSS, build_llama, count_parameters
+from pianolm.lm.module import LanguageModule
+from pianolm.lm.optimizer import OptimizerSettings
 from pianolm.stage import Metrics, StageContext
 from pianolm.tokenizer.features import token_features
 from pianolm.tokenizer.tokenizer import PianoTokenizer, read_settings
@@ -59,7 +61,7 @@ def train_language_model(ctx: StageContext, own_keys: frozenset[str] = frozenset
     L.seed_everything(int(ctx.cfg["seed"]), verbose=False)
     model = make_model(ctx, tokenizer, int(settings["context"]))
     if settings["grammar"]:
-        setattr(model.config, IN_GRAMMAR, True)
+        setattr(model.config, CONSTRAINED_LOSS, True)
     module = LanguageModule(
         model,
         OptimizerSettings.from_config(settings),

@@ -84,7 +84,7 @@ def test_all_bits_of_a_model_trained_constrained_are_constrained(tmp_path: Path)
     ]
     free = evaluated(tmp_path, *given_parts)
     config = tmp_path / "model" / "config.json"
-    config.write_text(json.dumps({**json.loads(config.read_text()), "learned_in_grammar": True}))
+    config.write_text(json.dumps({**json.loads(config.read_text()), "constrained_loss": True}))
     found = evaluated(tmp_path, *given_parts)
     assert found["constrained_bits_per_note"] == pytest.approx(free["constrained_bits_per_note"])
     assert found["bits_per_note"] == pytest.approx(free["constrained_bits_per_note"])

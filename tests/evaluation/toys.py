@@ -11,7 +11,7 @@ from transformers import LlamaForCausalLM
 from pianolm import PianoTokenizer, Piece
 from pianolm.data.cell_store import CellStoreWriter, PieceRow
 from pianolm.lm.checkpoint import without_progress_bars
-from pianolm.lm.module import build_llama
+from pianolm.lm.model import build_llama
 from pianolm.music.notes import make_notes
 from pianolm.tokenizer.codebook import Patterns
 from pianolm.tokenizer.codebook_fit import complete

@@ -10,7 +10,7 @@ from transformers import LlamaForCausalLM
 
 from pianolm.errors import UserError
 from pianolm.lm.checkpoint import load_weights
-from pianolm.lm.module import build_llama
+from pianolm.lm.model import build_llama
 from tests.lm.test_module import toy_model
 from tests.toy_tokens import MODEL
 
@@ -71,7 +71,7 @@ FORMS = [
 def test_weights_come_back_from_every_form(
     form: Callable[[LlamaForCausalLM, Path], Path], tied: bool, tmp_path: Path
 ) -> None:
-    source, target = toy_model(0, tie_embeddings=tied), toy_model(1, tie_embeddings=tied)
+    source, target = toy_model(0, tied=tied), toy_model(1, tied=tied)
     if form is as_bare_body and not tied:
         pytest.skip("an output layer of its own is not in a bare body")
     assert not torch.equal(logits(source), logits(target))
@@ -82,7 +82,7 @@ def test_weights_come_back_from_every_form(
 
 
 def test_an_output_layer_of_its_own_starts_as_the_embedding(tmp_path: Path) -> None:
-    source, target = toy_model(0), toy_model(1, tie_embeddings=False)
+    source, target = toy_model(0), toy_model(1, tied=False)
     load_weights(as_directory(source, tmp_path), target)
     assert torch.equal(logits(source), logits(target))
 
@@ -110,7 +110,7 @@ def test_another_vocabulary_is_one_sentence_that_names_both_sides(tmp_path: Path
         ({"layers": 3}, "3 layers, this model has 2"),
         ({"layers": 1}, "1 layers, this model has 2"),
         ({"width": 32}, r"of shape \[\d+, 32\], this model's is \[\d+, 16\]"),
-        ({"tie_embeddings": False}, "this model ties them; set model.tie_embeddings=false"),
+        ({"tied": False}, "this model ties them; set model.tie_embeddings=false"),
     ],
 )
 def test_another_architecture_is_one_sentence(

@@ -16,14 +16,9 @@ from pianolm.lm import loss
 from pianolm.lm.datamodule import LMDataModule
 from pianolm.lm.loss import IGNORE
 from pianolm.lm.masked_targets import LegalTargets
-from pianolm.lm.module import (
-    LanguageModule,
-    OptimizerSettings,
-    build_llama,
-    count_parameters,
-    packing,
-    parameter_groups,
-)
+from pianolm.lm.model import build_llama, count_parameters, packing
+from pianolm.lm.module import LanguageModule
+from pianolm.lm.optimizer import OptimizerSettings, parameter_groups
 from pianolm.lm.windows import Rows, WindowIndex, WindowReader, pack
 from pianolm.tokenizer.grammar import Grammar
 from pianolm.tokenizer.vocabulary import Kind, Vocabulary
@@ -33,11 +28,15 @@ CONF = Path(__file__).parents[2] / "conf" / "model"
 STRIKES = np.random.default_rng(0).integers(0, 3, VOCABULARY.size)
 
 
-def toy_model(seed: int = 0, **changes: object) -> LlamaForCausalLM:
+def toy_model(seed: int = 0, tied: bool = True, **changes: object) -> LlamaForCausalLM:
+    """A small model; with `tied=False`, as an import may be, its output layer has weights of its own."""
     torch.manual_seed(seed)
-    return build_llama(
-        {**MODEL, **changes}, VOCABULARY.size, VOCABULARY.pad, VOCABULARY.bos, VOCABULARY.eos, 32
-    )
+    v = VOCABULARY
+    model = build_llama({**MODEL, **changes}, v.size, v.pad, v.bos, v.eos, 32)
+    if tied:
+        return model
+    model.config.tie_word_embeddings = False
+    return LlamaForCausalLM(model.config)
 
 
 def toy_module(model: LlamaForCausalLM, **changes: object) -> LanguageModule:
@@ -94,22 +93,6 @@ def test_sizes_are_those_written_in_the_config(name: str, parameters: int) -> No
 
 def test_every_model_config_is_covered_here() -> None:
     assert {path.stem for path in CONF.glob("*.yaml")} == {"tiny", "small", "medium", "large"}
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"width": 15}, "model.width=15 is no even multiple of model.heads=2"),
-        ({"heads": 4, "kv_heads": 3}, "model.heads=4 is no multiple of model.kv_heads=3"),
-        ({"layers": 0, "ffn": "x"}, "model.layers=0 is no size, model.ffn='x' is no size"),
-        ({"dropout": 1.5}, "model.dropout=1.5"),
-        ({"depth": 3}, "unknown model.depth"),
-    ],
-)
-def test_a_model_that_does_not_fit_is_one_sentence(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(UserError) as caught:
-        toy_model(**changes)
-    assert message in str(caught.value)
 
 
 def test_what_adds_to_the_residual_stream_begins_smaller_the_deeper_the_model_is() -> None:
@@ -325,7 +308,7 @@ def test_kinds_that_do_not_occur_are_not_logged(tmp_path: Path) -> None:
 
 def test_matrices_decay_and_nothing_else() -> None:
     for tied in (True, False):
-        model = toy_model(tie_embeddings=tied)
+        model = toy_model(tied=tied)
         decayed, plain = parameter_groups(model, OptimizerSettings.from_config(settings()))
         names = {id(parameter): name for name, parameter in model.named_parameters()}
         assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)

@@ -16,7 +16,6 @@ from pianolm import PianoTokenizer
 from pianolm.data.token_store import TokenStoreWriter
 from pianolm.errors import UserError
 from pianolm.lm import train as lm
-from pianolm.lm.module import EMBEDDINGS
 from pianolm.music.cells import FRAMES, frames_to_cells, resolve_collisions
 from pianolm.pipeline.launch import other_ranks
 from pianolm.report.curves import Curves, find_runs, read_curves
@@ -29,7 +28,7 @@ from pianolm.tokenizer.velocity.segment import SegmentCodec
 from pianolm.tokenizer.vocabulary import Kind, Vocabulary
 from pianolm.training import trainer as training
 from tests.tiny import tiny
-from tests.toy_tokens import MODEL, settings
+from tests.toy_tokens import EMBEDDINGS, MODEL, settings
 
 VOCABULARY = Vocabulary(l1=16, l2=8, l3=8, velocity=8, reserved=377, tempo=20)
 METRICS = {
@@ -327,7 +326,7 @@ def test_a_model_learns_under_the_grammar(
     ctx = context(tmp_path / "a", "base", {"tokens": tokens}, trainer={"grammar": True})
     assert base.run(ctx)["val/loss"] < trained[1]["val/loss"] - 0.1
     for directory, says in ((ctx.out, True), (trained[0].out, False)):
-        assert json.loads((directory / "config.json").read_text()).get("learned_in_grammar", False) == says
+        assert json.loads((directory / "config.json").read_text()).get("constrained_loss", False) == says
     with pytest.raises(UserError, match=r"trainer\.grammar='maybe' found, expected true or false"):
         base.run(context(tmp_path / "b", "base", {"tokens": tokens}, trainer={"grammar": "maybe"}))
 
