@@ -1,9 +1,8 @@
-"""Two hands on one keyboard: accompaniment, thickening and closing chord,
-within reach and free of clashes."""
+"""Arranges a melody and its chords for two hands: accompaniment, thickened climaxes and closing chord."""
 
 from collections import defaultdict
 
-from pianolm.data.sources.demo.dice import Dice
+from pianolm.data.sources.demo.random_stream import RandomStream
 from pianolm.data.sources.demo.score import Note, Phrase, Role, Span, Tone
 from pianolm.data.sources.demo.styles import Style
 from pianolm.data.sources.demo.texture import accompany, final_chord, thicken
@@ -19,36 +18,41 @@ def _inside(phrase: Phrase, onset: int) -> bool:
 
 
 def arrange(
-    phrases: list[Phrase], spans: list[Span], melody: list[Tone], style: Style, metre: Metre, dice: Dice
+    phrases: list[Phrase],
+    spans: list[Span],
+    melody: list[Tone],
+    style: Style,
+    metre: Metre,
+    rng: RandomStream,
 ) -> list[Note]:
-    """Write out both hands.
+    """Writes the notes of both hands.
 
     Args:
         phrases, spans, melody: the piece, in time order; the last span is the closing chord.
         style: decides the range of a second voice and how climaxes are thickened.
         metre: the metre.
-        dice: source of the choices.
+        rng: source of the choices.
     """
     notes = [Note(tone.onset, tone.duration, tone.pitch, Role.MELODY) for tone in melody]
-    manner = dice.pick(style.thicken)
-    chosen = {name: int(dice.between(0, 6)) for name in sorted({phrase.texture for phrase in phrases})}
+    manner = rng.pick(style.thicken)
+    chosen = {name: int(rng.between(0, 6)) for name in sorted({phrase.texture for phrase in phrases})}
     left: list[Note] = []
     for phrase in phrases:
         chords = [span for span in spans[:-1] if _inside(phrase, span.onset)]
         tune = [tone for tone in melody if _inside(phrase, tone.onset)]
         if phrase.texture == "duet":
-            voice = imitate(tune, chords, metre, (43, 62), dice)
+            voice = imitate(tune, chords, metre, (43, 62), rng)
             left += [Note(tone.onset, tone.duration, tone.pitch, Role.BASS) for tone in voice]
         else:
             left += accompany(phrase.texture, chords, tune, metre, chosen[phrase.texture])
         if phrase.level >= style.level + 5 and phrase.texture not in ("duet", "chorale"):
-            notes += thicken(tune, manner, metre, dice)
+            notes += thicken(tune, manner, metre, rng)
     left += final_chord(spans[-1], melody[-1])
     return clean(within_reach(notes + left))
 
 
 def within_reach(notes: list[Note]) -> list[Note]:
-    """Give notes struck together to the hand that reaches them; what neither hand reaches is left out."""
+    """Assigns notes with the same onset to a hand that reaches them and drops those out of reach of both."""
     together: dict[int, list[Note]] = defaultdict(list)
     for note in notes:
         together[note.onset].append(note)
@@ -74,7 +78,7 @@ def within_reach(notes: list[Note]) -> list[Note]:
 
 
 def clean(notes: list[Note]) -> list[Note]:
-    """Sort notes, merge those that share onset and pitch, and end a note where its key is struck again."""
+    """Sorts notes, merges those of the same onset and pitch, and ends a note where its key is struck again."""
     unique: dict[tuple[int, int], Note] = {}
     for note in sorted(notes, key=lambda note: (note.onset, note.pitch, note.role)):
         unique.setdefault((note.onset, note.pitch), note)

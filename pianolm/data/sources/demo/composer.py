@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pianolm.data.sources.demo.dice import Dice
 from pianolm.data.sources.demo.performance import beat_ticks, play, play_flat
+from pianolm.data.sources.demo.random_stream import RandomStream
 from pianolm.data.sources.demo.writing import write
 
 __all__ = ["Composition", "compose"]
@@ -42,7 +42,7 @@ class Composition:
 
 
 def compose(seed: int, index: int, flat: bool = False) -> Composition:
-    """Compose and play piece `index` of the collection `seed`.
+    """Composes and performs piece `index` of the collection `seed`.
 
     The result depends on the arguments alone, on any platform and NumPy version.
 
@@ -55,7 +55,7 @@ def compose(seed: int, index: int, flat: bool = False) -> Composition:
         ValueError: seed or index is negative.
     """
     score = write(seed, index)
-    played = play_flat(score) if flat else play(score, Dice(seed, index, 1))
+    played = play_flat(score) if flat else play(score, RandomStream(seed, index, 1))
     pitch = np.array([note.pitch for note in score.notes], dtype=np.uint8)
     # Microseconds hide any last-digit differences between platforms.
     onset_sec, offset_sec = played.onset_sec.round(6), played.offset_sec.round(6)

@@ -1,8 +1,8 @@
-"""Functional harmony: eight-bar sections assembled from two-bar units that open, lead on and cadence."""
+"""Functional harmony: eight-bar sections assembled from two-bar units (opening, continuation, cadence)."""
 
 from typing import NamedTuple
 
-from pianolm.data.sources.demo.dice import Dice
+from pianolm.data.sources.demo.random_stream import RandomStream
 from pianolm.data.sources.demo.score import Span
 from pianolm.data.sources.demo.theory import TICKS, Chord, Key, Metre, chord
 
@@ -73,7 +73,7 @@ class Unit(NamedTuple):
 
 
 def follows(before: Chord, after: Chord) -> bool:
-    """Whether a progression is idiomatic: dominants resolve, sevenths lead on, nothing repeats."""
+    """Whether a progression is idiomatic: dominants resolve, supertonics move on, no chord repeats."""
     if before.numeral == after.numeral and before.key == after.key:
         return False
     if after.numeral in ("I64", "i64"):
@@ -87,18 +87,18 @@ def follows(before: Chord, after: Chord) -> bool:
     return not (before.numeral in ("ii", "ii6", "iio6") and after.degrees[0] == 0)
 
 
-def choose_unit(key: Key, purpose: str, before: Chord | None, dice: Dice) -> Unit:
-    """Pick a unit that may follow the chord before it.
+def choose_unit(key: Key, purpose: str, before: Chord | None, rng: RandomStream) -> Unit:
+    """Chooses a unit that may follow the preceding chord.
 
     Args:
         key: key of the unit.
         purpose: open, on, half, close, return or coda.
-        before: the chord just heard, or None at a fresh start.
-        dice: source of the choice.
+        before: the preceding chord, or None at the start of a phrase.
+        rng: source of the choice.
     """
     units = [Unit(key, bars) for bars in _UNITS[key.minor, purpose]]
     fitting = [unit for unit in units if before is None or follows(before, unit.first)]
-    return dice.pick(fitting or units)
+    return rng.pick(fitting or units)
 
 
 def away_keys(home: Key) -> list[Key]:
@@ -108,23 +108,23 @@ def away_keys(home: Key) -> list[Key]:
     return [home.related(5, True), home.related(4, False), home.related(3, False), home.related(0, True)]
 
 
-def section_units(purposes: tuple[str, ...], keys: tuple[Key, ...], dice: Dice) -> list[Unit]:
-    """Chain units; a phrase start (an "open" unit) needs no preparation.
+def section_units(purposes: tuple[str, ...], keys: tuple[Key, ...], rng: RandomStream) -> list[Unit]:
+    """Chooses units one after another; an "open" unit starts a phrase and may follow any chord.
 
     Args:
         purposes: one purpose a unit.
         keys: one key a unit.
-        dice: source of the choices.
+        rng: source of the choices.
     """
     units: list[Unit] = []
     for purpose, key in zip(purposes, keys, strict=True):
         before = units[-1].last if units and purpose != "open" else None
-        units.append(choose_unit(key, purpose, before, dice))
+        units.append(choose_unit(key, purpose, before, rng))
     return units
 
 
 def spans_of(unit: Unit, onset: int, metre: Metre) -> list[Span]:
-    """Lay a unit out in time; two chords in a bar of three beats share it 2 + 1."""
+    """The chords of a unit in time; two chords in a bar of three beats last 2 + 1."""
     spans = []
     first = (metre.beats + 1) // 2 * TICKS
     for bar in unit.bars.split("|"):

@@ -1,4 +1,4 @@
-"""Playing a score: tempo, dynamics, touch and the small deviations of a human hand.
+"""Performs a score: tempo, dynamics, articulation and small human deviations.
 
 Arrays are over notes [N] in score order or over beats [B]; times are seconds unless a name says ticks.
 """
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pianolm.data.sources.demo.dice import Dice
+from pianolm.data.sources.demo.random_stream import RandomStream
 from pianolm.data.sources.demo.score import Phrase, Role, Score
 from pianolm.data.sources.demo.styles import STYLES, Style
 from pianolm.data.sources.demo.theory import TICKS
@@ -35,7 +35,7 @@ def beat_ticks(score: Score) -> NDArray[np.int64]:
 
 
 def play_flat(score: Score) -> Performance:
-    """Play as a notation program does: steady, at one velocity."""
+    """Plays as a notation program does: one tempo, one velocity."""
     sec_per_tick = 60.0 / score.tempo_bpm / TICKS
     onset = np.array([note.onset for note in score.notes], dtype=np.float64)
     duration = np.array([note.duration for note in score.notes], dtype=np.float64)
@@ -47,33 +47,33 @@ def play_flat(score: Score) -> Performance:
     )
 
 
-def play(score: Score, dice: Dice) -> Performance:
-    """Play expressively."""
+def play(score: Score, rng: RandomStream) -> Performance:
+    """Plays with rubato, dynamics and articulation of the score's style."""
     style = next(style for style in STYLES if style.name == score.style)
-    beats_sec = _beats(score, style, dice)
+    beats_sec = _beats(score, style, rng)
     ticks = beat_ticks(score)
     onset_ticks = np.array([note.onset for note in score.notes])
     duration_ticks = np.array([note.duration for note in score.notes])
-    onset = np.interp(onset_ticks, ticks, beats_sec) + _asynchrony(score, style, dice)
+    onset = np.interp(onset_ticks, ticks, beats_sec) + _asynchrony(score, style, rng)
     offset = np.interp(onset_ticks + duration_ticks * _gates(score, style), ticks, beats_sec)
-    offset = np.maximum(offset + 0.006 * dice.bell(len(offset)), onset + 2 * SHORTEST_SEC)
+    offset = np.maximum(offset + 0.006 * rng.normal(len(offset)), onset + 2 * SHORTEST_SEC)
     onset, offset = _release_keys(np.array([note.pitch for note in score.notes]), onset, offset)
-    return Performance(onset, offset, _velocities(score, dice), beats_sec)
+    return Performance(onset, offset, _velocities(score, rng), beats_sec)
 
 
 def phrase_position(phrase: Phrase, tick: NDArray[np.int64] | int) -> Floats:
-    """How far into its phrase a tick lies, 0–1; an upbeat counts as the beginning."""
+    """Position of ticks in their phrase, 0–1; an upbeat counts as the beginning."""
     return np.clip((np.asarray(tick, dtype=np.float64) - phrase.onset) / phrase.duration, 0.0, 1.0)
 
 
 def swell(position: Floats) -> Floats:
-    """The arch of a phrase, 0 to 1, highest a little past the middle."""
+    """Dynamic arch over a phrase, 0 to 1, with its highest point at 60 %."""
     return np.where(
         position < 0.6, position * (1.2 - position) / 0.36, (1.0 - position) * (position - 0.2) / 0.16
     )
 
 
-def _beats(score: Score, style: Style, dice: Dice) -> Floats:
+def _beats(score: Score, style: Style, rng: RandomStream) -> Floats:
     """Beat times [B]: faster in mid-phrase, broader at its end, and a ritardando over the last two bars."""
     ticks = beat_ticks(score)[:-1]
     rate = np.ones(len(ticks))
@@ -87,24 +87,24 @@ def _beats(score: Score, style: Style, dice: Dice) -> Floats:
         rate[inside] *= 1.0 + 0.03 * style.rubato * (phrase.level - style.level) / 8.0
     left = (score.length - ticks) / score.metre.bar
     rate /= 1.0 + (0.35 + 0.35 * style.rubato) * np.clip((2.0 - left) / 2.0, 0.0, 1.0)
-    rate *= 1.0 + 0.012 * _wander(len(ticks), 0.6, dice)
-    lead_sec = dice.between(0.3, 1.0)
+    rate *= 1.0 + 0.012 * _correlated_noise(len(ticks), 0.6, rng)
+    lead_sec = rng.between(0.3, 1.0)
     return lead_sec + np.append(0.0, np.cumsum(60.0 / (score.tempo_bpm * rate))).astype(np.float64)
 
 
-def _wander(size: int, memory: float, dice: Dice) -> Floats:
-    """Noise of deviation about 1 in which neighbours are alike, [size]."""
-    steps = dice.bell(size) * np.sqrt(1.0 - memory * memory)
+def _correlated_noise(size: int, memory: float, rng: RandomStream) -> Floats:
+    """[size] noise of deviation about 1 whose neighbours correlate by `memory`."""
+    steps = rng.normal(size) * np.sqrt(1.0 - memory * memory)
     for index in range(1, size):
         steps[index] += memory * steps[index - 1]
     return steps
 
 
-def _asynchrony(score: Score, style: Style, dice: Dice) -> Floats:
-    """Seconds by which notes leave the beat [N]: the tune leads, chords unfold from below, hands err."""
+def _asynchrony(score: Score, style: Style, rng: RandomStream) -> Floats:
+    """[N] seconds by which notes deviate from the beat: the melody leads, chords are spread upwards, plus jitter."""
     role = np.array([note.role for note in score.notes])
     lag = (0.006 + 0.012 * style.rubato) * (role >= Role.INNER)
-    jitter = np.clip(0.004 * dice.bell(len(role)), -0.008, 0.008)
+    jitter = np.clip(0.004 * rng.normal(len(role)), -0.008, 0.008)
     spread = np.zeros(len(role))
     for index in range(1, len(role)):
         here, below = score.notes[index], score.notes[index - 1]
@@ -114,7 +114,7 @@ def _asynchrony(score: Score, style: Style, dice: Dice) -> Floats:
 
 
 def _gates(score: Score, style: Style) -> Floats:
-    """Part of its written length for which each note sounds [N]; detached weak notes are lighter."""
+    """[N] part of its written length for which each note sounds; detached notes on weak beats are shorter."""
     tune, left = style.gate
     role = np.array([note.role for note in score.notes])
     ticks = np.array([note.onset for note in score.notes])
@@ -124,7 +124,7 @@ def _gates(score: Score, style: Style) -> Floats:
 
 
 def _release_keys(pitch: NDArray[np.int64], onset: Floats, offset: Floats) -> tuple[Floats, Floats]:
-    """Let every key come up before it is struck again."""
+    """Ends every note before its key is struck again."""
     onset, offset = onset.copy(), offset.copy()
     last: dict[int, int] = {}
     for index in np.argsort(onset, kind="stable"):
@@ -138,8 +138,8 @@ def _release_keys(pitch: NDArray[np.int64], onset: Floats, offset: Floats) -> tu
     return onset, offset
 
 
-def _velocities(score: Score, dice: Dice) -> NDArray[np.uint8]:
-    """Velocity of every note [N]: phrase, section, place in the bar, height, tension, role, some chance."""
+def _velocities(score: Score, rng: RandomStream) -> NDArray[np.uint8]:
+    """[N] velocities from phrase, section, metric position, pitch, harmonic tension, role and noise."""
     ticks = np.array([note.onset for note in score.notes])
     pitch = np.array([note.pitch for note in score.notes], dtype=np.float64)
     role = np.array([note.role for note in score.notes])
@@ -164,5 +164,5 @@ def _velocities(score: Score, dice: Dice) -> NDArray[np.uint8]:
         + 6.0 * (tension[sounding] - 0.3)
         + fading
     )
-    velocity += 1.2 * _wander(len(ticks), 0.7, dice) + 1.2 * dice.bell(len(ticks))
+    velocity += 1.2 * _correlated_noise(len(ticks), 0.7, rng) + 1.2 * rng.normal(len(ticks))
     return np.clip(np.rint(velocity), 14, 122).astype(np.uint8)

@@ -1,6 +1,6 @@
-"""Melodic rhythm: bars put together from small cells, a few of which a section keeps returning to."""
+"""Melodic rhythm: bars assembled from patterns of one or two beats."""
 
-from pianolm.data.sources.demo.dice import Dice
+from pianolm.data.sources.demo.random_stream import RandomStream
 from pianolm.data.sources.demo.theory import TICKS, Metre
 
 Rhythm = tuple[int, ...]
@@ -34,40 +34,40 @@ _COMPOUND_BEAT: tuple[tuple[Rhythm, ...], ...] = (
 )
 
 
-def _cell(beats: int, compound: bool, weights: tuple[float, ...], dice: Dice) -> Rhythm:
-    """Draw a rhythm of one or two beats."""
+def _beats_rhythm(beats: int, compound: bool, weights: tuple[float, ...], rng: RandomStream) -> Rhythm:
+    """A rhythm of one or two beats."""
     if compound:
-        halves = [dice.pick(dice.pick(_COMPOUND_BEAT, weights)) for _ in range(beats)]
+        halves = [rng.pick(rng.pick(_COMPOUND_BEAT, weights)) for _ in range(beats)]
         return tuple(length for half in halves for length in half)
-    return dice.pick(dice.pick(_TWO_BEATS if beats == 2 else _ONE_BEAT, weights))
+    return rng.pick(rng.pick(_TWO_BEATS if beats == 2 else _ONE_BEAT, weights))
 
 
-def bar_rhythm(metre: Metre, weights: tuple[float, ...], dice: Dice) -> Rhythm:
-    """Draw a bar; its heavier beats come first."""
+def bar_rhythm(metre: Metre, weights: tuple[float, ...], rng: RandomStream) -> Rhythm:
+    """The rhythm of a bar; in a bar of three beats the pattern of two comes first in most cases."""
     if metre.beats == 3:
-        if dice.chance(0.7):
-            return _cell(2, False, weights, dice) + _cell(1, False, weights, dice)
-        return _cell(1, False, weights, dice) + _cell(2, False, weights, dice)
+        if rng.chance(0.7):
+            return _beats_rhythm(2, False, weights, rng) + _beats_rhythm(1, False, weights, rng)
+        return _beats_rhythm(1, False, weights, rng) + _beats_rhythm(2, False, weights, rng)
     return tuple(
-        length for _ in range(metre.beats // 2) for length in _cell(2, metre.compound, weights, dice)
+        length for _ in range(metre.beats // 2) for length in _beats_rhythm(2, metre.compound, weights, rng)
     )
 
 
-def running_bar(metre: Metre, weights: tuple[float, ...], dice: Dice) -> Rhythm:
-    """Draw the livelier bar that drives towards a cadence: the busiest of three."""
-    return max((bar_rhythm(metre, weights, dice) for _ in range(3)), key=len)
+def running_bar(metre: Metre, weights: tuple[float, ...], rng: RandomStream) -> Rhythm:
+    """A bar of short notes before a cadence: of three rhythms the one with most notes."""
+    return max((bar_rhythm(metre, weights, rng) for _ in range(3)), key=len)
 
 
-def cadence_bar(metre: Metre, dice: Dice) -> Rhythm:
-    """Draw the bar a phrase comes to rest in; its last beat is free to breathe in, or for the next upbeat."""
+def cadence_bar(metre: Metre, rng: RandomStream) -> Rhythm:
+    """The last bar of a phrase; its last beat is a rest, or free for the next upbeat."""
     if metre.beats == 2:
         return (48, -48)
     rest = metre.bar - TICKS
-    return dice.pick([(rest, -48), (48, rest - 48, -48), (rest - 48, -48, -48)])
+    return rng.pick([(rest, -48), (48, rest - 48, -48), (rest - 48, -48, -48)])
 
 
-def pickup_beat(metre: Metre, dice: Dice) -> Rhythm:
-    """Draw the upbeat, one beat long."""
+def pickup_beat(metre: Metre, rng: RandomStream) -> Rhythm:
+    """An upbeat of one beat."""
     if metre.compound:
-        return dice.pick([(-32, 16), (16, 16, 16)])
-    return dice.pick([(48,), (24, 24), (-24, 24), (36, 12)])
+        return rng.pick([(-32, 16), (16, 16, 16)])
+    return rng.pick([(48,), (24, 24), (-24, 24), (36, 12)])

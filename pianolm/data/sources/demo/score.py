@@ -1,4 +1,4 @@
-"""What is written on the page. Every position is in ticks, 48 a beat, from the first downbeat."""
+"""The written score. Positions are in ticks, 48 a beat, from the first downbeat."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -8,7 +8,7 @@ from pianolm.data.sources.demo.theory import Chord, Key, Metre
 
 
 class Role(IntEnum):
-    """What a note does; the melody and what thickens it lie in the right hand."""
+    """Part that a note belongs to; melody and descant lie in the right hand."""
 
     MELODY = 0
     DESCANT = 1
@@ -26,7 +26,7 @@ class Note(NamedTuple):
 
 
 class Tone(NamedTuple):
-    """A melody note that still knows its staff position and its chord."""
+    """A melody note with its staff position and chord."""
 
     onset: int
     duration: int
@@ -48,7 +48,7 @@ class Span(NamedTuple):
 
 
 class Phrase(NamedTuple):
-    """Four bars (two in an introduction) shaped as one breath.
+    """Four bars (two in an introduction) that are played as one phrase.
 
     `level` is the velocity around which the phrase is played,
     `closing` how much its last beats broaden (0–1).

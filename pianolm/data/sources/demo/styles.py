@@ -1,4 +1,4 @@
-"""What distinguishes a waltz from a nocturne: metre, tempo, textures, rhythm and manner of playing."""
+"""Styles: metre, tempo, textures, rhythm and manner of playing of each genre."""
 
 from dataclasses import dataclass
 
@@ -15,12 +15,12 @@ class Style:
         tempo_bpm: range of beats a minute; the beat of 6/8 is the dotted quarter.
         textures: accompaniments for the main and for contrasting sections.
         rhythm: weights of calm, moving, running and syncopated rhythms in the melody.
-        melody: lowest and highest MIDI pitch of the tune.
+        melody: lowest and highest MIDI pitch of the melody.
         level: velocity of an ordinary phrase.
         rubato: freedom of tempo, 0 (strict) to 1.
         gate: part of its length that a melody note or an accompaniment note sounds; above 1 is legato.
-        thicken: ways to enrich the tune at climaxes.
-        introduction: chance of two bars of accompaniment before the tune.
+        thicken: ways to thicken the melody at climaxes.
+        introduction: chance of two bars of accompaniment before the melody.
         pickup: chance that phrases begin with an upbeat.
     """
 

@@ -7,7 +7,7 @@ below it, 1–3 voices of the chord from below, `c` all of them, `.` hold, `-` r
 
 from dataclasses import dataclass
 
-from pianolm.data.sources.demo.dice import Dice
+from pianolm.data.sources.demo.random_stream import RandomStream
 from pianolm.data.sources.demo.score import Note, Role, Span, Tone
 from pianolm.data.sources.demo.theory import Chord, Metre
 
@@ -76,7 +76,7 @@ TEXTURES = {
 
 
 def _nearest(pitch_class: int, around: float, low: int, high: int) -> int:
-    """The pitch of a class nearest to a point in a range (just below its top if the range has none)."""
+    """Pitch of a pitch class in a range nearest to `around`; just below the top if the range has none."""
     options = [pitch for pitch in range(low, high + 1) if pitch % 12 == pitch_class]
     return (
         min(options, key=lambda pitch: abs(pitch - around)) if options else high - (high - pitch_class) % 12
@@ -84,7 +84,7 @@ def _nearest(pitch_class: int, around: float, low: int, high: int) -> int:
 
 
 def bass_line(spans: list[Span], limits: tuple[int, int]) -> list[int]:
-    """Choose a bass pitch for every chord: near the one before, drawn to the middle of the range."""
+    """A bass pitch for every chord, near the preceding one and the middle of the range."""
     middle = sum(limits) / 2
     line: list[int] = []
     for span in spans:
@@ -105,13 +105,13 @@ def _upper_members(chord: Chord) -> list[int]:
 
 
 def voicing(chord: Chord, bass: int, low: int, ceiling: int, previous: tuple[int, ...]) -> tuple[int, ...]:
-    """Place the upper members in close position with the least movement from the previous voicing.
+    """Places the upper chord members in close position, moving as little as possible from the previous voicing.
 
     Args:
         chord: the chord.
         bass: MIDI pitch of the highest note that belongs to the bass; the voicing lies above it.
         low: about the lowest MIDI pitch wanted.
-        ceiling: highest MIDI pitch allowed; what would lie above is left out.
+        ceiling: highest MIDI pitch allowed; members above it are left out.
         previous: the voicing before, low to high; may be empty.
     """
     members = _upper_members(chord)
@@ -133,7 +133,7 @@ def voicing(chord: Chord, bass: int, low: int, ceiling: int, previous: tuple[int
 
 
 def _pitches(token: str, bass: int, chord: Chord, upper: tuple[int, ...]) -> list[int]:
-    """What one letter of a pattern stands for."""
+    """Pitches that one letter of a pattern stands for."""
     if token == "c":
         return list(upper)
     if token.isdigit():
@@ -151,7 +151,7 @@ def _pitches(token: str, bass: int, chord: Chord, upper: tuple[int, ...]) -> lis
 
 
 def _ceiling(melody: list[Tone], span: Span, limit: int) -> int:
-    """Highest pitch that stays below the tune while a chord lasts."""
+    """Highest pitch below the melody while a chord lasts."""
     above = [
         tone.pitch
         for tone in melody
@@ -161,12 +161,12 @@ def _ceiling(melody: list[Tone], span: Span, limit: int) -> int:
 
 
 def accompany(texture: str, spans: list[Span], melody: list[Tone], metre: Metre, choice: int) -> list[Note]:
-    """Play chords in a texture, below the tune.
+    """Writes an accompaniment of chords below the melody.
 
     Args:
         texture: a name in TEXTURES.
         spans: chords in time order.
-        melody: the tune above them.
+        melody: the melody above them.
         metre: the metre.
         choice: which of the texture's patterns, modulo their number.
     """
@@ -185,14 +185,14 @@ def accompany(texture: str, spans: list[Span], melody: list[Tone], metre: Metre,
         previous = voicing(span.chord, min(fifth, ceiling - 8), low, ceiling, previous)
         pattern = steps[: span.duration // grid]
         if len(pattern) == 1 and "c" not in pattern[0]:
-            # A chord that has but one beat is struck whole, its bass within reach.
+            # A chord of one beat is struck at once, with its bass within reach.
             pattern = ["u+c"]
         notes += _spread(pattern, grid, span, bass, previous)
     return notes
 
 
 def _spread(steps: list[str], grid: int, span: Span, bass: int, upper: tuple[int, ...]) -> list[Note]:
-    """Turn one chord's part of a pattern into notes."""
+    """The notes of one chord, from its part of a pattern."""
     notes: list[Note] = []
     for number, step in enumerate(steps):
         if step in (".", "-"):
@@ -208,7 +208,7 @@ def _spread(steps: list[str], grid: int, span: Span, bass: int, upper: tuple[int
 
 
 def final_chord(span: Span, tone: Tone) -> list[Note]:
-    """The last chord: an octave in the bass, and the triad below the closing note of the tune."""
+    """The last chord: an octave in the bass and the triad below the last melody note."""
     bass = _nearest(span.chord.bass, 36, 31, 43)
     low = [bass, _nearest((span.chord.pitch_classes[2]), bass + 7, bass + 5, bass + 11), bass + 12]
     high = [pitch for pitch in range(tone.pitch - 9, tone.pitch) if pitch % 12 in span.chord.pitch_classes]
@@ -218,14 +218,14 @@ def final_chord(span: Span, tone: Tone) -> list[Note]:
     ]
 
 
-def thicken(melody: list[Tone], manner: str, metre: Metre, dice: Dice) -> list[Note]:
-    """Add right-hand notes under a tune: octaves, chords on strong beats, or sweet thirds and sixths.
+def thicken(melody: list[Tone], manner: str, metre: Metre, rng: RandomStream) -> list[Note]:
+    """Adds right-hand notes below a melody: octaves, chords on strong beats, or parallel thirds or sixths.
 
     Args:
-        melody: the tune.
+        melody: the melody.
         manner: none, octaves, chords, thirds or sixths.
         metre: the metre.
-        dice: decides which weak notes stay single.
+        rng: decides which notes on weak beats stay single.
     """
     notes = []
     for tone in melody:
@@ -238,7 +238,7 @@ def thicken(melody: list[Tone], manner: str, metre: Metre, dice: Dice) -> list[N
             added = [tone.pitch - 12]
         elif manner == "chords":
             added = below if strong and tone.pitch % 12 in members else []
-        elif strong or dice.chance(0.5):
+        elif strong or rng.chance(0.5):
             distance = 2 if manner == "thirds" else 5
             parallel = tone.chord.pitch(tone.staff - distance)
             clean = parallel % 12 in members or not strong

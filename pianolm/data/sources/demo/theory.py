@@ -1,8 +1,7 @@
 """Keys, chords and metres.
 
-Melodies are written in staff positions (7 an octave, C0 = 0, absolute in every key) and sounded through the
-scale of the chord below them, so that a motif can be moved, inverted or reharmonised without leaving the
-harmony.
+Melodies are written in staff positions (7 an octave, C0 = 0, absolute in every key). The scale of the sounding chord
+gives their pitches, so a motif can be moved, inverted or reharmonised without leaving the harmony.
 """
 
 from dataclasses import dataclass
@@ -143,7 +142,7 @@ class Chord:
 
     @property
     def tension(self) -> float:
-        """How much the chord wants to move on, 0 (tonic) to 1 (chromatic)."""
+        """Harmonic tension, 0 (tonic) to 1 (chromatic)."""
         if any(self.scale[degree] != SCALES[self.key.minor][degree] for degree in self.degrees):
             return 0.6 if self.function == "D" else 0.9 if self.numeral != "I" else 0.0
         return {"T": 0.0 if self.degrees[0] == 0 else 0.25, "P": 0.4, "D": 0.6, "S": 0.8}[self.function]
@@ -151,7 +150,7 @@ class Chord:
 
 @lru_cache(maxsize=4096)
 def chord(key: Key, numeral: str) -> Chord:
-    """Look a numeral up in a key."""
+    """The chord of a Roman numeral in a key."""
     members, _, bass = (_MINOR if key.minor else _MAJOR)[numeral].partition(":")
     scale = list(SCALES[key.minor])
     degrees = []

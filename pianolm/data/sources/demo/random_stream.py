@@ -1,7 +1,7 @@
-"""Random choices that stay the same for ever.
+"""Random choices that are the same with every NumPy version.
 
-NumPy promises that the raw stream of a bit generator never changes, but not what `Generator` makes of it. So
-the few draws needed here are built on the raw 64-bit words, with additions and multiplications only.
+NumPy guarantees the raw stream of a bit generator, but not what `Generator` makes of it. Draws are therefore computed
+from the raw 64-bit words, with additions and multiplications only.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 T = TypeVar("T")
 
 
-class Dice:
-    """A stream of choices determined by a tuple of non-negative integers."""
+class RandomStream:
+    """Random choices determined by a tuple of non-negative integers."""
 
     def __init__(self, *entropy: int) -> None:
         if any(number < 0 for number in entropy):
@@ -24,24 +24,24 @@ class Dice:
         self._bits = np.random.PCG64(np.random.SeedSequence(entropy))
 
     def uniform(self, size: int) -> NDArray[np.float64]:
-        """Draw `size` numbers from [0, 1)."""
+        """[size] numbers in [0, 1)."""
         raw = np.atleast_1d(self._bits.random_raw(size))
         return (raw >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
-    def bell(self, size: int) -> NDArray[np.float64]:
-        """Draw `size` roughly normal numbers (mean 0, deviation 1, never beyond ±3.5)."""
+    def normal(self, size: int) -> NDArray[np.float64]:
+        """[size] roughly normal numbers (mean 0, deviation 1, never beyond ±3.5)."""
         return (self.uniform(4 * size).reshape(size, 4).sum(axis=1) - 2.0) * np.sqrt(3.0)
 
     def between(self, low: float, high: float) -> float:
-        """Draw one number from [low, high)."""
+        """A number in [low, high)."""
         return low + (high - low) * float(self.uniform(1)[0])
 
     def chance(self, probability: float) -> bool:
-        """Be true with the given probability."""
+        """True with the given probability."""
         return float(self.uniform(1)[0]) < probability
 
     def pick(self, options: Sequence[T], weights: Sequence[float] | None = None) -> T:
-        """Choose one of the options, evenly unless weights are given."""
+        """One of the options, all equally likely unless weights are given."""
         weights = weights or [1.0] * len(options)
         point = self.between(0.0, sum(weights))
         for option, weight in zip(options, weights, strict=True):
