@@ -1,9 +1,14 @@
-"""The cell store: the cells, beats and velocities of every piece of a data set in flat memory-mapped arrays.
+"""The cell store: cells, beats and velocities of every piece of a data set in flat memory-mapped arrays.
 
-Files of a store, all arrays of all pieces one after the other, pieces sorted by split:
-`beats_sec.npy` f64 and `downbeat.npy` i8 (B + 1 a piece; downbeat 1 yes, 0 no, −1 unknown), `beat.npy` i32,
-`pitch.npy` u8, `sustain.npy` u64 and `onset.npy` u64 (C a piece), `segment_velocity.npy` u8 (S a piece),
-`pieces.csv` one row a piece, and `store.json`, written last: without it the store is unfinished.
+Each array file holds the values of all pieces one after another, pieces sorted by split. A piece of B beats, C cells
+and S velocity segments takes
+
+* B + 1 values of `beats_sec.npy` (float64) and of `downbeat.npy` (int8: 1 yes, 0 no, −1 unknown),
+* C values of `beat.npy` (int32), `pitch.npy` (uint8), `sustain.npy` and `onset.npy` (uint64),
+* S values of `segment_velocity.npy` (uint8),
+* a row of `pieces.csv`.
+
+`store.json` is written last: a store without it is incomplete.
 """
 
 from __future__ import annotations
@@ -14,11 +19,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
+from pianolm.data.store_files import NpyWriter, map_array, read_marker
 from pianolm.errors import UserError
 from pianolm.music.cells import Cells
 
@@ -26,12 +32,12 @@ FORMAT, FORMAT_VERSION = "pianolm cells", 1
 SPLITS = ("train", "validation", "test")
 _CELL_ARRAYS = {"beat": np.int32, "pitch": np.uint8, "sustain": np.uint64, "onset": np.uint64}
 _ARRAYS = {**_CELL_ARRAYS, "segment_velocity": np.uint8, "beats_sec": np.float64, "downbeat": np.int8}
-_MARKER = "store.json"
+_MARKER, _STAGE = "store.json", "prepare"
 
 
 @dataclass(frozen=True)
 class PieceRow:
-    """What is known of one piece.
+    """Metadata and sizes of one piece.
 
     Attributes:
         id: Unique name.
@@ -39,16 +45,16 @@ class PieceRow:
         composition: Same for all versions of a composition.
         split: train, validation or test.
         kind: performance or score.
-        flat: Whether the velocities say nothing, so that no loss is taken on them.
-        licence: What the data set says about use.
-        path: Of the MIDI file, relative to the data set's root.
-        notes: Struck notes on the grid.
-        cells: Active cells.
-        beats: Beats of the grid; there is one beat time more.
-        segments: Velocity segments.
-        repaired: Whether beats were sorted, merged or put in between.
-        merged_notes: Notes that the grid made one with another.
-        cut_notes: Notes that end early as their key is struck again.
+        flat: Whether the velocities are flat, so that no loss is taken on them.
+        licence: Licence that the data set states.
+        path: MIDI file, relative to the data set's root.
+        notes: Number of struck notes on the grid.
+        cells: Number of active cells.
+        beats: Number of beats of the grid; there is one more beat time.
+        segments: Number of velocity segments.
+        repaired: Whether beats were reordered, merged or inserted.
+        merged_notes: Number of notes that start in the same frame as another of their pitch.
+        cut_notes: Number of notes that end early because their key is struck again.
     """
 
     id: str
@@ -68,46 +74,18 @@ class PieceRow:
     cut_notes: int = 0
 
 
-class NpyStream:
-    """A one-dimensional .npy file that grows; its header tells the length once it is closed."""
-
-    def __init__(self, path: Path, dtype: DTypeLike) -> None:
-        self._dtype = np.dtype(dtype)
-        self._file: BinaryIO = path.open("wb")
-        self._count = 0
-        self._header_bytes = self._write_header()
-
-    def append(self, values: NDArray[Any]) -> None:
-        """Adds values [N]."""
-        self._file.write(np.ascontiguousarray(values, self._dtype).tobytes())
-        self._count += values.size
-
-    def close(self) -> None:
-        """Writes the length into the header."""
-        self._file.seek(0)
-        written = self._write_header()
-        assert written == self._header_bytes, "numpy pads the header, so that the length can grow in place"
-        self._file.close()
-
-    def _write_header(self) -> int:
-        description = np.lib.format.dtype_to_descr(self._dtype)
-        header = {"descr": description, "fortran_order": False, "shape": (self._count,)}
-        np.lib.format.write_array_header_1_0(self._file, header)
-        return self._file.tell()
-
-
 class CellStoreWriter:
-    """Writes a store piece by piece; what it keeps in memory does not grow with the data.
+    """Writes a store piece by piece; only one piece is in memory at a time.
 
-    Use as a context manager; the store is whole when the block is left without an exception.
+    Use as a context manager; the store is complete when the block ends without an exception.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         directory.mkdir(parents=True, exist_ok=True)
-        self._streams = {name: NpyStream(directory / f"{name}.npy", kind) for name, kind in _ARRAYS.items()}
-        self._file = (directory / "pieces.csv").open("w", encoding="utf-8", newline="")
-        self._table = csv.DictWriter(self._file, [field.name for field in fields(PieceRow)])
+        self._files = {name: NpyWriter(directory / f"{name}.npy", dtype) for name, dtype in _ARRAYS.items()}
+        self._csv = (directory / "pieces.csv").open("w", encoding="utf-8", newline="")
+        self._table = csv.DictWriter(self._csv, [field.name for field in fields(PieceRow)])
         self._table.writeheader()
         self._split = SPLITS[0]
         self._count = 0
@@ -115,26 +93,24 @@ class CellStoreWriter:
     def add(
         self, row: PieceRow, cells: Cells, beats_sec: NDArray[np.float64], downbeat: NDArray[np.int8]
     ) -> None:
-        """Appends a piece; its split is not before that of the piece added last.
+        """Appends a piece. Pieces come in the order of `SPLITS`.
 
         Args:
-            row: What is known of it; its counts agree with the arrays.
-            cells: Its C cells.
+            row: Metadata; its sizes agree with the arrays.
+            cells: The C cells.
             beats_sec: [B + 1] beat times.
             downbeat: [B + 1] 1, 0, or −1 where unknown.
         """
         assert SPLITS.index(row.split) >= SPLITS.index(self._split), "pieces come in the order of SPLITS"
-        assert beats_sec.size == downbeat.size == cells.n_beats + 1 == row.beats + 1, (
-            "one time more than beats"
-        )
-        assert (row.cells, row.segments) == (len(cells), cells.segment_velocity.size), "counts of the row"
+        assert beats_sec.size == downbeat.size == cells.n_beats + 1 == row.beats + 1, "B + 1 beat times"
+        assert (row.cells, row.segments) == (len(cells), cells.segment_velocity.size), "sizes of the row"
         self._split = row.split
         self._count += 1
         for name in _CELL_ARRAYS:
-            self._streams[name].append(getattr(cells, name))
-        self._streams["segment_velocity"].append(cells.segment_velocity)
-        self._streams["beats_sec"].append(beats_sec)
-        self._streams["downbeat"].append(downbeat)
+            self._files[name].append(getattr(cells, name))
+        self._files["segment_velocity"].append(cells.segment_velocity)
+        self._files["beats_sec"].append(beats_sec)
+        self._files["downbeat"].append(downbeat)
         self._table.writerow({**asdict(row), "flat": int(row.flat), "repaired": int(row.repaired)})
 
     def __enter__(self) -> CellStoreWriter:
@@ -143,9 +119,9 @@ class CellStoreWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for stream in self._streams.values():
-            stream.close()
-        self._file.close()
+        for file in self._files.values():
+            file.close()
+        self._csv.close()
         if error is None:
             marker = {"format": FORMAT, "version": FORMAT_VERSION, "pieces": self._count}
             (self._directory / _MARKER).write_text(json.dumps(marker), "utf-8")
@@ -155,11 +131,11 @@ class CellStore:
     """Read access to a store; arrays are mapped, not loaded.
 
     Attributes:
-        directory: Where it lies.
+        directory: Directory of the store.
         pieces: [P] rows in stored order, sorted by split.
-        cell_offset: [P + 1] int64, where each piece's cells begin in the flat arrays.
-        segment_offset: [P + 1] int64, where its segment velocities begin.
-        beat_offset: [P + 1] int64, where its beat times begin.
+        cell_offset: [P + 1] int64, index of each piece's first cell in the flat arrays.
+        segment_offset: [P + 1] int64, index of its first segment velocity.
+        beat_offset: [P + 1] int64, index of its first beat time.
     """
 
     def __init__(self, directory: Path, pieces: list[PieceRow], arrays: dict[str, NDArray[Any]]) -> None:
@@ -175,31 +151,34 @@ class CellStore:
         """Opens a store.
 
         Raises:
-            UserError: The directory holds no whole store of this format version.
+            UserError: The directory holds no complete store of this format version.
         """
         directory = Path(directory)
-        check_marker(directory / _MARKER, FORMAT, FORMAT_VERSION, "prepare")
+        read_marker(directory / _MARKER, FORMAT, FORMAT_VERSION, _STAGE)
         with (directory / "pieces.csv").open(encoding="utf-8", newline="") as file:
             pieces = [_parse_row(row) for row in csv.DictReader(file)]
-        arrays = {name: map_array(directory / f"{name}.npy") for name in _ARRAYS}
+        arrays = {name: map_array(directory / f"{name}.npy", _STAGE) for name in _ARRAYS}
         store = cls(directory, pieces, arrays)
-        ends = dict.fromkeys(_CELL_ARRAYS, store.cell_offset[-1])
-        ends |= dict.fromkeys(("beats_sec", "downbeat"), store.beat_offset[-1])
-        ends |= {"segment_velocity": store.segment_offset[-1]}
-        wrong = [name for name, end in ends.items() if arrays[name].shape != (end,)]
-        if wrong:
-            raise UserError(f"{directory}: {wrong[0]}.npy does not fit pieces.csv; run stage=prepare again")
+        sizes = dict.fromkeys(_CELL_ARRAYS, store.cell_offset[-1])
+        sizes |= dict.fromkeys(("beats_sec", "downbeat"), store.beat_offset[-1])
+        sizes |= {"segment_velocity": store.segment_offset[-1]}
+        for name, size in sizes.items():
+            if arrays[name].shape != (size,):
+                raise UserError(
+                    f"{directory / name}.npy: {arrays[name].size} values found, expected {size} as pieces.csv says; "
+                    "run stage=prepare force=true"
+                )
         return store
 
     def __len__(self) -> int:
         return len(self.pieces)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A process that is handed the store maps the files itself: nothing large is copied.
+        # Pickled as its path: another process maps the files itself, and no array is copied.
         return CellStore.open, (self.directory,)
 
     def split(self, name: str) -> list[int]:
-        """Indices of the pieces of a split, a run without gaps."""
+        """Indices of the pieces of a split; they are consecutive."""
         assert name in SPLITS, name
         return [index for index, row in enumerate(self.pieces) if row.split == name]
 
@@ -220,17 +199,17 @@ class CellStore:
         return self._arrays["downbeat"][self.beat_offset[index] : self.beat_offset[index + 1]]
 
     def bar_starts(self, index: int) -> NDArray[np.intp]:
-        """[D] the beats at which a bar of one piece begins, none where no downbeat is known."""
+        """[D] beats at which the bars of one piece begin; empty where no downbeat is known."""
         return np.flatnonzero(self.downbeat(index) == 1)
 
     def flat(self, index: int) -> bool:
-        """Whether the velocities of one piece say nothing."""
+        """Whether the velocities of one piece are flat."""
         return self.pieces[index].flat
 
     def joined(self, indices: Sequence[int]) -> Cells:
-        """The cells of several pieces one after the other, beats counted on from piece to piece.
+        """The cells of several pieces one after another; beats are counted on from piece to piece.
 
-        Pieces that lie together (a whole split) come as views into the mapped files, except for `beat`.
+        The arrays of consecutive pieces (a whole split) are views into the mapped files, except for `beat`.
         """
         beats = np.array([self.pieces[i].beats for i in indices], np.int64)
         start = np.repeat(np.cumsum(beats) - beats, [self.pieces[i].cells for i in indices])
@@ -264,48 +243,8 @@ def _offsets(counts: Iterable[int]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(np.fromiter(counts, np.int64))]).astype(np.int64)
 
 
-def map_array(path: Path) -> NDArray[Any]:
-    """Maps a .npy file.
-
-    Raises:
-        UserError: It is missing or damaged.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: missing from the store; build it again with force=true")
-    try:
-        return np.asarray(np.load(path, mmap_mode="r"))
-    except ValueError as error:
-        if "empty" not in str(error):
-            message = f"{path}: cut off or damaged ({error}); build it again with force=true"
-            raise UserError(message) from error
-        return np.load(path)  # an array of length 0 cannot be mapped
-
-
-def check_marker(marker: Path, name: str, version: int, stage: str) -> None:
-    """Holds the file that makes a store whole against what is expected.
-
-    Raises:
-        UserError: It is missing, or of another format or version.
-    """
-    if not marker.is_file():
-        raise UserError(
-            f"{marker.parent}: no {marker.name}, so this holds no {name} or unfinished ones; "
-            f"expected a directory published by stage={stage}"
-        )
-    try:
-        found = json.loads(marker.read_text("utf-8"))
-        what = (found["format"], found["version"])
-    except (ValueError, KeyError, TypeError):
-        what = ("something else", "?")
-    if what != (name, version):
-        raise UserError(
-            f"{marker}: {what[0]} of version {what[1]} found, expected {name} of version {version}; "
-            f"run stage={stage}"
-        )
-
-
 def _parse_row(row: dict[str, str]) -> PieceRow:
-    """A row of pieces.csv with its numbers and flags back as such."""
+    """A row of pieces.csv with its numbers and flags converted."""
     parsed: dict[str, Any] = dict(row)
     for field in fields(PieceRow):
         if field.type in ("int", "bool"):

@@ -1,4 +1,4 @@
-"""MIDI files of a data source as the arrays that a cell store takes."""
+"""Reads the MIDI files of a data source into the arrays that a cell store takes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pianolm.data.cell_store import SPLITS, PieceRow
 from pianolm.data.sources import KINDS, Collection, Record, collect
 from pianolm.data.sources.base import shuffle_key
-from pianolm.data.sources.demo import COMPOSER_VERSION, piece_count
+from pianolm.data.sources.demo import demo_manifest
 from pianolm.errors import UserError
 from pianolm.music.bars import bar_starts
 from pianolm.music.beats import Repairs, beat_file_beside
@@ -26,27 +26,21 @@ from pianolm.music.cells import Cells
 from pianolm.music.piece import Piece
 
 _BATCH = 16
-
-
-"""Files a worker reads at a time."""
-
-
-_FEW_FILES = 1500
-
-
-"""Up to here one process is done about as soon as others have started and imported what they need."""
+"""Files that a worker reads at a time."""
+_ONE_PROCESS_FILES = 1500
+"""Up to this many files one process is about as fast as starting workers, which import everything again."""
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """One file as read, in the arrays that the store takes; small enough to hand from process to process.
+class ReadPiece:
+    """A file as read: the arrays that the store takes, small enough to send between processes.
 
     Attributes:
-        row: The store's row.
-        cells: Its cells.
+        row: Row of the store.
+        cells: The cells.
         beats_sec: [B + 1] beat times.
         downbeat: [B + 1] 1 yes, 0 no, −1 unknown.
-        repairs: What was changed in the beats.
+        repairs: Changes to the beats.
     """
 
     row: PieceRow
@@ -56,75 +50,88 @@ class Prepared:
     repairs: Repairs
 
 
+@dataclass(frozen=True)
+class Rejected:
+    """A file that cannot be used, and why."""
+
+    reason: str
+
+
 def manifest(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """What the prepared data depends on besides the configuration and the code, for its fingerprint.
+    """The input of stage `prepare`, for its fingerprint.
 
     Returns:
-        Size and content hash of every input file under its path relative to the data's root, so that a folder
-        that is moved stays the same; for the demo, which has no input, what determines its music.
+        Size and content hash of every input file by its path relative to the data's root, so that the fingerprint of a
+        folder does not change when it is moved. For the demo, which has no input, what determines its music.
     """
     data = cfg["data"]
     if data.get("source") == "demo":
-        return {"composer": COMPOSER_VERSION, "seed": data.get("seed", 0), "pieces": piece_count(data)}
-    with tempfile.TemporaryDirectory() as unused:
-        collection = collect(data, Path(unused))
-    return {collection.relative(path): _identity(path) for path in sorted(_input_files(collection))}
+        return demo_manifest(data)
+    with tempfile.TemporaryDirectory() as unused_cache:
+        collection = collect(data, Path(unused_cache))
+    return {collection.relative(path): _size_and_hash(path) for path in sorted(_input_files(collection))}
 
 
 def select_records(records: Iterable[Record], data: Mapping[str, Any]) -> list[Record]:
-    """The records of `data.kinds`, at most `data.limit` of each split chosen by `data.seed`, in stored order.
+    """The records of `data.kinds`, sorted by split and id; with `data.limit` a random choice of each split.
 
     Raises:
-        UserError: A kind that does not exist, or nothing is left.
+        UserError: A kind is unknown, the limit is no count, or no record is left.
     """
     kinds = data.get("kinds") or list(KINDS)
     unknown = sorted(set(kinds) - set(KINDS))
     if unknown:
-        raise UserError(f"data.kinds={list(kinds)}: no kind {unknown[0]!r}; there are {', '.join(KINDS)}")
+        raise UserError(f"data.kinds={list(kinds)}: {unknown[0]!r} found, expected {' or '.join(KINDS)}")
     limit, seed = data.get("limit"), data.get("seed", 0)
     if limit is not None and (not isinstance(limit, int) or limit < 1):
-        raise UserError(f"data.limit={limit}: expected a number of files a split, at least 1, or null")
-    kept = []
-    wanted = [record for record in records if record.kind in kinds]
+        raise UserError(
+            f"data.limit={limit} found, expected a number of files per split of at least 1, or null"
+        )
+    selected = []
+    of_kinds = [record for record in records if record.kind in kinds]
     for split in SPLITS:
-        members = [record for record in wanted if record.split == split]
+        in_split = [record for record in of_kinds if record.split == split]
         if limit is not None:
-            members = sorted(members, key=lambda record: shuffle_key(seed, record.id))[:limit]
-        kept += sorted(members, key=lambda record: record.id)
-    if not kept:
+            in_split = sorted(in_split, key=lambda record: shuffle_key(seed, record.id))[:limit]
+        selected += sorted(in_split, key=lambda record: record.id)
+    if not selected:
         raise UserError(f"data.kinds={list(kinds)}: no file of that kind in data.source={data.get('source')}")
-    return kept
+    return selected
 
 
-def read_records(records: Sequence[Record], score_velocity: bool, workers: int) -> Iterator[Prepared | str]:
-    """Reads records in order, in this process or in several; the outcome is the same.
+def read_records(
+    records: Sequence[Record], score_velocity: bool, workers: int
+) -> Iterator[ReadPiece | Rejected]:
+    """Reads records in order, in this process or in several with the same result.
 
-    Yields:
-        The piece, or the reason why the file cannot be used.
+    Args:
+        records: Files to read.
+        score_velocity: Whether the velocities of scores count; else scores are marked flat.
+        workers: Number of processes.
     """
-    if workers == 1 or len(records) <= _FEW_FILES:
+    if workers == 1 or len(records) <= _ONE_PROCESS_FILES:
         for record in records:
             yield read_record(record, score_velocity)
         return
     batches = (records[i : i + _BATCH] for i in range(0, len(records), _BATCH))
-    # "spawn": a fork would copy the threads' locks of libraries that the caller has loaded.
+    # "spawn", because a fork would copy locked locks of libraries that the caller has loaded.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
-        waiting: deque[Future[list[Prepared | str]]] = deque()
+        pending: deque[Future[list[ReadPiece | Rejected]]] = deque()
         for batch in batches:
-            waiting.append(pool.submit(_read_batch, batch, score_velocity))
-            if len(waiting) > 2 * workers:  # bounds what lies in memory if the writer is the slower side
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
+            pending.append(pool.submit(_read_batch, batch, score_velocity))
+            if len(pending) > 2 * workers:  # bounds the memory if the store's writer is slower
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
 
 
-def read_record(record: Record, score_velocity: bool = False) -> Prepared | str:
-    """One file as arrays, or a plain reason why it cannot be used."""
+def read_record(record: Record, score_velocity: bool = False) -> ReadPiece | Rejected:
+    """Reads one file; see `read_records`."""
     try:
         piece = Piece.from_midi(record.midi_path, record.beats)
     except (UserError, OSError) as error:
-        return str(error)
+        return Rejected(str(error))
     if record.kind == "score" and not score_velocity:
         piece = piece.with_flat(True)
     cells = piece.cells
@@ -145,11 +152,11 @@ def read_record(record: Record, score_velocity: bool = False) -> Prepared | str:
         merged_notes=piece.collisions.merged,
         cut_notes=piece.collisions.cut,
     )
-    return Prepared(row, cells, piece.beats_sec, downbeat_flags(piece), piece.repairs)
+    return ReadPiece(row, cells, piece.beats_sec, downbeat_flags(piece), piece.repairs)
 
 
 def downbeat_flags(piece: Piece) -> NDArray[np.int8]:
-    """[B + 1] 1 at the beat nearest to an annotated downbeat, 0 elsewhere, −1 where nothing is annotated."""
+    """[B + 1] 1 at the beat nearest to an annotated downbeat, 0 at other annotated beats, −1 elsewhere."""
     beats = piece.beats_sec
     flags = np.full(beats.size, -1, np.int8)
     if piece.downbeats_sec is None:
@@ -160,7 +167,7 @@ def downbeat_flags(piece: Piece) -> NDArray[np.int8]:
     return flags
 
 
-def _read_batch(records: Sequence[Record], score_velocity: bool) -> list[Prepared | str]:
+def _read_batch(records: Sequence[Record], score_velocity: bool) -> list[ReadPiece | Rejected]:
     return [read_record(record, score_velocity) for record in records]
 
 
@@ -174,8 +181,8 @@ def _input_files(collection: Collection) -> set[Path]:
     return files
 
 
-def _identity(path: Path) -> list[int | str]:
-    """Size and content hash of a file; a file that a data set lists but lacks has an identity too."""
+def _size_and_hash(path: Path) -> list[int | str]:
+    """Size and content hash of a file; a listed file that is missing has size 0."""
     if not path.is_file():
         return [0, "missing"]
     content = path.read_bytes()

@@ -1,8 +1,7 @@
-"""The token store: the ids of every piece of a data set one after the other in one memory-mapped file.
+"""The token store: the ids of every piece of a data set one after another in one memory-mapped file.
 
-Files of a store: `tokens.npy` uint16 [T]; `beat_starts.npy` int64 [N], offsets where a window may begin;
-`pieces.json`, one row a piece; and `meta.json`, written last: without it the store is unfinished. The stage
-that writes it adds `tokenizer/`.
+Files: `tokens.npy` (uint16 [T]), `beat_starts.npy` (int64 [N], offsets where a window may begin), `pieces.json` (a row
+a piece) and `meta.json`, written last: a store without it is incomplete. Stage `tokenize` adds `tokenizer/`.
 """
 
 from __future__ import annotations
@@ -18,21 +17,23 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pianolm.data.cell_store import SPLITS, NpyStream
+from pianolm.data.cell_store import SPLITS
+from pianolm.data.store_files import NpyWriter, map_array, read_marker
 from pianolm.errors import UserError
 from pianolm.tokenizer.vocabulary import Kind, Vocabulary
 
 FORMAT = "pianolm tokens"
 FORMAT_VERSION = 1
 _TOKENS, _BEATS, _PIECES, _MARKER = "tokens.npy", "beat_starts.npy", "pieces.json", "meta.json"
+_STAGE = "tokenize"
 _LARGEST_VOCABULARY = 1 << 16
 
 
 class TokenizerLike(Protocol):
-    """What the store wants to know of a tokenizer."""
+    """Attributes of a tokenizer that the store records."""
 
     @property
-    def vocabulary(self) -> Vocabulary: ...  # noqa: D102  # the names say it
+    def vocabulary(self) -> Vocabulary: ...  # noqa: D102  # see PianoTokenizer
     @property
     def mode(self) -> str: ...  # noqa: D102
     @property
@@ -40,7 +41,7 @@ class TokenizerLike(Protocol):
 
 
 class PieceLike(Protocol):
-    """What the store keeps of a piece; `pianolm.data.cell_store.PieceRow` is one."""
+    """Attributes of a piece that the store records; `pianolm.data.cell_store.PieceRow` has them."""
 
     @property
     def id(self) -> str: ...  # noqa: D102
@@ -68,10 +69,10 @@ class TokenRow:
         composition: Same for all versions of a composition.
         split: train, validation or test.
         kind: performance or score.
-        flat: Whether the velocities say nothing, so that no loss is taken on them.
-        notes: Struck notes.
+        flat: Whether the velocities are flat, so that no loss is taken on them.
+        notes: Number of struck notes.
         start: Offset of the first token.
-        stop: Offset after the last.
+        stop: Offset after the last token.
     """
 
     id: str
@@ -86,9 +87,9 @@ class TokenRow:
 
 
 class TokenStoreWriter:
-    """Writes a store piece by piece; of the tokens only one piece is in memory at a time.
+    """Writes a store piece by piece; only the tokens of one piece are in memory at a time.
 
-    Use as a context manager; the store is whole when the block is left without an exception.
+    Use as a context manager; the store is complete when the block ends without an exception.
 
     Raises:
         UserError: The vocabulary has more ids than 16 bits can hold.
@@ -99,7 +100,7 @@ class TokenStoreWriter:
         if vocabulary.size > _LARGEST_VOCABULARY:
             raise UserError(
                 f"tokenizer.vocabulary: {vocabulary.size} ids found, expected at most {_LARGEST_VOCABULARY}, "
-                "which 16 bits can hold; make its blocks smaller"
+                "since ids are stored as 16 bits; reduce its sizes"
             )
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
@@ -109,25 +110,25 @@ class TokenStoreWriter:
             "mode": tokenizer.mode,
             "hashes": dict(tokenizer.hashes),
         }
-        self._tokens = NpyStream(directory / _TOKENS, np.uint16)
-        self._beats = NpyStream(directory / _BEATS, np.int64)
+        self._tokens = NpyWriter(directory / _TOKENS, np.uint16)
+        self._beats = NpyWriter(directory / _BEATS, np.int64)
         self._rows: list[TokenRow] = []
 
     def add(self, row: PieceLike, ids: ArrayLike) -> None:
-        """Appends a piece and its ids [T], T at least 1."""
+        """Appends a piece and its ids [T]; T is at least 1."""
         tokens = np.asarray(ids)
-        assert tokens.ndim == 1, "one row of ids"
-        assert tokens.size, "a piece has BOS at least"
+        assert tokens.ndim == 1, "ids are one-dimensional"
+        assert tokens.size, "a piece has at least BOS"
         assert 0 <= tokens.min() <= tokens.max() < self._vocabulary.size, "ids of the vocabulary"
         start = self._rows[-1].stop if self._rows else 0
         self._tokens.append(tokens)
         self._beats.append(start + beat_positions(tokens, self._vocabulary))
-        known = {
+        metadata = {
             name: getattr(row, name)
             for name in TokenRow.__dataclass_fields__
             if name not in ("start", "stop")
         }
-        self._rows.append(TokenRow(**known, start=start, stop=start + int(tokens.size)))
+        self._rows.append(TokenRow(**metadata, start=start, stop=start + int(tokens.size)))
 
     def __enter__(self) -> TokenStoreWriter:
         return self
@@ -146,19 +147,16 @@ class TokenStoreWriter:
 
 
 def beat_positions(ids: NDArray[Any], vocabulary: Vocabulary) -> NDArray[np.int64]:
-    """Positions [N] in a piece's ids [T] where a beat begins: its tempo token.
-
-    The first beat begins with the piece: BOS belongs to it.
-    """
-    at = np.flatnonzero(vocabulary.kind_of[ids] == Kind.TEMPO).astype(np.int64)
-    return np.concatenate([[0], at[1:]]).astype(np.int64)
+    """Positions [N] in a piece's ids [T] where a beat begins, at its tempo token; BOS belongs to the first beat."""
+    tempo_at = np.flatnonzero(vocabulary.kind_of[ids] == Kind.TEMPO).astype(np.int64)
+    return np.concatenate([[0], tempo_at[1:]]).astype(np.int64)
 
 
 class TokenStore:
-    """Read access to a store. Opening maps the files, it reads none of the tokens, at any size.
+    """Read access to a store. Opening maps the files without reading tokens, so its time does not grow with them.
 
     Attributes:
-        directory: Where it lies.
+        directory: Directory of the store.
         tokens: uint16 [T], the ids of all pieces.
         beat_starts: int64 [N] ascending, offsets into `tokens` where a window may begin: a piece's first
             token and the tempo tokens of its later beats.
@@ -172,13 +170,12 @@ class TokenStore:
         self.vocabulary = Vocabulary.from_dict(meta["vocabulary"])
         self.mode: str = meta["mode"]
         self.hashes: dict[str, str] = meta["hashes"]
-        self.tokens: NDArray[np.uint16] = _map_array(directory / _TOKENS)
-        self.beat_starts: NDArray[np.int64] = _map_array(directory / _BEATS)
+        self.tokens: NDArray[np.uint16] = map_array(directory / _TOKENS, _STAGE)
+        self.beat_starts: NDArray[np.int64] = map_array(directory / _BEATS, _STAGE)
         if self.tokens.shape != (meta["tokens"],):
             raise UserError(
                 f"{directory / _TOKENS}: {self.tokens.size} tokens found, expected {meta['tokens']} as "
-                f"{_MARKER} says; "
-                "run stage=tokenize force=true"
+                f"{_MARKER} says; run stage=tokenize force=true"
             )
 
     @classmethod
@@ -186,10 +183,10 @@ class TokenStore:
         """Opens a store.
 
         Raises:
-            UserError: The directory holds no whole store of this format version.
+            UserError: The directory holds no complete store of this format version.
         """
         directory = Path(directory)
-        return cls(directory, _read_meta(directory))
+        return cls(directory, read_marker(directory / _MARKER, FORMAT, FORMAT_VERSION, _STAGE))
 
     @property
     def tokenizer_dir(self) -> Path:
@@ -198,7 +195,7 @@ class TokenStore:
 
     @cached_property
     def pieces(self) -> list[TokenRow]:
-        """[P] rows in stored order; read when first asked for."""
+        """[P] rows in stored order; read on first access."""
         path = self.directory / _PIECES
         try:
             return [TokenRow(**row) for row in json.loads(path.read_text("utf-8"))]
@@ -216,37 +213,5 @@ class TokenStore:
         return self.tokens[row.start : row.stop]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A process that is handed the store maps the files itself: nothing large is copied.
+        # Pickled as its path: another process maps the files itself, and no array is copied.
         return TokenStore.open, (self.directory,)
-
-
-def _map_array(path: Path) -> NDArray[Any]:
-    try:
-        return np.asarray(np.load(path, mmap_mode="r"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: missing from the token store; run stage=tokenize force=true") from error
-    except ValueError as error:
-        if "empty" not in str(error):
-            raise UserError(f"{path}: cut off or damaged ({error}); run stage=tokenize force=true") from error
-        return np.load(path)  # an array of length 0 cannot be mapped
-
-
-def _read_meta(directory: Path) -> dict[str, Any]:
-    marker = directory / _MARKER
-    if not marker.is_file():
-        raise UserError(
-            f"{directory}: no {_MARKER}, so this is no token store or an unfinished one; "
-            "expected a directory published by stage=tokenize"
-        )
-    try:
-        meta: dict[str, Any] = json.loads(marker.read_text("utf-8"))
-        found = (meta["format"], meta["version"])
-    except (ValueError, KeyError, TypeError):
-        found = ("something else", "?")
-    if found != (FORMAT, FORMAT_VERSION):
-        raise UserError(
-            f"{marker}: {found[0]} of version {found[1]} found, expected {FORMAT} of version "
-            f"{FORMAT_VERSION}; "
-            "run stage=tokenize"
-        )
-    return meta

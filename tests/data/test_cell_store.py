@@ -1,4 +1,4 @@
-"""The cell store: there and back, piece by piece and joined, and what a broken one says."""
+"""The cell store: write and read piece by piece and joined; errors of incomplete or damaged stores."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def assert_same_cells(ours: Cells, theirs: Cells) -> None:
     assert ours.n_beats == theirs.n_beats
 
 
-def test_pieces_come_back(tmp_path: Path) -> None:
+def test_pieces_are_read_as_written(tmp_path: Path) -> None:
     pieces = write_store(tmp_path)
     store = CellStore.open(tmp_path)
     assert len(store) == len(pieces)
@@ -106,7 +106,7 @@ def test_arrays_open_without_the_store(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded, CellStore.open(tmp_path).joined(range(len(LAYOUT))).sustain)
 
 
-def test_a_store_is_handed_to_a_process_by_its_path(tmp_path: Path) -> None:
+def test_a_store_is_pickled_as_its_path(tmp_path: Path) -> None:
     write_store(tmp_path)
     sent = pickle.dumps(CellStore.open(tmp_path))
     assert len(sent) < 500
@@ -135,13 +135,13 @@ def test_an_empty_store_opens(tmp_path: Path) -> None:
     assert (len(store), store.split("train"), len(store.joined([]))) == (0, [], 0)
 
 
-def test_an_interrupted_store_is_no_store(tmp_path: Path) -> None:
+def test_an_interrupted_store_does_not_open(tmp_path: Path) -> None:
     piece = random_piece(0)
     with contextlib.suppress(KeyboardInterrupt), CellStoreWriter(tmp_path) as store:
         downbeat = np.zeros(piece.n_beats + 1, np.int8)
         store.add(row_of(piece, "x", "train"), piece.cells, piece.beats_sec, downbeat)
         raise KeyboardInterrupt
-    with pytest.raises(UserError, match=r"no store\.json, so this holds no pianolm cells or unfinished ones"):
+    with pytest.raises(UserError, match=r"no store\.json, so this is no complete store of pianolm cells"):
         CellStore.open(tmp_path)
 
 
@@ -162,10 +162,10 @@ def test_a_damaged_store_is_one_sentence(tmp_path: Path, name: str) -> None:
     path = tmp_path / f"{name}.npy"
     whole = path.read_bytes()
     path.write_bytes(whole[:-8])
-    with pytest.raises(UserError, match=f"{name}.npy: cut off or damaged"):
+    with pytest.raises(UserError, match=f"{name}.npy: truncated or damaged"):
         CellStore.open(tmp_path)
     np.save(path, np.load(pad(path, whole))[:-1])
-    with pytest.raises(UserError, match=f"{name}.npy does not fit pieces.csv"):
+    with pytest.raises(UserError, match=f"{name}.npy: .* values found, expected .* as pieces.csv says"):
         CellStore.open(tmp_path)
     path.unlink()
     with pytest.raises(UserError, match=f"{name}.npy: missing from the store"):
@@ -178,7 +178,7 @@ def pad(path: Path, content: bytes) -> Path:
     return path
 
 
-def test_what_only_we_can_break_is_asserted(tmp_path: Path) -> None:
+def test_the_writer_asserts_order_and_sizes(tmp_path: Path) -> None:
     piece = random_piece(0)
     downbeat = np.zeros(piece.n_beats + 1, np.int8)
     with CellStoreWriter(tmp_path) as store:

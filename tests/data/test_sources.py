@@ -83,7 +83,7 @@ def test_asap_without_splits_is_split_by_composition(tmp_path: Path) -> None:
     assert [r.split for r in other] != [r.split for r in records]
 
 
-def test_asap_with_splits_follows_them_and_lists_what_they_lack(tmp_path: Path) -> None:
+def test_asap_follows_splits_csv_and_rejects_what_it_lacks(tmp_path: Path) -> None:
     table = "Bach/Fugue_0/Ann.mid,train\nBach/Fugue_0/Bob.mid,test\nBach/Fugue_1/Ann.mid,val\n"
     collection = collect(config("asap", write_asap(tmp_path, 3, table)), tmp_path)
     assert by_composition(collection.records) == {"bach/fugue-0": {"test"}, "bach/fugue-1": {"validation"}}
@@ -99,7 +99,7 @@ def test_asap_names_a_row_without_annotation(tmp_path: Path) -> None:
     row = "Bach,Fugue,f,f/score.mid,f/a.mid,,f/score.txt\n"
     (tmp_path / "metadata.csv").write_text(ASAP_HEADER + row)
     collection = collect(config("asap", tmp_path), tmp_path)
-    assert collection.rejects == (("f/a.mid", "metadata.csv names no performance_annotations"),)
+    assert collection.rejects == (("f/a.mid", "no performance_annotations in metadata.csv"),)
     assert [record.path for record in collection.records] == ["f/score.mid"]
 
 
@@ -137,7 +137,9 @@ def test_one_piece_has_one_id_in_asap_and_acpas(tmp_path: Path) -> None:
     assert {record.split for record in settled} == {"test"}
 
 
-def test_a_mix_is_its_parts_with_one_split_a_composition(tmp_path: Path, midi_file: Writer) -> None:
+def test_a_mix_has_the_records_of_its_parts_with_one_split_per_composition(
+    tmp_path: Path, midi_file: Writer
+) -> None:
     for name in ("asap", "acpas", "own"):
         (tmp_path / name).mkdir()
     (tmp_path / "asap/metadata.csv").write_text(ASAP_HEADER + asap_row("Bach", "Fugue_bwv_1", "Ann"))
@@ -171,7 +173,7 @@ def test_pop909_is_split_by_number(tmp_path: Path, inner: str) -> None:
     collection = collect(config("pop909", tmp_path), tmp_path)
     assert [r.split for r in collection.records] == ["train"] * 2 + ["validation"] * 2 + ["test"] * 2
     first = collection.records[0]
-    assert first.id == "pop909/001/001.mid", "the same whether the root is the folder or the one around it"
+    assert first.id == "pop909/001/001.mid", "the same for the POP909 folder and its parent as root"
     assert first.beats == first.midi_path.with_name("beat_midi.txt")
 
 
@@ -235,9 +237,9 @@ def test_demo_is_read_as_it_was_composed(tmp_path: Path) -> None:
 WRONG = {
     "no such source": (
         {"source": "maestros"},
-        "no such data source; there are acpas, asap, demo, folder, mix, pop909",
+        "data.source=maestros found, expected one of acpas, asap, demo, folder, mix, pop909",
     ),
-    "no source": ({}, "no such data source"),
+    "no source": ({}, "data.source=None found"),
     "no pieces": ({"source": "demo", "pieces": 0}, "data.pieces=0"),
     **{
         f"{name} without root": ({"source": name}, "data.root is not set")
@@ -247,7 +249,7 @@ WRONG = {
     **{
         f"{name} elsewhere": (
             {"source": name, "root": "/no/such/place"},
-            "data.root=/no/such/place: not there",
+            "data.root=/no/such/place: no such directory",
         )
         for name in SOURCES
         if name not in ("demo", "mix")
@@ -256,7 +258,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_setting_is_one_sentence(name: str, tmp_path: Path) -> None:
+def test_a_wrong_setting_is_told_in_one_sentence(name: str, tmp_path: Path) -> None:
     data, found = WRONG[name]
     with pytest.raises(UserError) as error:
         collect(data, tmp_path)
@@ -265,18 +267,18 @@ def test_a_wrong_setting_is_one_sentence(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "lacking", "expected"),
+    ("source", "missing", "expected"),
     [
         ("asap", "no metadata.csv", "the ASAP folder (the one with metadata.csv in it)"),
         ("acpas", "no distinct_pieces.csv", "the ACPAS folder"),
         ("pop909", "no song folders", "the POP909 folder"),
-        ("folder", "no MIDI files", "a directory with .mid or .midi files in it"),
+        ("folder", "no MIDI files", "a directory with .mid or .midi files at any depth"),
     ],
 )
-def test_an_empty_folder_is_one_sentence(source: str, lacking: str, expected: str, tmp_path: Path) -> None:
+def test_an_empty_folder_is_one_sentence(source: str, missing: str, expected: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         collect(config(source, tmp_path), tmp_path)
-    assert str(error.value).startswith(f"data.root={tmp_path}: {lacking}")
+    assert str(error.value).startswith(f"data.root={tmp_path}: {missing}")
     assert f"expected {expected}" in str(error.value)
 
 
@@ -292,7 +294,7 @@ def test_a_table_of_another_kind_is_one_sentence(tmp_path: Path) -> None:
 def test_a_beat_choice_that_does_not_exist_is_one_sentence(tmp_path: Path, midi_file: Writer) -> None:
     midi_file(tmp_path / "a.mid")
     with pytest.raises(
-        UserError, match=r"data\.beats=clicks: no such choice; there are auto, file, tempo_map, track"
+        UserError, match=r"data\.beats=clicks found, expected one of auto, file, tempo_map, track"
     ):
         collect(config("folder", tmp_path, beats="clicks"), tmp_path)
 
@@ -364,7 +366,7 @@ def test_real_data_sets_agree_on_splits(shared_data: Path) -> None:
         for record in collect(config(name, shared_data / name), shared_data).records
     ]
     assert len(records) > 2000
-    assert settle_splits(records) == records, "the splits given agree over ASAP and ACPAS"
+    assert settle_splits(records) == records, "ASAP and ACPAS publish the same splits"
     asap = {record.composition for record in records if record.source == "asap"}
     acpas = {record.composition for record in records if record.source == "acpas"}
-    assert len(asap & acpas) > 20, "pieces that stand in both are known as one"
+    assert len(asap & acpas) > 20, "compositions in both data sets have one id"

@@ -1,3 +1,5 @@
+"""The token store: write and read; errors of incomplete or damaged stores."""
+
 from __future__ import annotations
 
 import json
@@ -21,7 +23,7 @@ def pieces() -> list[ToyPiece]:
     ]
 
 
-def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+def test_pieces_are_read_as_written(tmp_path: Path) -> None:
     written = pieces()
     store = write_store(tmp_path, written)
     assert (store.mode, store.vocabulary, store.hashes) == ("velocity", VOCABULARY, ToyTokenizer().hashes)
@@ -62,7 +64,7 @@ def test_opening_reads_no_tokens_and_no_rows(tmp_path: Path) -> None:
         _ = store.pieces
 
 
-def test_a_store_travels_to_another_process_as_its_path(tmp_path: Path) -> None:
+def test_a_store_is_pickled_as_its_path(tmp_path: Path) -> None:
     store = write_store(tmp_path, pieces())
     packed = pickle.dumps(store)
     assert len(packed) < 1000
@@ -82,12 +84,12 @@ def test_an_unfinished_store_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="stop"):
         stop_midway()
-    with pytest.raises(UserError, match=r"no token store or an unfinished one.*stage=tokenize"):
+    with pytest.raises(UserError, match=r"no complete store of pianolm tokens.*stage=tokenize"):
         TokenStore.open(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["[]", "{", json.dumps({"format": "pianolm cells", "version": 1})])
-def test_something_foreign_is_refused(tmp_path: Path, content: str) -> None:
+def test_another_format_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "meta.json").write_text(content)
     with pytest.raises(UserError, match="expected pianolm tokens of version 1"):
         TokenStore.open(tmp_path)
@@ -99,10 +101,10 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"tokens\.npy: 3 tokens found"):
         TokenStore.open(tmp_path)
     (tmp_path / "tokens.npy").write_bytes(b"nonsense")
-    with pytest.raises(UserError, match="cut off or damaged"):
+    with pytest.raises(UserError, match="truncated or damaged"):
         TokenStore.open(tmp_path)
     (tmp_path / "tokens.npy").unlink()
-    with pytest.raises(UserError, match="missing from the token store"):
+    with pytest.raises(UserError, match="missing from the store"):
         TokenStore.open(tmp_path)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pianolm.data import reading
 from pianolm.data.cell_store import CellStore
 from pianolm.errors import UserError
 from pianolm.music.piece import Piece
@@ -78,7 +79,7 @@ def test_the_demo_becomes_a_store(tmp_path: Path) -> None:
         np.testing.assert_allclose(downbeats, piece.downbeats_sec)
 
 
-def test_what_cannot_be_used_is_listed_and_the_rest_is_kept(tmp_path: Path, music: Path) -> None:
+def test_rejected_files_are_listed_and_the_rest_is_kept(tmp_path: Path, music: Path) -> None:
     metrics = run(tmp_path / "out", source="folder", root=str(music))
     rejects = {row["path"]: row["reason"] for row in table(tmp_path / "out" / "rejects.csv")}
     assert set(rejects) == {"damaged.mid", "sub/wrong.mid", "one beat.mid", "far.mid"}
@@ -93,7 +94,7 @@ def test_what_cannot_be_used_is_listed_and_the_rest_is_kept(tmp_path: Path, musi
     assert [row.path for row in store.pieces if row.flat] == ["3.mid"]
 
 
-def test_beats_that_were_mended_are_listed(tmp_path: Path, music: Path) -> None:
+def test_pieces_with_repaired_beats_are_listed(tmp_path: Path, music: Path) -> None:
     for path in [*music.glob("sub/*"), *music.glob("[a-z]*.*")]:
         path.unlink()
     (music / "0_annotations.txt").write_text("0\n0.5\n0.500001\n1.0\n1.5\n2\n")
@@ -107,7 +108,7 @@ def test_beats_that_were_mended_are_listed(tmp_path: Path, music: Path) -> None:
     assert {row.path for row in store.pieces if row.repaired} == {"0.mid", "1.mid"}
 
 
-def test_nothing_usable_is_one_sentence_with_the_first_reasons(tmp_path: Path) -> None:
+def test_no_usable_file_is_one_sentence_with_the_first_reasons(tmp_path: Path) -> None:
     for number in range(5):
         (tmp_path / f"{number}.mid").write_bytes(b"no music")
     with pytest.raises(UserError) as error:
@@ -118,18 +119,18 @@ def test_nothing_usable_is_one_sentence_with_the_first_reasons(tmp_path: Path) -
     assert "\n" not in message
 
 
-def test_workers_and_names_of_folders_change_nothing(
+def test_the_result_does_not_depend_on_workers_or_location(
     tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(tmp_path / "one", source="folder", root=str(music))
     moved = shutil.copytree(music, tmp_path / "elsewhere")
-    monkeypatch.setattr(prepare, "_FEW_FILES", 0)
-    monkeypatch.setattr(prepare, "_BATCH", 2)
+    monkeypatch.setattr(reading, "_ONE_PROCESS_FILES", 0)
+    monkeypatch.setattr(reading, "_BATCH", 2)
     run(tmp_path / "two", workers=2, source="folder", root=str(moved))
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
 
 
-def test_pieces_lie_in_the_order_of_splits(tmp_path: Path, music: Path) -> None:
+def test_pieces_are_sorted_by_split(tmp_path: Path, music: Path) -> None:
     run(tmp_path / "out", source="folder", root=str(music), validation_fraction=0.3, test_fraction=0.3)
     order = [
         (("train", "validation", "test").index(row.split), row.id)
@@ -181,7 +182,7 @@ def test_a_limit_keeps_some_of_each_split(tmp_path: Path, music: Path) -> None:
     [
         ({"limit": 0}, "data.limit=0"),
         ({"limit": "many"}, "data.limit=many"),
-        ({"kinds": ["scores"]}, "no kind 'scores'; there are performance, score"),
+        ({"kinds": ["scores"]}, "'scores' found, expected performance or score"),
         ({"kinds": ["score"]}, "no file of that kind"),
     ],
 )
@@ -190,31 +191,6 @@ def test_a_wrong_setting_is_one_sentence(
 ) -> None:
     with pytest.raises(UserError, match=found):
         run(tmp_path / "out", source="folder", root=str(music), **setting)
-
-
-def manifest_of(root: Path, **data: Any) -> dict[str, Any]:
-    return prepare.manifest({"data": {"source": "folder", "root": str(root), **data}})
-
-
-def test_the_manifest_names_content_and_not_place(tmp_path: Path, music: Path) -> None:
-    before = manifest_of(music)
-    assert {"0.mid", "0_annotations.txt", "1.beats.txt", "2.tsv", "sub/wrong.mid"} <= set(before)
-    assert before == manifest_of(shutil.copytree(music, tmp_path / "elsewhere"))
-    assert set(manifest_of(music, beats="tempo_map")) == {name for name in before if name.endswith(".mid")}
-    (music / "1.beats.txt").write_text("0\n0.7\n1.4\n")
-    after = manifest_of(music)
-    assert {name for name in before if before[name] != after[name]} == {"1.beats.txt"}
-
-
-def test_the_demo_is_named_by_what_determines_it() -> None:
-    named = [prepare.manifest({"data": {"source": "demo", "seed": seed, "pieces": 4}}) for seed in (0, 0, 1)]
-    assert named[0] == named[1] != named[2]
-
-
-def test_a_file_that_is_listed_but_missing_is_in_the_manifest(tmp_path: Path, midi_file: Writer) -> None:
-    midi_file(tmp_path / "001" / "001.mid")
-    found = prepare.manifest({"data": {"source": "pop909", "root": str(tmp_path)}})
-    assert found["001/beat_midi.txt"] == [0, "missing"]
 
 
 @pytest.mark.parametrize("name", ["asap", "acpas", "pop909"])

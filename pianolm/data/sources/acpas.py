@@ -1,7 +1,7 @@
 """ACPAS (cheriell.github.io/research/ACPAS_dataset): synthetic (S) and real (R) performances.
 
-The MIDI parts come from piano-midi.de (CPM), A-MAPS and ASAP. Splits are the published ones of
-`distinct_pieces.csv`, which also says which ASAP and which CPM title are one composition.
+The MIDI parts come from piano-midi.de (CPM), A-MAPS and ASAP. `distinct_pieces.csv` has the published splits and says
+which titles of ASAP and CPM are the same composition.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _COLUMNS = ("piece_id", "folder", *_PERFORMANCE[:2], *_SCORE[:2])
 
 
 def collect(data: Mapping[str, Any], cache: Path) -> Collection:
-    """Every performance of the metadata tables, and every score that is not itself a performance."""
+    """Every performance of the metadata tables, and every score that is not also listed as a performance."""
     root = data_root(data, _EXPECTED)
     pieces_path = root / "distinct_pieces.csv"
     columns = ("id", "composer", "split", "ASAP_title", "CPM_title")
@@ -41,7 +41,7 @@ def collect(data: Mapping[str, Any], cache: Path) -> Collection:
     rows = [row for path in metadata for row in read_table(path, _COLUMNS, _EXPECTED)]
     records: dict[str, Record] = {}
     rejects = []
-    # Performances first: a file that is both counts as one.
+    # Performances first: a file that is listed as both is a performance.
     for midi_column, beat_column, kind in (_PERFORMANCE, _SCORE):
         for row in rows:
             midi = f"{row['folder']}/{row[midi_column]}"
@@ -51,7 +51,7 @@ def collect(data: Mapping[str, Any], cache: Path) -> Collection:
             if piece is None:
                 rejects.append((midi, f"distinct_pieces.csv has no piece {row['piece_id']}"))
             elif not row[beat_column]:
-                rejects.append((midi, f"the metadata names no {beat_column}"))
+                rejects.append((midi, f"no {beat_column} in the metadata"))
             else:
                 records[midi] = Record(
                     source="acpas",

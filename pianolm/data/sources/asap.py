@@ -1,7 +1,7 @@
 """ASAP (github.com/CPJKU/asap-dataset): human performances and MIDI scores of classical piano music.
 
-The published folder has no splits. Where a `splits.csv` (columns midi_performance, split) lies beside
-`metadata.csv` it decides, else compositions are split by `data.seed`. A score takes its composition's split.
+The published folder has no splits. A `splits.csv` (columns midi_performance, split) beside `metadata.csv` sets them;
+otherwise compositions are split by `data.seed`. A score has the split of its composition.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _COLUMNS = ("composer", "title", *_PERFORMANCE[:2], *_SCORE[:2])
 
 
 def collect(data: Mapping[str, Any], cache: Path) -> Collection:
-    """Every performance of `metadata.csv`, and every score once."""
+    """Every performance and every score of `metadata.csv`."""
     root = data_root(data, _EXPECTED)
     rows = read_table(root / "metadata.csv", _COLUMNS, _EXPECTED)
     tables = [path for path in (root / "metadata.csv", root / "splits.csv") if path.is_file()]
@@ -47,7 +47,7 @@ def collect(data: Mapping[str, Any], cache: Path) -> Collection:
             if composition not in splits:
                 rejects.append((midi, "splits.csv lists no performance of this composition"))
             elif not beats:
-                rejects.append((midi, f"metadata.csv names no {beat_column}"))
+                rejects.append((midi, f"no {beat_column} in metadata.csv"))
             else:
                 records[midi] = Record(
                     source="asap",
@@ -64,7 +64,7 @@ def collect(data: Mapping[str, Any], cache: Path) -> Collection:
 
 
 def _splits(rows: list[dict[str, str]], root: Path, data: Mapping[str, Any]) -> dict[str, str]:
-    """Split of each composition: as `splits.csv` says, else seeded."""
+    """Split of each composition, from `splits.csv` if it exists, else seeded."""
     compositions = {row["midi_performance"]: composition_id(row["composer"], row["title"]) for row in rows}
     path = root / "splits.csv"
     if not path.is_file():

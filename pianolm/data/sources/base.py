@@ -1,4 +1,4 @@
-"""What every data source has in common: records, composition ids, splits, and reading of tables."""
+"""Common parts of data sources: records, composition ids, splits and reading of tables."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ _SPLIT_NAMES = {split: split for split in SPLITS} | {"valid": "validation", "val
 
 @dataclass(frozen=True)
 class Record:
-    """One MIDI file of a data set and what is known about it.
+    """A MIDI file of a data set and its metadata.
 
     Attributes:
         source: Name of the data set.
-        path: Of the MIDI file, relative to the data set's root, with forward slashes.
+        path: Path of the MIDI file relative to the data set's root, with forward slashes.
         midi_path: The file.
-        beats: A beat file, or "auto", "file", "tempo_map" or "track" as `Piece.from_midi` takes them.
-        composition: Same id for every performance, edition and copy of one composition, in all data sets.
+        beats: A beat file, or "auto", "file", "tempo_map" or "track" as in `Piece.from_midi`.
+        composition: The same id for every performance, edition and copy of a composition, in all data sets.
         split: train, validation or test.
         kind: performance or score.
-        licence: What the data set says about use.
+        licence: Licence that the data set states.
     """
 
     source: str
@@ -45,7 +45,7 @@ class Record:
 
     @property
     def id(self) -> str:
-        """Unique over all data sets, such as `asap/Bach/Fugue/bwv_846/Shi05M.mid`."""
+        """Unique in all data sets, such as `asap/Bach/Fugue/bwv_846/Shi05M.mid`."""
         return f"{self.source}/{self.path}"
 
 
@@ -54,11 +54,11 @@ class Collection:
     """A data set as found on disk.
 
     Attributes:
-        root: Directory that paths are told relative to.
+        root: Directory that paths are relative to.
         records: Files to read.
-        tables: Metadata files that decided what the records are.
-        rejects: (path relative to root, reason) of what the data set lists but cannot be a record.
-        parts: Of a mix, its data sets by name; paths are then told relative to theirs.
+        tables: Metadata files from which the records were made.
+        rejects: (path relative to root, reason) of listed files that cannot be records.
+        parts: Data sets of a mix by name; paths are relative to their roots.
     """
 
     root: Path
@@ -69,11 +69,11 @@ class Collection:
 
     @property
     def roots(self) -> tuple[Path, ...]:
-        """Every directory that files lie below."""
+        """The root directories of the collection and its parts."""
         return (self.root, *(root for _, part in self.parts for root in part.roots))
 
     def relative(self, path: Path) -> str:
-        """A path below the root, with forward slashes; of a mix, the part's name before it."""
+        """A path relative to the root, with forward slashes; in a mix preceded by the part's name."""
         for name, part in self.parts:
             if path.is_relative_to(part.root):
                 return f"{name}/{part.relative(path)}"
@@ -85,7 +85,7 @@ def data_root(data: Mapping[str, Any], expected: str) -> Path:
 
     Args:
         data: The `data` group of the configuration.
-        expected: What belongs there, for the error message.
+        expected: Description of the directory, for the error message.
 
     Raises:
         UserError: The key is missing or names no directory.
@@ -97,21 +97,25 @@ def data_root(data: Mapping[str, Any], expected: str) -> Path:
         )
     path = Path(root).expanduser()
     if not path.is_dir():
-        found = "a file" if path.exists() else "not there"
+        found = "a file" if path.exists() else "no such directory"
         raise UserError(f"data.root={root}: {found}; expected {expected}")
     return path
 
 
 def beat_choice(data: Mapping[str, Any]) -> str:
-    """The value of `data.beats`, checked."""
+    """The value of `data.beats`.
+
+    Raises:
+        UserError: It is none of `BEAT_CHOICES`.
+    """
     choice = str(data.get("beats", "auto"))
     if choice not in BEAT_CHOICES:
-        raise UserError(f"data.beats={choice}: no such choice; there are {', '.join(BEAT_CHOICES)}")
+        raise UserError(f"data.beats={choice} found, expected one of {', '.join(BEAT_CHOICES)}")
     return choice
 
 
 def annotated_beats(data: Mapping[str, Any], annotation: Path) -> Path | str:
-    """A data set's own annotation file, unless `data.beats` asks for the tempo map or the beat track."""
+    """The annotation file of a data set, unless `data.beats` asks for the tempo map or the beat track."""
     choice = beat_choice(data)
     return annotation if choice in ("auto", "file") else choice
 
@@ -121,8 +125,8 @@ def read_table(path: Path, columns: Sequence[str], expected: str) -> list[dict[s
 
     Args:
         path: The file.
-        columns: Columns that must be there.
-        expected: What the folder should be, for the error message.
+        columns: Required columns.
+        expected: Description of the folder, for the error message.
 
     Raises:
         UserError: The file is missing, not text, or lacks a column.
@@ -135,14 +139,14 @@ def read_table(path: Path, columns: Sequence[str], expected: str) -> list[dict[s
             rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a comma-separated text file ({error}); expected {expected}") from error
-    lacking = [column for column in columns if column not in (reader.fieldnames or ())]
-    if lacking:
-        raise UserError(f"{path}: no column {', '.join(lacking)}; expected {expected}")
+    missing = [column for column in columns if column not in (reader.fieldnames or ())]
+    if missing:
+        raise UserError(f"{path}: no column {', '.join(missing)}; expected {expected}")
     return rows
 
 
 def split_name(text: str, path: Path) -> str:
-    """train, validation or test, as a published table spells it."""
+    """train, validation or test, from the spelling of a published table."""
     try:
         return _SPLIT_NAMES[text.strip().lower()]
     except KeyError:
@@ -150,7 +154,7 @@ def split_name(text: str, path: Path) -> str:
 
 
 def composition_id(composer: str, title: str) -> str:
-    """`composer/title` in lower case, words joined by hyphens: equal in data sets with the same titles."""
+    """`composer/title` as slugs, so that data sets with the same titles share ids."""
     return f"{slug(composer)}/{slug(title)}"
 
 
@@ -161,9 +165,9 @@ def slug(text: str) -> str:
 
 
 def seeded_splits(compositions: Iterable[str], data: Mapping[str, Any]) -> dict[str, str]:
-    """Splits compositions at random, whatever their order: a pure function of `data.seed` and their ids.
+    """Splits compositions at random. The split depends on `data.seed` and the ids, not on their order.
 
-    A fraction above zero gets at least one composition where there are enough for each split to have one.
+    A fraction above zero gets at least one composition if there are enough for each split.
 
     Raises:
         UserError: The fractions leave nothing to train on.
@@ -174,34 +178,32 @@ def seeded_splits(compositions: Iterable[str], data: Mapping[str, Any]) -> dict[
         if not 0 <= fractions[key] < 1:
             raise UserError(f"data.{key}={fractions[key]}: expected a fraction of at least 0 and below 1")
     if sum(fractions.values()) >= 1:
-        raise UserError(
-            "data.validation_fraction and data.test_fraction add up to 1 or more; expected less than 1"
-        )
+        raise UserError("data.validation_fraction + data.test_fraction is 1 or more, expected less than 1")
     shuffled = sorted(set(compositions), key=lambda name: shuffle_key(seed, name))
     count = len(shuffled)
-    validation = min(_part(count, fractions["validation_fraction"], needed=2), max(count - 1, 0))
-    test = min(_part(count, fractions["test_fraction"], needed=3), max(count - 1 - validation, 0))
+    validation = min(_split_size(count, fractions["validation_fraction"], needed=2), max(count - 1, 0))
+    test = min(_split_size(count, fractions["test_fraction"], needed=3), max(count - 1 - validation, 0))
     names = ["validation"] * validation + ["test"] * test
     return dict(zip(shuffled, names + ["train"] * (count - len(names)), strict=True))
 
 
-def _part(count: int, fraction: float, needed: int) -> int:
+def _split_size(count: int, fraction: float, needed: int) -> int:
     return max(round(count * fraction), int(fraction > 0 and count >= needed))
 
 
 def shuffle_key(seed: object, name: str) -> bytes:
-    """Sorting by this key shuffles names, whatever order they were listed in."""
+    """Sort key that shuffles names independently of their order."""
     return hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=8).digest()
 
 
 def settle_splits(records: Iterable[Record]) -> list[Record]:
-    """Gives every composition one split: where records disagree, test wins over validation over train.
+    """Gives every composition one split. Where records disagree, test wins over validation over train.
 
-    Works over the records of several data sets too: what one tests on, no other trains on.
+    With the records of several data sets, a composition in the test split of one is not trained on in another.
     """
     records = list(records)
-    strongest: dict[str, str] = {}
+    split_of: dict[str, str] = {}
     for record in records:
-        known = strongest.get(record.composition, record.split)
-        strongest[record.composition] = max(known, record.split, key=SPLITS.index)
-    return [replace(record, split=strongest[record.composition]) for record in records]
+        other = split_of.get(record.composition, record.split)
+        split_of[record.composition] = max(other, record.split, key=SPLITS.index)
+    return [replace(record, split=split_of[record.composition]) for record in records]

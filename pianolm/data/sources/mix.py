@@ -1,7 +1,7 @@
 """Several data sets as one: `data.parts.asap=PATH data.parts.pop909=PATH`.
 
-A composition that stands in several data sets has one split in all of them. `trainer.source_weights` says how often an
-epoch goes through each.
+A composition that occurs in several data sets has the same split in all of them. `loader.source_weights` sets how often
+an epoch passes over each data set.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from pianolm.errors import UserError
 
 
 def collect(data: Mapping[str, Any], cache: Path) -> Collection:
-    """The records of every part that has a folder."""
+    """The records of every part whose folder is set."""
     from pianolm.data.sources import collect as collect_one
 
     known_parts: Mapping[str, Any] = data.get("parts") or {}
-    chosen = {name: root for name, root in known_parts.items() if root is not None}
-    if not chosen:
-        known = ", ".join(f"data.parts.{name}=PATH" for name in known_parts) or "data.parts.asap=PATH"
-        raise UserError(f"data=mix has no part; give two or more of {known}")
+    roots = {name: root for name, root in known_parts.items() if root is not None}
+    if not roots:
+        keys = ", ".join(f"data.parts.{name}=PATH" for name in known_parts) or "data.parts.asap=PATH"
+        raise UserError(f"data=mix has no part; give two or more of {keys}")
     parts = tuple(
         (name, collect_one({**data, "source": name, "root": root}, cache / name))
-        for name, root in chosen.items()
+        for name, root in roots.items()
     )
     return Collection(
         root=cache,

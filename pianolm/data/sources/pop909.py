@@ -1,6 +1,6 @@
 """POP909 (github.com/music-x-lab/POP909-Dataset): piano arrangements of pop songs, tracks merged.
 
-Songs 001–720 train, 721–800 validate, 801–909 test.
+Songs 001–720 are the training split, 721–800 validation, 801–909 test.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _LAST_TRAIN, _LAST_VALIDATION = 720, 800
 
 
 def collect(data: Mapping[str, Any], cache: Path) -> Collection:
-    """Every song folder named by three digits."""
+    """Every song folder with a name of three digits."""
     root = data_root(data, _EXPECTED)
     songs_dir = root / "POP909" if (root / "POP909").is_dir() else root
     songs = sorted(path for path in songs_dir.glob("[0-9][0-9][0-9]") if path.is_dir())

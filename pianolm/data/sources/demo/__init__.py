@@ -1,6 +1,6 @@
-"""The demo data set: composed by `pianolm.data.sources.demo.composer`, written as MIDI, then read like any other.
+"""The demo data set: composed by `pianolm.data.sources.demo.composer`, written as MIDI and read like any other data.
 
-Every sixth piece is a score: constant velocity, its file name ends in `_score`.
+Every sixth piece is a score with constant velocity; its file name ends in `_score`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pianolm.data.sources.base import Collection, slug
+from pianolm.data.sources.base import Collection, Record, slug
 from pianolm.data.sources.demo.composer import Composition, compose
 from pianolm.data.sources.folder import folder_records, midi_files
 from pianolm.errors import UserError
@@ -21,7 +21,7 @@ from pianolm.music.midi import write_midi
 from pianolm.music.notes import make_notes
 
 COMPOSER_VERSION = 1
-"""Raised when `compose` gives other music, so that prepared demo data is made anew."""
+"""Raised when `compose` changes its music, so that demo data is prepared again."""
 
 LICENCE = "none needed: composed by this program"
 SCORE_ENDING = "_score"
@@ -35,20 +35,33 @@ def collect(data: Mapping[str, Any], cache: Path) -> Collection:
     for index in range(count):
         write_piece(compose(seed, index, is_score(index)), cache, index)
     records = folder_records(cache, midi_files(cache), data, "demo", LICENCE)
-    scores = (replace(r, kind="score") if r.midi_path.stem.endswith(SCORE_ENDING) else r for r in records)
-    return Collection(cache, tuple(scores))
+    return Collection(cache, tuple(map(_with_kind, records)))
+
+
+def demo_manifest(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What determines the composed music, for the fingerprint of stage `prepare`."""
+    return {"composer": COMPOSER_VERSION, "seed": data.get("seed", 0), "pieces": piece_count(data)}
+
+
+def _with_kind(record: Record) -> Record:
+    """The record, of kind score if its file is one."""
+    return replace(record, kind="score") if record.midi_path.stem.endswith(SCORE_ENDING) else record
 
 
 def piece_count(data: Mapping[str, Any]) -> int:
-    """The value of `data.pieces`, checked."""
+    """The value of `data.pieces`.
+
+    Raises:
+        UserError: It is no number of at least 1.
+    """
     count = data.get("pieces", 60)
     if not isinstance(count, int) or count < 1:
-        raise UserError(f"data.pieces={count}: expected the number of pieces to compose, at least 1")
+        raise UserError(f"data.pieces={count} found, expected a number of pieces to compose of at least 1")
     return count
 
 
 def is_score(index: int) -> bool:
-    """Whether the demo piece of that number is a score with one velocity."""
+    """Whether piece `index` is a score with one velocity."""
     return index % _SCORE_EVERY == _SCORE_EVERY - 1
 
 
@@ -66,7 +79,7 @@ def write_piece(composition: Composition, directory: Path, index: int) -> Path:
     path = directory / f"{stem}.mid"
     write_midi(path, notes, grid - start)
     rows = []
-    signature = ",{}/{}".format(*composition.metre)  # said once, on the first downbeat, as ASAP does
+    signature = ",{}/{}".format(*composition.metre)  # on the first downbeat only, as in ASAP
     for beat, down in zip(np.asarray(composition.beats_sec) - start, composition.downbeat, strict=True):
         rows.append(f"{beat:.6f}\t{beat:.6f}\t{'db' if down else 'b'}{signature if down else ''}\n")
         signature = "" if down else signature
