@@ -1,4 +1,4 @@
-"""What is counted of a stretch of music, and what it shares with other music.
+"""Statistics of a stretch of music, and the longest run of notes it shares with other music.
 
 Shapes: N notes, F = 48 frames a beat, L notes of a run.
 """
@@ -15,7 +15,7 @@ from pianolm.music.cells import FrameNotes
 
 SIXTEENTH = FRAMES // 4
 NEAR = 2
-"""Frames that an onset may lie beside the grid: 1/24 beat."""
+"""Frames that an onset may be off the grid: 1/24 beat."""
 
 BASS_BELOW = 48
 """MIDI pitch of C3."""
@@ -34,12 +34,12 @@ Key = tuple[int, str]
 
 
 def within(notes: FrameNotes, first: int, last: int) -> FrameNotes:
-    """The notes struck in beats first to last − 1."""
+    """The notes struck in beats `first` to `last` − 1."""
     return notes[(notes["onset"] >= first * FRAMES) & (notes["onset"] < last * FRAMES)]
 
 
 def key_of(notes: FrameNotes) -> Key:
-    """The key whose profile correlates most with how long each pitch class sounds."""
+    """The key whose profile correlates most with the durations of the pitch classes."""
     sounding = np.bincount(notes["pitch"] % 12, weights=notes["end"] - notes["onset"], minlength=12)
     fits = {
         (tonic, mode): np.corrcoef(np.roll(sounding, -tonic), profile)[0, 1]
@@ -54,7 +54,7 @@ def key_name(key: Key) -> str:
 
 
 def figures(notes: FrameNotes, first: int, last: int, key: Key) -> dict[str, float | int]:
-    """Of the notes struck in beats first to last − 1, `notes` being all of the piece."""
+    """Statistics of the notes struck in beats `first` to `last` − 1; `notes` are those of the whole piece."""
     struck = within(notes, first, last)
     pitch, velocity = struck["pitch"].astype(int), struck["velocity"].astype(float)
     length = struck["end"] - struck["onset"]
@@ -93,9 +93,9 @@ def _bars_with_bass(struck: FrameNotes, first: int, last: int) -> float:
 
 
 def _bar_likeness(notes: FrameNotes, first: int, last: int) -> float:
-    """How like a bar is to the earlier bar that it is most like, prompt included: mean over the bars.
+    """Mean over the bars of the similarity to the most similar earlier bar, prompt included.
 
-    Likeness is the share of common (sixteenth, pitch) among those of both (Jaccard).
+    Similarity is the Jaccard index of the bars' (sixteenth, pitch) pairs.
     """
     bars: list[set[tuple[int, int]]] = []
     likeness = []
@@ -110,10 +110,10 @@ def _bar_likeness(notes: FrameNotes, first: int, last: int) -> float:
 
 
 class Runs:
-    """Music in which runs of notes are looked for.
+    """An index of runs of notes.
 
-    A run is the same pitches with the same distances from note to note, to the sixteenth: a generous reading, so that
-    what is copied exactly is found whatever its rubato. Notes are in order of (sixteenth, pitch).
+    Two runs are equal if they have the same pitches and the same distances between onsets, rounded to sixteenths, so
+    that a copy is found whatever its rubato. Notes are in order of (sixteenth, pitch).
 
     Args:
         pieces: The notes of each piece; no run goes from one to the next.
@@ -124,7 +124,7 @@ class Runs:
         self._runs: dict[int, NDArray[np.uint64]] = {}
 
     def longest(self, notes: FrameNotes) -> int:
-        """The most notes in a row of a piece that stand here too."""
+        """Length of the longest run of notes that is also in the index."""
         theirs = _Hashes([notes])
         low, high = 0, min(LONGEST_RUN, notes.size)
         while low < high:
@@ -141,9 +141,9 @@ class Runs:
 
 
 class _Hashes:
-    """64-bit hashes of runs of notes: of the first one the pitch counts, of the others the distance, too.
+    """64-bit hashes of runs of notes. The first note counts with its pitch, the others with pitch and distance.
 
-    Those of 1, 2, 4, … notes are made from those of half as many; a run of any length is two of these that overlap.
+    Hashes of 1, 2, 4, … notes are made from those of half as many; a run of any length is two of them that overlap.
     """
 
     def __init__(self, pieces: Sequence[FrameNotes]) -> None:
@@ -163,7 +163,7 @@ class _Hashes:
             self._powers.append(_joined(half[: max(half.size - size, 0)], half[size:]))
 
     def runs(self, length: int) -> NDArray[np.uint64]:
-        """Hashes of the runs of so many notes that lie within a piece."""
+        """Hashes of all runs of `length` notes that lie within one piece."""
         count = max(self._pitch.size - length + 1, 0)
         found = _mixed(self._pitch[:count])
         if length > 1:

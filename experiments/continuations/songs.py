@@ -1,4 +1,4 @@
-"""Cuts the songs of run.sh: 48 beats from the first bar on, as MIDI with a beat file beside it.
+"""Cuts the prompts of run.sh: 48 beats from the first bar on, as MIDI with a beat file beside it.
 
 python songs.py POP909 OUT
 """
@@ -15,13 +15,13 @@ from pianolm.music.beats import BeatAnnotation
 from pianolm.music.piece import Piece
 
 EVERY = 8
-"""Of POP909's validation songs the first, the ninth, and so on."""
+"""Every eighth validation song of POP909, from the first on."""
 
 PROMPT_BEATS, NEW_BEATS = 16, 32
 
 
 def opening(song: Piece, beats: int) -> Piece:
-    """So many beats from the first bar that begins when the music has begun: an upbeat is left out."""
+    """The first `beats` beats from the first bar line after the first note: an upbeat is left out."""
     first = int(np.searchsorted(song.beats_sec, song.notes["onset_sec"].min(), side="right")) - 1
     bars = song.bar_starts
     start = int(bars[bars >= first].min())
@@ -29,7 +29,7 @@ def opening(song: Piece, beats: int) -> Piece:
 
 
 def cut(piece: Piece, first: int, last: int) -> Piece:
-    """What is struck in beats first to last − 1; what still sounds at the end is cut."""
+    """The notes struck in beats `first` to `last` − 1; notes that sound beyond the last beat are cut there."""
     beats_sec = piece.beats_sec[first : last + 1]
     struck = (piece.notes["onset_sec"] >= beats_sec[0]) & (piece.notes["onset_sec"] < beats_sec[-1])
     notes = piece.notes[struck]

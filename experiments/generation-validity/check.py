@@ -1,4 +1,4 @@
-"""Whether everything a model writes is well-formed, and comes back from MIDI as it was."""
+"""Checks that everything a model generates is well-formed and unchanged by writing and reading MIDI."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from report import headlines, tables
 
+from experiments.results import RESULTS, publish, read_rows
 from pianolm import PianoLM, PianoTokenizer, Piece
 from pianolm.generation.sampling import Sampling
 from pianolm.generation.takes import Take
@@ -20,7 +22,6 @@ from pianolm.lm.model import build_llama
 from pianolm.tokenizer.vocabulary import Kind
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
-MARKS = "<!-- written by check.py -->", "<!-- end -->"
 AT_A_TIME = 50
 
 
@@ -100,29 +101,13 @@ def check(lm: PianoLM, arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def table(results: dict[str, Any]) -> str:
-    lines = ["| | " + " | ".join(results) + " |", "|---|" + "---|" * len(results)]
-    for key in next(iter(results.values())):
-        values = [one[key] for one in results.values()]
-        shown = [
-            f"{value:,}"
-            if isinstance(value, int)
-            else ", ".join(value)
-            if isinstance(value, list)
-            else str(value)
-            for value in values
-        ]
-        lines.append(f"| {key} | {' | '.join(shown)} |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--model", type=Path, help="directory of a published model; without one, an untrained one"
     )
     parser.add_argument("--tokenizer", type=Path, help="for the untrained model")
-    parser.add_argument("--name", required=True, help="of this row of results.json")
+    parser.add_argument("--name", required=True, help="name of this model in results.jsonl")
     parser.add_argument("--pieces", type=int, default=1000)
     parser.add_argument("--beats", type=int, default=48)
     parser.add_argument(
@@ -130,9 +115,7 @@ def main() -> None:
     )
     parser.add_argument("--temperature", type=float, default=1.0)
     parser.add_argument("--top-p", type=float, default=1.0)
-    parser.add_argument(
-        "--into", type=Path, help="folder of results.json and README.md, whose row is written anew"
-    )
+    parser.add_argument("--out", type=Path, help="folder of results.jsonl, metrics.json and README.md")
     arguments = parser.parse_args()
     if (arguments.model is None) == (arguments.tokenizer is None):
         parser.error("give --model, or --tokenizer for an untrained model")
@@ -143,14 +126,10 @@ def main() -> None:
     )
     found = check(lm, arguments)
     print(json.dumps(found, indent=2))
-    if arguments.into:
-        path, readme = arguments.into / "results.json", arguments.into / "README.md"
-        results = json.loads(path.read_text("utf-8")) if path.is_file() else {}
-        results[arguments.name] = found
-        path.write_text(json.dumps(results, indent=2) + "\n", "utf-8")
-        before, _, rest = readme.read_text("utf-8").partition(MARKS[0])
-        _, _, after = rest.partition(MARKS[1])
-        readme.write_text(f"{before}{MARKS[0]}\n{table(results)}\n{MARKS[1]}{after}", "utf-8")
+    if arguments.out:
+        others = [row for row in read_rows(arguments.out / RESULTS) if row["model"] != arguments.name]
+        rows = [*others, {"model": arguments.name, **found}]
+        publish(arguments.out, rows, headlines(rows), tables(rows))
 
 
 if __name__ == "__main__":

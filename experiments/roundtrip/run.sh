@@ -1,16 +1,15 @@
 #!/usr/bin/env bash
-# Tokenizer from ASAP's training part; what comes back of the validation performances of three data sets.
-# DATA=PATH says where the folders asap, acpas and pop909 lie. Writes results.json and the table of README.md.
-set -euo pipefail
-here=$(cd "$(dirname "$0")" && pwd)
-out=$(mktemp -d)
-trap 'rm -rf "$out"' EXIT
+# Builds a tokenizer from ASAP's training split and measures the round trip of the validation performances of three data
+# sets. DATA=PATH: the folder that holds asap, acpas and pop909. Writes results.jsonl, metrics.json and README.md to
+# OUT=PATH (default: this folder). Further arguments are overrides of every run.
+source "$(dirname "$0")/../setup.sh"
+runs=$(mktemp -d)
+trap 'rm -rf "$runs"' EXIT
 : "${DATA:?set DATA to the folder that holds asap, acpas and pop909}"
-settings=(logger=csv paths.artifacts="${ARTIFACTS:-artifacts}" paths.work="${ARTIFACTS:-artifacts}/.work")
-python -m pianolm.run stage=tokenize data=asap data.root="$DATA/asap" "${settings[@]}" hydra.run.dir="$out/tokenize"
-tokenizer=$(python -c 'import json, sys; print(json.load(open(sys.argv[1]))["artifact"])' "$out/tokenize/metrics.json")
+python -m pianolm.run stage=tokenize data=asap data.root="$DATA/asap" "${paths[@]}" hydra.run.dir="$runs/tokenize" "$@"
+tokenizer=$(artifact_of "$runs/tokenize")
 for name in asap acpas pop909; do
   python -m pianolm.run stage=evaluate evaluate=roundtrip data=$name data.root="$DATA/$name" \
-    upstream.tokenizer="$tokenizer" "${settings[@]}" hydra.run.dir="$out/$name"
+    upstream.tokenizer="$tokenizer" "${paths[@]}" hydra.run.dir="$runs/$name" "$@"
 done
-python "$here/collect.py" "$out" "$tokenizer" "$here"
+python "$here/report.py" "$runs" "$tokenizer" "$out"

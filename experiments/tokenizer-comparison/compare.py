@@ -2,7 +2,7 @@
 
     python compare.py --plan trial --data asap --root PATH
 
-A job trains one model. Its row goes into results.json, and a job that has one is not trained again: a killed run goes
+A job trains one model. Its row goes into results.jsonl, and a job that has one is not trained again: a killed run goes
 on with the same command. Several processes may run the same command side by side, one thread each: a job belongs to
 the first that takes it. `--report` writes the tables and the picture from the rows there are.
 
@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
-from report import headlines, write_report
+from report import CONSTRAINED, draw, headlines, tables
 from representations import (
     GROUPS,
     MIDITOK,
@@ -44,6 +44,16 @@ from representations import (
 from torch import nn
 from transformers import LlamaForCausalLM
 
+from experiments.results import (
+    METRICS,
+    README,
+    RESULTS,
+    Row,
+    append_row,
+    read_rows,
+    replace_section,
+    write_metrics,
+)
 from pianolm.artifacts import read_record
 from pianolm.data.cell_store import CellStore
 from pianolm.evaluation.bits import UNCONSTRAINED, TokenizedPiece, score_pieces
@@ -63,10 +73,6 @@ EVALUATED_TOKENS = {"cpu": 4096, "cuda": 65536}
 DATA_SEED = 0
 NETWORK = 4
 """Counts changes of how models begin or learn: VERSION of the stage base."""
-GRAMMAR = "grammar"
-"""Option of a job that learned under the grammar (`trainer.grammar=true`)."""
-HEADLINE = "asap_500000"
-"""Whose ratios stand first in results.json."""
 Ids = NDArray[np.int64]
 
 
@@ -194,7 +200,7 @@ def learn(
     )
     optimizer = torch.optim.AdamW(parameter_groups(model, settings), settings.learning_rate, settings.betas)
     peaks = [group["lr"] for group in optimizer.param_groups]
-    legal = tokens.legal_targets().to(model.device) if GRAMMAR in job.options.split() else None
+    legal = tokens.legal_targets().to(model.device) if CONSTRAINED in job.options.split() else None
     seconds, seen, steps, points = 0.0, 0, 0, 0
     begin = time.perf_counter()
     for inputs_BC, labels_BC in batches(pieces, plan.window, plan.batch, job.seed):
@@ -341,8 +347,8 @@ def figures(
         )
     return {
         **per_note(free, tokens, notes),
-        "in_grammar": per_note(legal, tokens, notes),
-        "held": held / notes,
+        "constrained": per_note(legal, tokens, notes),
+        "tied": held / notes,
         "tokens_per_note": sum(ids.size for ids in measured) / notes,
         "left_out": {
             "lost_notes": int(joined["lost"].sum()),
@@ -372,32 +378,19 @@ def name_of(job: Job) -> str:
     return f"{job.data} {job.mode} {f'{side} {job.options}'.strip()} lr {job.learning_rate:g} seed {job.seed}"
 
 
-def first_keys(ratios: dict[str, float]) -> dict[str, float]:
-    """What results.json begins with."""
-    return {key.partition("/")[0]: value for key, value in ratios.items() if key.endswith(f"/{HEADLINE}")}
-
-
 class Results:
-    """results.json, which several processes add rows to."""
+    """The rows of `results.jsonl`, which several processes add to."""
 
-    def __init__(self, path: Path, work: Path) -> None:
-        self.path, self.lock = path, FileLock(work / "results.lock")
+    def __init__(self, out: Path, work: Path) -> None:
+        self.path, self.lock = out / RESULTS, FileLock(work / "results.lock")
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Those of this network; what others came to cannot stand beside them, but stays in the file."""
-        return [row for row in self._kept() if row["job"].get("network") == NETWORK]
+    def rows(self) -> list[Row]:
+        """The rows of the present network; rows of others stay in the file and are not compared."""
+        return [row for row in read_rows(self.path) if row["job"].get("network") == NETWORK]
 
-    def _kept(self) -> list[dict[str, Any]]:
-        return json.loads(self.path.read_text("utf-8"))["rows"] if self.path.is_file() else []
-
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: Row) -> None:
         with self.lock:
-            ratios = headlines([*self.rows(), row])
-            kept = [*self._kept(), row]
-            text = json.dumps({**first_keys(ratios), "ratios": ratios, "rows": kept}, indent=1)
-            partial = self.path.with_suffix(".partial")
-            partial.write_text(text + "\n", "utf-8")
-            partial.replace(self.path)
+            append_row(self.path, row)
 
     def has(self, job: dict[str, Any]) -> bool:
         return any(row["job"] == job for row in self.rows())
@@ -434,7 +427,7 @@ def jobs_of(arguments: argparse.Namespace, plan: Plan) -> list[Job]:
     for seed, mode, rate, side in product(arguments.seeds, arguments.modes, rates, arguments.sides):
         tokens, _, embedding = side.partition("-")
         options = sorted(arguments.options) if tokens == "pianolm" else []
-        options = " ".join([*options, *([GRAMMAR] if arguments.grammar else [])])
+        options = " ".join([*options, *([CONSTRAINED] if arguments.constrained else [])])
         common = (arguments.data, mode, tokens, embedding or "table", options, rate, seed)
         found.append(Job(*common, plan.notes, arguments.precision))
     return found
@@ -479,10 +472,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--modes", nargs="+", choices=MODES, default=["velocity"], help="base: without velocities"
     )
-    parser.add_argument("--options", nargs="+", default=[], help="of pianolm's tokenizer: held=ages")
     parser.add_argument(
-        "--grammar", action="store_true", help="learn each token as one of those that may stand there"
+        "--options", nargs="+", default=[], help="of pianolm's tokenizer, such as ties=explicit"
     )
+    parser.add_argument("--constrained", action="store_true", help="train with loss.constrained=true")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--learning-rates", nargs="+", type=float, help="else those of the plan")
     parser.add_argument("--notes", type=int, help="budget of a job, else that of the plan")
@@ -496,7 +489,7 @@ def parsed() -> argparse.Namespace:
         "--work", type=Path, default=Path("outputs/tokenizer-comparison"), help="locks and tokens"
     )
     parser.add_argument(
-        "--out", type=Path, default=HERE, help="where results.json, README.md and pictures lie"
+        "--out", type=Path, default=HERE, help="folder of results.jsonl, metrics.json and pictures"
     )
     parser.add_argument("--report", action="store_true", help="train nothing")
     arguments = parser.parse_args()
@@ -517,7 +510,7 @@ def main() -> None:
         directory.mkdir(parents=True, exist_ok=True)
     plan = PLANS[arguments.plan]
     plan = replace(plan, notes=arguments.notes) if arguments.notes else plan
-    results = Results(arguments.out / "results.json", arguments.work)
+    results = Results(arguments.out, arguments.work)
     if not arguments.report:
         work_through(arguments, plan, results)
     jobs = [identity_of(job, arguments.plan, plan) for job in jobs_of(arguments, plan)]
@@ -525,9 +518,19 @@ def main() -> None:
     if left and not arguments.report:
         print(f"{len(left)} jobs are still at work in another process, which writes the tables", flush=True)
         return
-    shared = {key: jobs[0][key] for key in ("plan", "data", "precision", "sizes")}
     with results.lock:
-        print(write_report(results.rows(), shared, arguments.out))
+        report(results.rows(), arguments.out)
+
+
+def report(rows: list[Row], out: Path) -> None:
+    """Prints the tables, writes the headline figures and the pictures, and the tables of README.md if there is one."""
+    found = tables(rows)
+    for name, lines in found.items():
+        print("\n".join(["", *lines]))
+        if (out / README).is_file() and f"<!-- {name}: " in (out / README).read_text("utf-8"):
+            replace_section(out / README, name, lines)
+    write_metrics(out / METRICS, headlines(rows))
+    draw(rows, out)
 
 
 if __name__ == "__main__":

@@ -1,21 +1,23 @@
-"""The tables and the picture of rows that compare.py made."""
+"""The tables, the picture and the headline ratios of the rows that compare.py writes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from experiments.results import Row, table
+
+PICTURE = "curves_{plan}_{data}.png"
 T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
-"""Student's t of a 95 % interval, by seeds."""
-GRAMMAR = "in_grammar"
-"""The part of a row whose bits are those of each token among the ids that may stand there."""
+"""Student's t of a 95 % interval, by number of seeds."""
+CONSTRAINED = "constrained"
+"""Key of the bits under the token mask in a row; option of a job that trained with `loss.constrained=true`."""
 COLUMNS = {
-    "bits_per_note": "bits per note",
-    GRAMMAR: "in the grammar",
+    "bits_per_note": "all ids",
+    CONSTRAINED: "constrained",
     "tempo": "tempo",
     "pitch": "pitch",
     "time": "time",
@@ -31,37 +33,38 @@ SIDES = {
     ("pertok", "table"): "MidiTok PerTok",
     ("tsd_tempo", "table"): "MidiTok TSD with tempo",
 }
-Row = dict[str, Any]
 
 
 def side_of(row: Row) -> str:
+    """What a row is called: its tokens, embedding and options."""
     job = row["job"]
-    return ", ".join(filter(None, (SIDES[job["tokens"], job["embedding"]], job["options"])))
+    mode = "without velocities" if job["mode"] == "base" else ""
+    return ", ".join(filter(None, (SIDES[job["tokens"], job["embedding"]], mode, job["options"])))
 
 
-def learned_in_grammar(row: Row) -> bool:
-    """Whether a row's model learned each token as one of those that may stand there: free bits say nothing then."""
-    return "grammar" in row["job"]["options"].split()
+def trained_constrained(row: Row) -> bool:
+    """Whether a model trained under the token mask, so that its bits among all ids mean nothing."""
+    return CONSTRAINED in row["job"]["options"].split()
 
 
 def best_rows(rows: list[Row]) -> dict[str, list[Row]]:
-    """By side the rows, one a seed, of the learning rate that is best in the grammar on average of its seeds.
+    """For each side the rows, one per seed, of the learning rate with the lowest mean of constrained bits.
 
-    A rate that lacks seeds which another one has is not chosen.
+    A rate with fewer seeds than another one of the same side is not chosen.
     """
     by_side: dict[str, dict[float, list[Row]]] = {}
     for row in rows:
         by_side.setdefault(side_of(row), {}).setdefault(row["job"]["learning_rate"], []).append(row)
     best = {}
     for side, by_rate in by_side.items():
-        seeds = max(len(found) for found in by_rate.values())
-        whole = [found for found in by_rate.values() if len(found) == seeds]
-        best[side] = min(whole, key=lambda found: mean(map(in_grammar, found)))
+        seeds = max(len(of_rate) for of_rate in by_rate.values())
+        complete = [of_rate for of_rate in by_rate.values() if len(of_rate) == seeds]
+        best[side] = min(complete, key=lambda of_rate: mean(map(constrained_bits, of_rate)))
     return best
 
 
 def interval(values: list[float], digits: int = 2) -> str:
-    """Mean, and half of its 95 % interval where seeds differ; a dash for what there is none of."""
+    """Mean and half of its 95 % interval over seeds; a dash if all values are 0."""
     if not any(values):
         return "–"
     text = f"{mean(values):.{digits}f}"
@@ -72,45 +75,41 @@ def interval(values: list[float], digits: int = 2) -> str:
 
 
 def bits_of(row: Row, column: str = "bits_per_note") -> float:
-    """A column of `COLUMNS`: all but the first are in the grammar; that is 0 where it says nothing."""
+    """A column of `COLUMNS`: all but the first are under the token mask; the first is 0 if it means nothing."""
     value: float
     if column == "bits_per_note":
-        value = 0.0 if learned_in_grammar(row) else row[column]
+        value = 0.0 if trained_constrained(row) else row[column]
     elif column == "bits_per_second":
         scored = row["validation"]
-        value = in_grammar(row) * scored["notes"] / scored["seconds"]
-    elif column == GRAMMAR:
-        value = row[GRAMMAR]["bits_per_note"]
+        value = constrained_bits(row) * scored["notes"] / scored["seconds"]
+    elif column == CONSTRAINED:
+        value = row[CONSTRAINED]["bits_per_note"]
     else:
-        value = row[GRAMMAR].get(column, row.get(column, 0.0))
+        value = row[CONSTRAINED].get(column, row.get(column, 0.0))
     return value
 
 
-def in_grammar(row: Row) -> float:
-    """Bits per note, each token one of those that may stand there."""
-    return bits_of(row, GRAMMAR)
+def constrained_bits(row: Row) -> float:
+    """Bits per note, each token scored among the ids of its token mask."""
+    return bits_of(row, CONSTRAINED)
 
 
-def whole(row: Row) -> float:
-    """Bits per note in the grammar without the tempo's value, what the tokens leave out told beside them."""
-    return without_tempo(row) + sum(left_worth(row))
+def comparable_bits(row: Row) -> float:
+    """Constrained bits per note without the tempo's value, plus an upper bound for what the tokens leave out."""
+    return bits_without_tempo(row) + sum(left_out_bits(row))
 
 
-def without_tempo(row: Row) -> float:
-    return in_grammar(row) - row["tempo"]
+def bits_without_tempo(row: Row) -> float:
+    return constrained_bits(row) - row["tempo"]
 
 
-def left_worth(row: Row) -> tuple[float, float]:
+def left_out_bits(row: Row) -> tuple[float, float]:
+    """Upper bounds in bits per note of inexact ends and of inexact velocities."""
     return row["left_out"]["ends_worth"], row["left_out"]["velocities_worth"]
 
 
-def table(head: list[str], lines: list[list[str]]) -> list[str]:
-    rule = ["---"] * len(head)
-    return [f"| {' | '.join(cells)} |" for cells in (head, rule, *lines)]
-
-
 def main_table(best: dict[str, list[Row]]) -> list[str]:
-    head = ["tokens", "learning rate", *COLUMNS.values(), "µs a note", "parameters"]
+    head = ["tokens", "lr", *COLUMNS.values(), "µs per note", "parameters"]
     lines = []
     for side, rows in best.items():
         columns = [interval([bits_of(row, name) for row in rows]) for name in COLUMNS]
@@ -120,206 +119,149 @@ def main_table(best: dict[str, list[Row]]) -> list[str]:
     return table(head, lines)
 
 
-def left_table(best: dict[str, list[Row]]) -> list[str]:
-    head = [
-        *(
-            "tokens",
-            "ends inexact",
-            "worth at most",
-            "velocities inexact",
-            "worth at most",
-            "notes held over",
-        ),
-        *("without tempo", "and with what is left out"),
-    ]
+def left_out_lines(data: str, best: dict[str, list[Row]]) -> list[list[str]]:
     lines = []
     for side, rows in best.items():
-        out, (ends, velocities) = rows[0]["left_out"], left_worth(rows[0])
+        left_out, (ends, velocities) = rows[0]["left_out"], left_out_bits(rows[0])
         lines.append(
             [
-                *(side, f"{100 * out['ends_inexact']:.1f} %", f"{ends:.2f}"),
-                *(f"{100 * out['velocities_inexact']:.1f} %", f"{velocities:.2f}"),
-                interval([row["held"] for row in rows]),
-                interval([without_tempo(row) for row in rows]),
-                interval([whole(row) for row in rows]),
+                *(data, side, f"{100 * left_out['ends_inexact']:.1f} %", f"{ends:.2f}"),
+                *(f"{100 * left_out['velocities_inexact']:.1f} %", f"{velocities:.2f}"),
+                interval([row["tied"] for row in rows]),
+                interval([bits_without_tempo(row) for row in rows]),
+                interval([comparable_bits(row) for row in rows]),
             ]
         )
-    return table(head, lines)
-
-
-def rate_table(rows: list[Row]) -> list[str]:
-    rates = sorted({row["job"]["learning_rate"] for row in rows})
-    lines = []
-    for side in dict.fromkeys(map(side_of, rows)):
-        found = {rate: [] for rate in rates}
-        for row in rows:
-            if side_of(row) == side:
-                found[row["job"]["learning_rate"]].append(in_grammar(row))
-        lines.append([side, *(interval(values) if values else "–" for values in found.values())])
-    return table(
-        ["bits per note in the grammar at a learning rate of", *(f"{rate:g}" for rate in rates)], lines
-    )
-
-
-def type_lines(best: dict[str, list[Row]]) -> list[str]:
-    lines = []
-    for side, rows in best.items():
-        found = [row[GRAMMAR]["by_type"] for row in rows]
-        kinds = {kind: mean(row.get(kind, 0.0) for row in found) for kind in found[0]}
-        lines.append(f"- {side}: " + ", ".join(f"{kind} {value:.2f}" for kind, value in kinds.items()))
     return lines
 
 
-def markdown(rows: list[Row]) -> str:
-    """The tables, mode after mode."""
-    lines = []
-    for mode in dict.fromkeys(row["job"]["mode"] for row in rows):
-        of_mode = [row for row in rows if row["job"]["mode"] == mode]
-        best, job = best_rows(of_mode), of_mode[0]["job"]
-        seeds = sorted({row["job"]["seed"] for row in of_mode})
-        scored = of_mode[0]["validation"]
-        lines += [
-            f"With{'' if mode == 'velocity' else 'out'} velocities, after {job['notes']:,} notes "
-            f"({len(seeds)} seed{'s' if len(seeds) > 1 else ''}), on {scored['pieces']} validation performances of "
-            f"{scored['notes']:,} notes:",
-            "",
-            *main_table(best),
-            "",
-            "What the tokens leave out, in bits per note in the grammar:",
-            "",
-            *left_table(best),
-            "",
-            *rate_table(of_mode),
-            "",
-            "Bits per note in the grammar by kind of token:",
-            "",
-            *type_lines(best),
-            "",
-        ]
-    return "\n".join(lines[:-1])
-
-
 def budget_table(rows: list[Row]) -> list[str]:
-    """Bits per note, free and in the grammar, by notes learned from, each side at its best rate at that budget."""
-    budgets = sorted({row["job"]["notes"] for row in rows})
-    found = {notes: best_rows([row for row in rows if row["job"]["notes"] == notes]) for notes in budgets}
-    head = [
-        "after so many notes",
-        *(f"{notes:,}{kind}" for notes in budgets for kind in ("", ", in the grammar")),
-    ]
+    """Bits by budget of notes: among all ids at the best rate, and constrained at every learning rate."""
+    of_budget = {notes: [row for row in rows if row["job"]["notes"] == notes] for notes in budgets(rows)}
+    head, columns = ["tokens"], []
+    for notes, chosen in of_budget.items():
+        rates = sorted({row["job"]["learning_rate"] for row in chosen})
+        head += [f"{notes:,}: all ids", *(f"constrained, lr {rate:g}" for rate in rates)]
+        columns.append(
+            (best_rows(chosen), [[row for row in chosen if row["job"]["learning_rate"] == r] for r in rates])
+        )
+    lines = []
+    for side in dict.fromkeys(map(side_of, rows)):
+        line = [side]
+        for best, by_rate in columns:
+            line.append(interval([bits_of(row) for row in best[side]]) if side in best else "–")
+            for chosen in by_rate:
+                values = [constrained_bits(row) for row in chosen if side_of(row) == side]
+                line.append(interval(values) if values else "–")
+        lines.append(line)
+    return table(head, lines)
 
-    def cell(side: str, notes: int, column: str) -> str:
-        of_side = found[notes].get(side)
-        return "–" if of_side is None else interval([bits_of(row, column) for row in of_side])
 
-    return table(
-        head,
-        [
-            [side, *(cell(side, notes, column) for notes in budgets for column in ("bits_per_note", GRAMMAR))]
-            for side in dict.fromkeys(map(side_of, rows))
-        ],
-    )
+def budgets(rows: list[Row]) -> list[int]:
+    return sorted({row["job"]["notes"] for row in rows})
+
+
+def of_largest_budget(rows: list[Row]) -> list[Row]:
+    return [row for row in rows if row["job"]["notes"] == budgets(rows)[-1]]
+
+
+def tables(rows: list[Row]) -> dict[str, list[str]]:
+    """For each data set the models of the largest budget; what tokens leave out; other budgets and learning rates."""
+    rows = sorted(rows, key=_order)
+    by_data = {data: [row for row in rows if row["job"]["data"] == data] for data in _data_sets(rows)}
+    found, left_out = {}, []
+    for data, of_data in by_data.items():
+        largest = of_largest_budget(of_data)
+        best, scored = best_rows(largest), largest[0]["validation"]
+        seeds = len({row["job"]["seed"] for row in largest})
+        caption = (
+            f"{data}, {largest[0]['job']['notes']:,} training notes, up to {seeds} seed{'s' * (seeds > 1)}; scored on "
+            f"{scored['pieces']} validation performances, {scored['notes']:,} notes. Bits per note:"
+        )
+        found[data] = [caption, "", *main_table(best)]
+        left_out += left_out_lines(data, best)
+        if len(budgets(of_data)) > 1:
+            found[f"{data} budgets"] = budget_table(of_data)
+    head = ["data", "tokens", "ends inexact", "at most", "velocities inexact", "at most", "tied cells"]
+    found["left out"] = table([*head, "without tempo", "and with what is left out"], left_out)
+    return found
+
+
+def _data_sets(rows: list[Row]) -> list[str]:
+    return list(dict.fromkeys(row["job"]["data"] for row in rows))
 
 
 MIDITOK = ("tsd", "remi", "tsd_tempo")
 MEASURES = {
     "bits_per_note": bits_of,
-    "grammar_bits_per_note": in_grammar,
-    "grammar_bits_per_note_without_tempo": without_tempo,
+    "grammar_bits_per_note": constrained_bits,
+    "grammar_bits_per_note_without_tempo": bits_without_tempo,
 }
+HEADLINE = "asap_500000"
+"""Data set and budget whose ratios have no suffix in metrics.json."""
 
 
 def headlines(rows: list[Row]) -> dict[str, float]:
-    """By data set and budget what codebook embeddings need of what others do, in bits per note with velocities.
+    """Ratios of bits per note with velocities: pianolm's codebook embeddings over the other sides.
 
-    Of a plan that is not `trial`, its name stands in front. A table has the same options of the tokenizer; MidiTok's
-    are the better of those that learned in the grammar and those that did not. All of it, and in the grammar, and there
-    without the tempo's value, which not all of MidiTok's tokens tell.
+    A key is `MEASURE_codebook_OPTIONS_over_OTHER/DATA_NOTES`, with the plan's name before DATA unless it is `trial`.
+    The table has the same tokenizer options; of MidiTok's sides, the better of constrained and unconstrained training
+    counts.
     """
     found: dict[str, float] = {}
     keys = dict.fromkeys(tuple(row["job"][key] for key in ("plan", "data", "notes")) for row in rows)
-    for plan, data, notes in keys:
-        best = best_rows(
-            [
-                row
-                for row in rows
-                if (row["job"]["plan"], row["job"]["data"], row["job"]["notes"]) == (plan, data, notes)
-                and row["job"]["mode"] == "velocity"
-            ]
-        )
+    for plan, data, notes in sorted(keys, key=lambda key: (key[0] != "trial", key[1], -key[2])):
+        chosen = [
+            row
+            for row in rows
+            if (row["job"]["plan"], row["job"]["data"], row["job"]["notes"]) == (plan, data, notes)
+            and row["job"]["mode"] == "velocity"
+        ]
         place = "_".join(filter(None, ("" if plan == "trial" else plan, data, str(notes))))
-        for side, of_side in best.items():
-            if not side.startswith(SIDES["pianolm", "codebook"]):
-                continue
-            options = side.removeprefix(SIDES["pianolm", "codebook"])
-            name = "_".join(filter(None, ("codebook", options.removeprefix(", ").replace(" ", "_"))))
-            others = {
-                "table": [SIDES["pianolm", "table"] + options],
-                **{name: [SIDES[name, "table"], f"{SIDES[name, 'table']}, grammar"] for name in MIDITOK},
-            }
-            for short, names in others.items():
-                for measure, of_row in MEASURES.items():
-                    values = [mean(map(of_row, best[other])) for other in names if other in best]
-                    own = mean(map(of_row, of_side))
-                    if own and any(values):  # free bits of what learned in the grammar are none
-                        ratio = own / min(filter(None, values))
-                        found[f"{measure}_{name}_over_{short}/{place}"] = round(ratio, 4)
+        suffix = "" if place == HEADLINE else f"/{place}"
+        found |= {f"{key}{suffix}": value for key, value in _ratios(best_rows(chosen)).items()}
     return found
 
 
-def draw(rows: list[Row], path: Path) -> None:
-    """Bits per note in the grammar over notes seen, a panel a mode, each side at its best learning rate."""
-    modes = list(dict.fromkeys(row["job"]["mode"] for row in rows))
-    figure = Figure(figsize=(7 * len(modes), 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(modes), squeeze=False)[0]
-    for panel, mode in zip(panels, modes, strict=True):
-        for side, found in best_rows([row for row in rows if row["job"]["mode"] == mode]).items():
-            for nth, row in enumerate(found):
-                seen, _, bits = zip(*row["curve"], strict=True)
-                style = {"color": panel.lines[-1].get_color()} if nth else {"label": side}
-                panel.plot(seen, bits, marker="o", markersize=3, linewidth=1, **style)
-        panel.set_title(
-            f"with{'' if mode == 'velocity' else 'out'} velocities, some validation performances", fontsize=10
-        )
-        panel.set_xlabel("notes seen")
-        panel.set_ylabel("bits per note, in the grammar")
-        panel.grid(alpha=0.3)
-        panel.legend(frameon=False)
-    figure.savefig(path, dpi=120)
+def _ratios(best: dict[str, list[Row]]) -> dict[str, float]:
+    codebook, found = SIDES["pianolm", "codebook"], {}
+    for side, rows in best.items():
+        if not side.startswith(codebook):
+            continue
+        options = side.removeprefix(codebook)
+        name = "_".join(["codebook", *options.removeprefix(", ").split()])
+        others = {"table": [SIDES["pianolm", "table"] + options]}
+        others |= {key: [SIDES[key, "table"], f"{SIDES[key, 'table']}, {CONSTRAINED}"] for key in MIDITOK}
+        for short, sides in others.items():
+            for measure, bits in MEASURES.items():
+                values = [mean(map(bits, best[other])) for other in sides if other in best]
+                own = mean(map(bits, rows))
+                if own and any(values):  # bits among all ids of a model trained constrained are 0
+                    found[f"{measure}_{name}_over_{short}"] = round(own / min(filter(None, values)), 4)
+    return found
 
 
-def _order(row: Row) -> tuple[int, str, int]:
+def draw(rows: list[Row], out: Path) -> None:
+    """For each data set a picture: constrained bits over training notes, each side at its best learning rate."""
+    rows = sorted(rows, key=_order)
+    for data in _data_sets(rows):
+        largest = of_largest_budget([row for row in rows if row["job"]["data"] == data])
+        figure = Figure(figsize=(7, 4.5), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        for side, of_side in best_rows(largest).items():
+            for nth, row in enumerate(of_side):
+                notes, _, bits = zip(*row["curve"], strict=True)
+                style = {"color": axes.lines[-1].get_color()} if nth else {"label": side}
+                axes.plot(notes, bits, marker="o", markersize=3, linewidth=1, **style)
+        axes.set_title(f"{data}, some validation performances", fontsize=10)
+        axes.set_xlabel("training notes")
+        axes.set_ylabel("bits per note, constrained")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+        figure.savefig(out / PICTURE.format(plan=largest[0]["job"]["plan"], data=data), dpi=120)
+
+
+def _order(row: Row) -> tuple[str, int, str, int]:
     job = row["job"]
-    return list(SIDES).index((job["tokens"], job["embedding"])), job["options"], job["seed"]
-
-
-def write_report(rows: list[Row], shared: dict[str, Any], out: Path) -> str:
-    """Draws the rows whose jobs have these values, puts their tables into the README, and returns them.
-
-    Tables and picture are of the largest budget, and one more table of all budgets.
-    """
-    plan, data = shared["plan"], shared["data"]
-    rows = sorted((row for row in rows if shared.items() <= row["job"].items()), key=_order)
-    if not rows:
-        return f"no job of --plan {plan} --data {data} has a row yet"
-    most = max(row["job"]["notes"] for row in rows)
-    text = markdown([row for row in rows if row["job"]["notes"] == most])
-    if len({row["job"]["notes"] for row in rows}) > 1:
-        with_velocity = [row for row in rows if row["job"]["mode"] == "velocity"]
-        least = min(row["job"]["notes"] for row in rows)
-        rates = rate_table([row for row in with_velocity if row["job"]["notes"] == least])
-        text += "\n\nWith velocities, at every budget:\n\n" + "\n".join(budget_table(with_velocity))
-        text += f"\n\nAfter {least:,} notes:\n\n" + "\n".join(rates)
-    picture = f"curves_{plan}_{data}.png"
-    draw([row for row in rows if row["job"]["notes"] == most], out / picture)
-    readme = out / "README.md"
-    marks = f"<!-- {plan} {data}, written by compare.py -->", f"<!-- end of {plan} {data} -->"
-    if readme.is_file() and all(mark in readme.read_text("utf-8") for mark in marks):
-        before, _, rest = readme.read_text("utf-8").partition(marks[0])
-        after = rest.partition(marks[1])[2]
-        readme.write_text(
-            f"{before}{marks[0]}\n{text}\n\n![bits per note over notes seen]({picture})\n{marks[1]}{after}",
-            "utf-8",
-        )
-    return text
+    return job["data"], list(SIDES).index((job["tokens"], job["embedding"])), job["options"], job["seed"]

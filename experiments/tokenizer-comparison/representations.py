@@ -92,7 +92,7 @@ class PianoTokens:
         fingerprint: Of what determines the tokens.
     """
 
-    types = ("pattern", "pitch", "velocity", "tempo", "end", "bar", "age")
+    types = ("pattern", "pitch", "velocity", "tempo", "end", "bar", "duration")
 
     def __init__(self, directory: Path, mode: str) -> None:
         tokenizer = build_tokenizer({"mode": mode}, {"tokenizer": directory})
@@ -100,7 +100,7 @@ class PianoTokens:
         self.group = {kind: kind if kind in GROUPS else "time" for kind in self.types}
         self.pad, self.bos, self.eos = vocabulary.pad, vocabulary.bos, vocabulary.eos
         named = {Kind.PITCH: "pitch", Kind.VELOCITY: "velocity", Kind.TEMPO: "tempo", Kind.EOS: "end"}
-        named |= {**dict.fromkeys(CODE_KINDS, "pattern"), Kind.BAR: "bar", Kind.AGE: "age"}
+        named |= {**dict.fromkeys(CODE_KINDS, "pattern"), Kind.BAR: "bar", Kind.AGE: "duration"}
         type_of_kind = np.array([self.types.index(named.get(kind, "end")) for kind in Kind])
         self.type_V, self.notes_V = type_of_kind[vocabulary.kind_of], tokenizer.strikes_per_id
         self.eighths_V = np.array([EIGHTHS_OF_KIND.get(kind, 0) for kind in Kind])[vocabulary.kind_of]

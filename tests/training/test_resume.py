@@ -19,19 +19,13 @@ from pianolm.pipeline import graph
 from pianolm.run import execute
 from pianolm.training import trainer as training
 from pianolm.training.callbacks import AtomicCheckpointIO
-from tests.killing import (
-    CASES,
-    SHARED,
-    Case,
-    Whole,
-    build_upstream,
-    differences,
-    other_course,
-    places,
-    prove,
-    unbroken,
-)
+from tests.experiment import load
 from tests.tiny import composed
+
+killing = load("exact-resume/killing.py")
+CASES, SHARED = killing.CASES, killing.SHARED
+build_upstream, differences, places = killing.build_upstream, killing.differences, killing.places
+other_course = killing.other_course
 
 pytestmark = pytest.mark.filterwarnings("ignore:Experiment logs directory")
 
@@ -203,8 +197,8 @@ def test_what_cannot_be_saved_for_another_reason_is_raised_as_it_is(tmp_path: Pa
 
 def test_a_killed_process_goes_on_exactly(whole: Path, upstream: Path, tmp_path: Path) -> None:
     """The unbroken run is made in this process, so that no more than two have to start."""
-    case = Case("base", 1, SHORT)
-    outcome = prove(case, Whole(whole, made(whole)), upstream, tmp_path, kills=1, seed=1, steps=STEPS)
+    case, reference = killing.Case("base", 1, SHORT), killing.Reference(whole, made(whole))
+    outcome = killing.train_with_kills(case, reference, upstream, tmp_path, kills=1, seed=1, steps=STEPS)
     assert sum(outcome.kills.values()) == 1
     assert outcome.differences == []
     assert outcome.leftovers == []
@@ -219,8 +213,10 @@ def all_upstream(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", CASES)
 def test_three_kills_change_nothing(name: str, all_upstream: Path, tmp_path: Path) -> None:
     case, steps = CASES[name], 90
-    whole = unbroken(case, all_upstream, tmp_path / "unbroken", steps)
-    outcome = prove(case, whole, all_upstream, tmp_path / "killed", kills=3, seed=2, steps=steps)
+    reference = killing.uninterrupted(case, all_upstream, tmp_path / "uninterrupted", steps)
+    outcome = killing.train_with_kills(
+        case, reference, all_upstream, tmp_path / "killed", kills=3, seed=2, steps=steps
+    )
     assert sum(outcome.kills.values()) == 3
     assert outcome.differences == []
     assert outcome.leftovers == []

@@ -1,0 +1,204 @@
+"""Tokens a second of `PianoLM` beside `transformers` generating with the same weights, prompt and sampling."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+import yaml
+from report import SIZES, headlines, tables
+from transformers import LlamaForCausalLM
+
+from experiments.results import Row, publish
+from pianolm import PianoLM, PianoTokenizer, Piece
+from pianolm.data.token_store import TokenStore
+from pianolm.generation.engine.numpy_engine import NumpyEngine
+from pianolm.generation.engine.torch_engine import TorchEngine
+from pianolm.generation.generator import Length, Player, Song
+from pianolm.generation.sampling import Sampling
+from pianolm.lm.model import build_llama
+from pianolm.tokenizer.vocabulary import Kind
+
+CONF = Path(__file__).parents[3] / "conf" / "model"
+CONTEXT = 512
+PROMPT_BEATS = 8
+SAMPLING = Sampling(temperature=0.95, top_p=0.97)
+OURS = "pianolm, engine in torch", "pianolm, all rows in one product", "pianolm"
+
+
+def untrained(size: str, tokenizer: PianoTokenizer) -> LlamaForCausalLM:
+    """What a model has learned matters only to the cuts of sampling, which take longest with a flat one like this."""
+    torch.manual_seed(0)
+    settings = {**yaml.safe_load((CONF / f"{size}.yaml").read_text("utf-8")), "embedding": "table"}
+    v = tokenizer.vocabulary
+    return build_llama(settings, v.size, v.pad, v.bos, v.eos, CONTEXT).eval()
+
+
+def by_transformers(model: LlamaForCausalLM, prompt: np.ndarray, rows: int, tokens: int) -> int:
+    """Tokens generated; any, as nothing holds them to the grammar."""
+    inputs = torch.tensor(np.tile(prompt, (rows, 1)))
+    made = model.generate(
+        inputs,
+        attention_mask=torch.ones_like(inputs),
+        do_sample=True,
+        temperature=SAMPLING.temperature,
+        top_p=SAMPLING.top_p,
+        top_k=0,
+        min_new_tokens=tokens,
+        max_new_tokens=tokens,
+    )
+    return rows * (made.shape[1] - prompt.size)
+
+
+def by_player(player: Player, prompt: np.ndarray, rows: int, tokens: int) -> int:
+    """Tokens written. Where the model ends a piece before it has enough, the next one begins."""
+    written, seed = 0, 0
+    while written < rows * tokens:
+        songs = [
+            Song(player.grammar, prompt, seed + n, CONTEXT) for n in range(rows if rows == 1 else 3 * rows)
+        ]
+        seed += len(songs)
+        for _ in player.write(songs, Length(10**6), SAMPLING):
+            made = sum(len(song.ids) - song.given for song in songs)
+            if written + made >= rows * tokens:
+                break
+        written += made
+    return written
+
+
+def sides(
+    model: LlamaForCausalLM, tokenizer: PianoTokenizer, prompt: np.ndarray
+) -> dict[str, Callable[[int, int], int]]:
+    players = {name: Player(model, tokenizer.grammar, tokenizer.tempo) for name in OURS}
+    order, by_row = players["pianolm"].places.order, players["pianolm"].engine
+    players["pianolm, engine in torch"].engine = lambda rows: TorchEngine(model, order, rows)
+    players["pianolm, all rows in one product"].engine = lambda rows: in_one_product(by_row(rows))
+    ours = {name: partial(by_player, player, prompt) for name, player in players.items()}
+    return {"transformers generate": partial(by_transformers, model, prompt), **ours}
+
+
+def in_one_product(engine: NumpyEngine) -> NumpyEngine:
+    """The engine with products of matrices for several pieces, whose last bits depend on how many there are."""
+    for scratch in engine._scratch[1:]:
+        scratch.by_row = False
+    return engine
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    threads = int(os.environ["OMP_NUM_THREADS"])
+    load = os.getloadavg()[0]
+    torch.set_num_threads(threads)
+    transformers.logging.set_verbosity_error()
+    tokenizer = PianoTokenizer.from_pretrained(arguments.tokenized)
+    music = tokenizer.decode(TokenStore.open(arguments.tokenized).ids(0))
+    ids = tokenizer.encode(music).ids
+    beat_at = np.flatnonzero(tokenizer.vocabulary.kind_of[ids] == Kind.TEMPO)
+    prompt = ids[: beat_at[PROMPT_BEATS]]
+    rows = []
+    for size in SIZES:
+        model = untrained(size, tokenizer)
+        for batch in (1, 16):
+            rows += _turns(size, batch, sides(model, tokenizer, prompt), arguments)
+            print(
+                f"{threads} threads, {size}, {batch}: {rows[-1]['tokens_per_second']:.0f} tokens a second",
+                flush=True,
+            )
+        rows.append(
+            {"size": size, "batch": 1, "side": "first beat", "seconds": _first_beat(model, tokenizer, music)}
+        )
+    result = {
+        "threads": threads,
+        "load_at_start": round(load, 2),
+        "rows": rows,
+        "prompt_tokens": int(prompt.size),
+        "new_tokens": arguments.tokens,
+        "tokens_per_beat": float(np.diff(beat_at).mean()),
+        "beats_per_second_of_music": music.n_beats / float(music.beats_sec[-1] - music.beats_sec[0]),
+        "versions": {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "numpy": np.__version__,
+        },
+        "processor": platform.processor() or platform.machine(),
+    }
+    arguments.out.write_text(json.dumps(result), "utf-8")
+
+
+def _turns(
+    size: str, batch: int, sides: dict[str, Callable[[int, int], int]], arguments: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Every side once to get warm, then turn by turn."""
+    tokens = arguments.tokens if batch == 1 else max(arguments.tokens // 4, 8)
+    speeds: dict[str, list[float]] = {name: [] for name in sides}
+    for run in sides.values():
+        run(batch, 8)
+    for _ in range(arguments.repeats):
+        for name, run in sides.items():
+            start = time.perf_counter()
+            made = run(batch, tokens)
+            speeds[name].append(made / (time.perf_counter() - start))
+    return [
+        {
+            "size": size,
+            "batch": batch,
+            "side": name,
+            "tokens_per_second": statistics.median(found),
+            "least": min(found),
+            "most": max(found),
+        }
+        for name, found in speeds.items()
+    ]
+
+
+def _first_beat(model: LlamaForCausalLM, tokenizer: PianoTokenizer, music: Piece) -> float:
+    """Median seconds from the call to the first beat, the weights being ready."""
+    lm = PianoLM(model, tokenizer)
+    next(lm.stream(music, prompt_beats=PROMPT_BEATS, beats=1))
+    times = []
+    for seed in range(9):
+        start = time.perf_counter()
+        next(lm.stream(music, prompt_beats=PROMPT_BEATS, beats=8, seed=seed))
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def report(arguments: argparse.Namespace) -> None:
+    """Joins the runs with one and with two threads: a row of settings and the measurements of each."""
+    rows: list[Row] = []
+    for path in arguments.runs:
+        run = json.loads(path.read_text("utf-8"))
+        measured = run.pop("rows")
+        rows += [{"side": "settings", **run}, *({"threads": run["threads"], **row} for row in measured)]
+    publish(arguments.out, rows, headlines(rows), tables(rows))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    measuring = commands.add_parser("measure", help="with OMP_NUM_THREADS threads")
+    measuring.add_argument("--tokenized", type=Path, required=True, help="artifact of stage tokenize")
+    measuring.add_argument("--tokens", type=int, default=256, help="new tokens a piece")
+    measuring.add_argument("--repeats", type=int, default=5)
+    measuring.add_argument("--out", type=Path, required=True)
+    measuring.set_defaults(run=measure)
+    reporting = commands.add_parser("report")
+    reporting.add_argument("runs", type=Path, nargs="+", help="what `measure` wrote")
+    reporting.add_argument("--out", type=Path, required=True, help="folder of results.jsonl and README.md")
+    reporting.set_defaults(run=report)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()

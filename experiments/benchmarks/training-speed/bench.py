@@ -1,0 +1,215 @@
+"""Time of a training step: the full stage, a bare loop over the same network and batches, and a naive loop.
+
+* `stage`: what `python -m pianolm.run stage=base` runs: Lightning, data loading, logging, checkpoints, callbacks.
+* `bare`: the same network, loss, optimizer, precision and allocator settings in a plain loop over prepared batches.
+* `naive`: a first attempt in fp32: cross-entropy over all logits, torch's defaults for everything else.
+
+Steps of the stage and of the bare loop alternate in one process, and each pair gives a ratio, so that a slower moment
+of the machine affects both. The naive loop runs in a process of its own, because allocator settings cannot be undone.
+`profile` measures where the time of the bare loop goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median, quantiles
+from typing import Any
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from report import OPERATIONS, OTHER, headlines, tables
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from experiments.results import RESULTS, publish, read_rows
+from pianolm.lm.datamodule import LMDataModule
+from pianolm.lm.model import build_llama
+from pianolm.lm.module import LanguageModule
+from pianolm.lm.optimizer import OptimizerSettings, parameter_groups
+from pianolm.run import execute
+from pianolm.tokenizer.tokenizer import PianoTokenizer
+from pianolm.training import trainer as training
+from pianolm.training.trainer import keep_freed_memory, set_threads
+
+WARM_UP = 3
+
+
+class Loop:
+    """A plain training loop over prepared batches."""
+
+    def __init__(self, tokens: Path, cfg: dict[str, Any], steps: int, naive: bool) -> None:
+        if not naive:
+            set_threads(cfg, processes=1)
+            keep_freed_memory()
+        torch.manual_seed(0)
+        tokenizer = PianoTokenizer.from_pretrained(tokens / "tokenizer")
+        v = tokenizer.vocabulary
+        settings = {**cfg["trainer"], **cfg["base"], "max_steps": steps}
+        self.model = build_llama(cfg["model"], v.size, v.pad, v.bos, v.eos, settings["context"])
+        self.batches = list(LMDataModule(tokens, settings, seed=0).train_dataloader())
+        optimizer = OptimizerSettings.from_config(settings)
+        self.module = LanguageModule(self.model, optimizer, v.kind_of, tokenizer.strikes_per_id)
+        groups = parameter_groups(self.model, optimizer)
+        self.optimizer = torch.optim.AdamW(groups, optimizer.learning_rate, optimizer.betas)
+        self._clip = settings["grad_clip"]
+        self._bf16 = not naive and cfg["hardware"]["precision"] == "bf16-mixed"
+        self._loss: Callable[[dict[str, Any]], Tensor] = self._naive_loss if naive else self._own_loss
+
+    def _naive_loss(self, batch: dict[str, Any]) -> Tensor:
+        logits = self.model(input_ids=batch["input_ids"]).logits
+        return F.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten(), ignore_index=-100)
+
+    def _own_loss(self, batch: dict[str, Any]) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
+            return self.module.target_nll(batch).nats / batch["n_targets"]
+
+    def step(self, batch: dict[str, Any]) -> None:
+        self.optimizer.zero_grad()
+        self._loss(batch).backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self._clip)
+        self.optimizer.step()
+
+    def speeds(self) -> list[float]:
+        """Tokens a second of each step; the first ones warm up."""
+        found = []
+        for batch in self.batches:
+            begin = time.perf_counter()
+            self.step(batch)
+            found.append(batch["n_tokens"] / (time.perf_counter() - begin))
+        return found[WARM_UP:]
+
+    def shares(self) -> dict[str, float]:
+        """Shares of the time of a step by kind of operation."""
+        for batch in self.batches[:2]:
+            self.step(batch)
+        with profile(activities=[ProfilerActivity.CPU]) as recorded:
+            for batch in self.batches[2:5]:
+                self.step(batch)
+        taken: dict[str, float] = defaultdict(float)
+        for event in recorded.key_averages():
+            kind = next((kind for kind, names in OPERATIONS.items() if event.key.startswith(names)), OTHER)
+            taken[kind] += event.self_cpu_time_total
+        total = sum(taken.values())
+        return {
+            kind: round(taken[kind] / total, 3) for kind in sorted(taken, key=taken.__getitem__, reverse=True)
+        }
+
+
+class BareBetween(L.Callback):
+    """Takes a step of the bare loop before each step of the stage.
+
+    Attributes:
+        pairs: Seconds of the stage's step and of the bare one; the first pairs warm up.
+        tokens: Tokens of each step.
+    """
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop, self._since = loop, 0.0
+        self.pairs: list[tuple[float, float]] = []
+        self.tokens: list[int] = []
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Stops the clock of the last step, takes a bare step, and starts the clock of the next step."""
+        begin = time.perf_counter()
+        self._loop.step(self._loop.batches[batch_idx])
+        end = time.perf_counter()
+        self.pairs.append((begin - self._since, end - begin))
+        self.tokens.append(batch["n_tokens"])
+        self._since = end
+
+
+def paired(tokens: Path, overrides: list[str], steps: int) -> dict[str, list[float]]:
+    """Tokens a second of the stage and of the bare loop, and the ratio of their times, pair by pair."""
+    cfg = composed(
+        ["stage=base", "tokenizer=base", *overrides, f"base.max_steps={steps}", "force=true", "resume=never"]
+    )
+    between = BareBetween(Loop(tokens, cfg, steps, naive=False))
+    own = training._callbacks
+    training._callbacks = lambda *arguments: [*own(*arguments), between]
+    with tempfile.TemporaryDirectory() as run_dir:
+        execute(cfg, Path(run_dir))
+    found = [(n, *pair) for n, pair in zip(between.tokens[:-1], between.pairs[1:], strict=True)][WARM_UP:]
+    return {
+        "stage": [n / stage for n, stage, _ in found],
+        "bare": [n / bare for n, _, bare in found],
+        "ratio": [stage / bare for _, stage, bare in found],
+    }
+
+
+def composed(overrides: list[str]) -> dict[str, Any]:
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
+
+    from pianolm.run import CONFIG_DIR
+
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        return OmegaConf.to_container(compose("config", overrides), resolve=True)  # type: ignore[return-value]
+
+
+def in_process(side: str, tokens: str, steps: int, overrides: list[str]) -> Any:
+    """Runs one side in a process of its own; returns what it prints."""
+    own = [sys.executable, __file__, "--side", side, "--tokens", tokens, "--steps", str(steps), *overrides]
+    done = subprocess.run(own, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measure(arguments: argparse.Namespace, overrides: list[str], scratch: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "pianolm.run", "stage=tokenize", "tokenizer=base", *overrides]
+    subprocess.run([*command, f"hydra.run.dir={scratch / 'tokens'}"], check=True, stdout=subprocess.DEVNULL)
+    tokens = json.loads((scratch / "tokens" / "metrics.json").read_text())["artifact"]
+    found: dict[str, list[float]] = {"stage": [], "bare": [], "naive": [], "ratio": []}
+    for _ in range(arguments.repeats):
+        for side in ("paired", "naive"):
+            for name, values in in_process(side, tokens, arguments.steps, overrides).items():
+                found[name] += values
+                print(f"{arguments.name}: {name}: {median(values):,.3f}", file=sys.stderr, flush=True)
+    first, _, last = quantiles(found["ratio"], n=4)
+    return {
+        "step_time_over_bare_loop": round(median(found["ratio"]), 3),
+        "quartiles_of_the_ratio": [round(first, 3), round(last, 3)],
+        "pairs": len(found["ratio"]),
+        "tokens_per_second_before": round(median(found["naive"]), 1),
+        "tokens_per_second_bare": round(median(found["bare"]), 1),
+        "tokens_per_second_after": round(median(found["stage"]), 1),
+        "profile": in_process("profile", tokens, 5, overrides),
+        "threads": composed(overrides)["compute"]["threads"] or torch.get_num_threads(),
+        "overrides": [o for o in overrides if not o.startswith(("data.root", "paths."))],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--side", choices=("paired", "naive", "profile"))
+    parser.add_argument("--tokens", type=Path)
+    parser.add_argument("--steps", type=int, default=51)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--name", help="name of this run in results.jsonl")
+    parser.add_argument("--out", type=Path, help="folder of results.jsonl, metrics.json and README.md")
+    arguments, overrides = parser.parse_known_args()
+    if arguments.side == "paired":
+        print(json.dumps(paired(arguments.tokens, overrides, arguments.steps)))
+        return
+    if arguments.side:
+        loop = Loop(arguments.tokens, composed(overrides), arguments.steps, arguments.side == "naive")
+        print(json.dumps(loop.shares() if arguments.side == "profile" else {"naive": loop.speeds()}))
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        result = measure(arguments, overrides, Path(scratch))
+    rows = [row for row in read_rows(arguments.out / RESULTS) if row["run"] != arguments.name]
+    rows.append({"run": arguments.name, **result})
+    publish(arguments.out, rows, headlines(rows), tables(rows))
+
+
+if __name__ == "__main__":
+    main()

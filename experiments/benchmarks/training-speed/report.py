@@ -1,0 +1,48 @@
+"""The tables and the headline figures of training-speed."""
+
+from __future__ import annotations
+
+from experiments.results import Row, table
+
+HEADLINES = ("step_time_over_bare_loop", "tokens_per_second_before", "tokens_per_second_after")
+OTHER = "everything else"
+OPERATIONS = {
+    "matrix products": ("aten::mm", "aten::addmm", "aten::bmm"),
+    "attention": ("aten::_scaled_dot_product",),
+    "softmax of the loss": ("aten::_log_softmax", "aten::exp", "aten::scatter", "aten::gather"),
+    "AdamW and clipping": (
+        "Optimizer.step",
+        "aten::_foreach",
+        "aten::lerp",
+        "aten::addc",
+        "aten::linalg_vector_norm",
+    ),
+}
+"""Kinds of operation by the beginnings of their names in torch's profiler."""
+
+
+def headlines(rows: list[Row]) -> dict[str, float]:
+    """Of the first run: its time over the bare loop's; tokens per second of the naive loop and of the stage."""
+    return {key: rows[0][key] for key in HEADLINES}
+
+
+def tables(rows: list[Row]) -> dict[str, list[str]]:
+    lines = []
+    for row in rows:
+        speeds = [row[f"tokens_per_second_{when}"] for when in ("before", "bare", "after")]
+        low, high = row["quartiles_of_the_ratio"]
+        ratio = f"{row['step_time_over_bare_loop']:.3f} × ({low:.3f}–{high:.3f}, {row['pairs']} pairs)"
+        lines.append(
+            [row["run"], *(f"{speed:,.0f}" for speed in speeds), f"{speeds[2] / speeds[0]:.2f} ×", ratio]
+        )
+    head = [
+        "run",
+        "naive: tokens/s",
+        "bare",
+        "stage",
+        "stage over naive",
+        "step time over bare loop (quartiles)",
+    ]
+    kinds = [*OPERATIONS, OTHER]
+    shares = [[row["run"], *(f"{100 * row['profile'].get(kind, 0):.1f}" for kind in kinds)] for row in rows]
+    return {"results": table(head, lines), "profile": table(["time of a step, in %", *kinds], shares)}

@@ -1,0 +1,259 @@
+"""The pure parts of experiments/tokenizer-comparison: rows of tokens, what is left out, resuming, best rates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from experiments.results import RESULTS, read_rows
+from pianolm import Piece
+from pianolm.music.cells import FRAME_NOTE_DTYPE, frames_to_cells
+from pianolm.tokenizer.token_mask import unpacked
+from tests import experiment
+from tests.toy_lm import GOLDEN, toy_tokenizer
+
+FOLDER = "tokenizer-comparison"
+
+
+def load(name: str) -> ModuleType:
+    return experiment.load(f"{FOLDER}/{name}.py")
+
+
+def frame_notes(*notes: tuple[int, int, int, int]) -> np.ndarray:
+    return np.array(list(notes), FRAME_NOTE_DTYPE)
+
+
+def test_an_epoch_shows_every_target_once_in_rows_of_one_length() -> None:
+    batches = load("compare").batches
+    pieces = [np.arange(100, 141), np.arange(200, 260)]  # 101 tokens: 12 rows of 8 and a rest
+    drawn = batches(pieces, 8, 5, seed=3)
+    epoch = [next(drawn) for _ in range(3)]
+    assert [inputs.shape for inputs, _ in epoch] == [(5, 8), (5, 8), (2, 8)]
+    labels = np.concatenate([labels.ravel() for _, labels in epoch])
+    assert np.unique(labels).size == 96
+    for inputs, following in epoch:
+        assert np.array_equal(inputs[:, 1:], following[:, :-1])
+    again, later = next(batches(pieces, 8, 5, seed=3)), next(drawn)
+    assert np.array_equal(again[0], epoch[0][0])
+    assert not np.array_equal(later[0], epoch[0][0])
+
+
+def test_what_is_left_out_is_found_note_by_note() -> None:
+    module = load("representations")
+    given = module.Performance(
+        "piece",
+        frames_to_cells(
+            frame_notes((0, 10, 60, 70), (20, 30, 60, 70), (60, 100, 60, 72), (0, 400, 62, 71)), 9
+        ),
+        np.arange(10) * 0.5,
+    )
+    decoded = frame_notes((0, 10, 60, 70), (0, 396, 62, 75))
+    found = module.left_out(given, decoded, with_velocity=True)
+    assert found["lost"].tolist() == [2]
+    assert found["end"].tolist() == [0, 4]
+    assert found["velocity"].tolist() == [0, -4]
+    assert found["long"].tolist() == [0, 2]
+    assert found["crowd"].tolist() == [2, 1]
+    assert not module.left_out(given, decoded, with_velocity=False)["velocity"].any()
+
+
+def test_errors_are_worth_their_entropy_in_their_class() -> None:
+    worth = load("representations").worth
+    assert worth(np.zeros(8, int), np.arange(8)) == 0
+    assert worth(np.array([0, 1, 2, 3]), np.zeros(4, int)) == pytest.approx(2)
+    assert worth(np.array([0, 0, 1, -1]), np.array([0, 0, 1, 1])) == pytest.approx(0.5)
+    assert worth(np.zeros(0, int), np.zeros(0, int)) == 0
+
+
+def test_tempo_bits_are_split_into_that_one_comes_and_which() -> None:
+    tokens = SimpleNamespace(types=("Pitch", "Tempo"), type_V=np.isin(np.arange(10), (4, 5, 6)).astype(int))
+    masks = load("compare").tempo_masks(tokens, np.array([0, 4, 9, 5, 9]))
+    allowed = unpacked(masks.packed, 10)[masks.which]
+    assert [np.flatnonzero(ids).tolist() for ids in allowed] == [[0], [4, 5, 6], [9], [4, 5, 6], [9]]
+
+
+def toy_row(job: dict[str, Any], bits: float, tempo: float = 0.0) -> dict[str, Any]:
+    return {
+        "job": job,
+        "bits_per_note": bits,
+        "tempo": tempo,
+        "constrained": {"bits_per_note": bits - 0.5},
+    }
+
+
+def test_ratios_compare_like_with_like() -> None:
+    compare, report = load("compare"), load("report")
+
+    def job(tokens: str, embedding: str = "table", options: str = "", seed: int = 0) -> dict[str, Any]:
+        made = compare.Job("asap", "velocity", tokens, embedding, options, 1e-3, seed, 500_000, "32")
+        return compare.identity_of(made, "trial", compare.PLANS["trial"])
+
+    rows = [toy_row(job("tsd"), 10.5), toy_row(job("pianolm"), 24.5, 1.0)]
+    rows.append(toy_row(job("pianolm", options="ties=implicit"), 16.5, 1.0))
+    rows += [
+        toy_row(job("pianolm", "codebook", "ties=implicit", seed), bits, 1.0)
+        for seed, bits in ((0, 8.0), (1, 9.0))
+    ]
+    measures = ("bits_per_note", "grammar_bits_per_note", "grammar_bits_per_note_without_tempo")
+    key = "codebook_ties=implicit_over_tsd"
+    found = report.headlines(rows)
+    assert set(found) == {
+        f"{measure}_codebook_ties=implicit_over_{other}" for measure in measures for other in ("table", "tsd")
+    }
+    rows.append(toy_row(job("tsd", options="constrained"), 9.5))  # its bits among all ids do not count
+    rows.append(toy_row(job("pianolm", "codebook", "ties=implicit constrained"), 8.0, 1.0))
+    found = report.headlines(rows)
+    assert found["grammar_bits_per_note_codebook_ties=implicit_constrained_over_tsd"] == round(7.5 / 9, 4)
+    assert "bits_per_note_codebook_ties=implicit_constrained_over_tsd" not in found
+    assert "bits_per_note_codebook_over_tsd" not in found, (
+        "the codebook embedding has no row with plain tokens"
+    )
+    assert found[f"bits_per_note_{key}"] == round(8.5 / 10.5, 4)
+    assert found["bits_per_note_codebook_ties=implicit_over_table"] == round(8.5 / 16.5, 4)
+    assert found[f"grammar_bits_per_note_{key}"] == round(8 / 9, 4)
+    assert found[f"grammar_bits_per_note_without_tempo_{key}"] == round((8.0 - 1.0) / 9, 4)
+    small = [toy_row({**row["job"], "plan": "small", "data": "demo"}, row["bits_per_note"]) for row in rows]
+    assert f"bits_per_note_{key}/small_demo_500000" in report.headlines(small)
+
+
+def test_a_job_with_a_row_is_not_trained_again(tmp_path: Path) -> None:
+    compare = load("compare")
+    plan = compare.PLANS["smoke"]
+    job = compare.Job("demo", "velocity", "tsd", "table", "", 1e-3, 0, plan.notes, "32")
+    results, identity = compare.Results(tmp_path, tmp_path), compare.identity_of(job, "smoke", plan)
+    assert not results.has(identity)
+    results.add(toy_row(identity, 1.0))
+    results.add(toy_row({**identity, "seed": 1}, 2.0))
+    again = compare.Results(tmp_path, tmp_path)
+    assert again.has(identity)
+    assert not again.has({**identity, "learning_rate": 2e-3})
+    older = {**identity, "network": compare.NETWORK - 1}
+    again.add(toy_row(older, 3.0))
+    assert len(again.rows()) == 2, "rows of another network are not compared"
+    assert len(read_rows(tmp_path / RESULTS)) == 3, "but kept"
+
+
+def test_the_best_rate_is_best_on_average_of_all_seeds() -> None:
+    report = load("report")
+
+    def row(rate: float, seed: int, bits: float) -> dict[str, Any]:
+        job = {"mode": "velocity", "tokens": "tsd", "embedding": "table", "options": ""}
+        job |= {"learning_rate": rate, "seed": seed}
+        return toy_row(job, bits)
+
+    rows = [
+        row(1e-3, 0, 20.0),
+        row(1e-3, 1, 22.0),
+        row(2e-3, 0, 20.4),
+        row(2e-3, 1, 20.6),
+        row(4e-3, 0, 19.0),
+    ]
+    best = report.best_rows(rows)
+    assert [(r["job"]["learning_rate"], r["job"]["seed"]) for r in best["MidiTok TSD"]] == [
+        (2e-3, 0),
+        (2e-3, 1),
+    ]
+    trained = toy_row({**rows[0]["job"], "options": "ties=implicit constrained"}, 30.0)
+    assert (report.bits_of(trained), report.constrained_bits(trained)) == (0.0, 29.5)
+    assert report.interval([20.0]) == report.interval([20.0, 20.0]) == "20.00"
+    assert report.interval([0.0, 0.0]) == "–"
+    assert report.interval([20.0, 21.0, 22.0]) == "21.00 ± 2.48"
+
+
+@pytest.mark.parametrize("mode", ["velocity", "base"])
+def test_bar_tokens_are_a_type_whose_bits_are_time(mode: str, tmp_path: Path) -> None:
+    module = load("representations")
+    toy_tokenizer(bars=True).save_pretrained(tmp_path / "bars")
+    toy_tokenizer().save_pretrained(tmp_path / "plain")
+    with_bars, plain = (module.PianoTokens(tmp_path / name, mode) for name in ("bars", "plain"))
+    piece = Piece.from_midi(GOLDEN / "piece.mid")
+    given = module.Performance("piece", piece.cells, piece.beats_sec, piece.bar_starts)
+    ids = with_bars.encode(given)
+    is_bar = with_bars.type_V[ids] == with_bars.types.index("bar")
+    assert with_bars.group["bar"] == "time"
+    assert is_bar.sum() == piece.n_beats
+    assert np.array_equal(ids[~is_bar], plain.encode(given))
+    assert with_bars.fingerprint != plain.fingerprint
+    assert not with_bars.held(ids)[is_bar].any()
+    found = module.left_out(given, with_bars.decode(ids), mode == "velocity")
+    assert found["lost"][0] == 0
+
+
+@pytest.mark.parametrize("bars", [False, True])
+@pytest.mark.parametrize("mode", ["velocity", "base"])
+def test_ages_and_their_pitches_are_held_tokens(mode: str, bars: bool, tmp_path: Path) -> None:
+    module = load("representations")
+    for held in ("codes", "ages"):
+        toy_tokenizer(held=held, bars=bars).save_pretrained(tmp_path / held)
+    codes, ages = (module.PianoTokens(tmp_path / name, mode) for name in ("codes", "ages"))
+    piece = Piece.from_midi(GOLDEN / "piece.mid")
+    given = module.Performance("piece", piece.cells, piece.beats_sec, piece.bar_starts)
+    ids, shorter = ages.encode(given), codes.encode(given)
+    at = np.flatnonzero(ages.type_V[ids] == ages.types.index("duration"))
+    assert at.size > 10
+    head = np.concatenate([at, at + 1])
+    assert np.array_equal(np.delete(ids, head), shorter)
+    assert np.array_equal(np.delete(ages.held(ids), head), codes.held(shorter))
+    slot_code = np.arange(ids.size)[at + 2]
+    assert np.array_equal(ages.held(ids)[at], ages.held(ids)[slot_code])
+    assert np.array_equal(ages.held(ids)[at + 1], ages.held(ids)[slot_code])
+    legal = ages.legal(ids)
+    assert (unpacked(legal.packed[legal.which[head]], ages.type_V.size).sum(axis=1) == 1).all()
+
+
+@pytest.mark.parametrize("bars", [False, True])
+@pytest.mark.parametrize("mode", ["velocity", "base"])
+def test_held_tokens_are_those_of_cells_in_which_nothing_is_struck(
+    mode: str, bars: bool, tmp_path: Path
+) -> None:
+    module = load("representations")
+    toy_tokenizer(held="codes", bars=bars).save_pretrained(tmp_path / "codes")
+    toy_tokenizer(held_velocity=False, bars=bars).save_pretrained(tmp_path / "cells")
+    codes, cells = (module.PianoTokens(tmp_path / name, mode) for name in ("codes", "cells"))
+    piece = Piece.from_midi(GOLDEN / "piece.mid")
+    given = module.Performance("piece", piece.cells, piece.beats_sec, piece.bar_starts)
+    assert codes.fingerprint != cells.fingerprint
+    ids, longer = codes.encode(given), cells.encode(given)
+    held = codes.held(ids)
+    in_cells = cells.held(longer)
+    pitches = in_cells & (cells.type_V[longer] == cells.types.index("pitch"))
+    held_cells = longer[in_cells & ~pitches]
+    assert (piece.cells.onset == 0).sum() >= pitches.sum() > 10
+    if mode == "velocity":
+        assert pitches.sum() == (piece.cells.onset == 0).sum()
+    silent = codes.tokenizer.grammar.silent[ids[held]]
+    assert set(codes.type_V[ids[held]]) == {codes.types.index("pattern")}
+    assert codes.notes_V[ids[held]].sum() == 0
+    assert codes.notes_V[ids[~held]].sum() == codes.notes_V[ids].sum()
+    told = ids[held][~silent]
+    assert sorted(told) == sorted(held_cells[~cells.tokenizer.grammar.silent[held_cells]])
+    found = module.left_out(given, codes.decode(ids), mode == "velocity")
+    assert found["lost"][0] == 0
+
+
+@pytest.mark.parametrize("name", ["tsd", "remi", "pertok"])
+@pytest.mark.parametrize("mode", ["velocity", "base"])
+def test_miditok_is_given_every_note_at_its_frame(name: str, mode: str) -> None:
+    pytest.importorskip("miditok", reason="MidiTok comes with the extra `bench`")
+    module = load("representations")
+    rng = np.random.default_rng(0)
+    onset = np.sort(rng.choice(48 * 40, 60, replace=False))
+    pitch = np.repeat(np.arange(40, 60), 3)  # few enough a pitch that notes cannot collide
+    rng.shuffle(pitch)
+    columns = zip(onset, onset + rng.integers(1, 30, 60), pitch, rng.integers(1, 128, 60), strict=True)
+    notes = np.sort(frame_notes(*columns), order=["pitch", "onset"])
+    following = np.flatnonzero(notes["pitch"][1:] == notes["pitch"][:-1])
+    notes["end"][following] = np.minimum(notes["end"][following], notes["onset"][following + 1])
+    given = module.Performance("piece", frames_to_cells(notes, 42), np.arange(43) * 0.5)
+    tokens = module.MidiTokTokens(name, mode)
+    ids = tokens.encode(given)
+    assert (ids[0], ids[-1]) == (tokens.bos, tokens.eos)
+    assert tokens.notes_V[ids].sum() == 60
+    found = module.left_out(given, tokens.decode(ids), mode == "velocity")
+    assert found["lost"][0] == 0
+    assert not found["velocity"].any()
+    assert np.abs(found["end"]).max() <= (3 if name == "pertok" else 0)
