@@ -2,7 +2,7 @@
 
 Every matrix is multiplied row by row, so that what a piece becomes does not depend, to the last bit, on the pieces
 beside it. At the sizes that play on a CPU most of a step is the time that calls take to get going, and NumPy's take
-less than torch's (`experiments/generation-speed`).
+less than torch's (`experiments/benchmarks/generation-speed`).
 
 Shapes: N rows of a step (pieces, or tokens of one piece), D width, V ids, H heads, K key/value heads, G = H / K,
 A width of a head, F width of the feed-forward part, T tokens in the cache, I and O what goes in and out.
@@ -30,7 +30,7 @@ _FEW = 8
 """Up to so many rows, products row by row are faster than a product of matrices."""
 _BEYOND_CACHE = 1 << 18
 """Entries of a matrix (1 MiB) from which on it does not stay in a core's cache from step to step. Reading it is then
-most of a product, and dot products of whole columns read fastest (`experiments/generation-speed`)."""
+most of a product, and dot products of whole columns read fastest (`experiments/benchmarks/generation-speed`)."""
 _LARGE = 1 << 20
 """Entries of a matrix from which on a second thread is worth waiting for."""
 
