@@ -1,4 +1,4 @@
-"""Untrained language models over the tokenizer of `tests/golden`, small enough to play within a second."""
+"""Untrained language models over the tokenizer of `tests/golden`, small enough to generate within a second."""
 
 from __future__ import annotations
 
@@ -13,6 +13,16 @@ from pianolm.tokenizer.vocabulary import Vocabulary
 
 CONTEXT = 48
 GOLDEN = Path(__file__).parent / "golden"
+LAYOUTS: list[dict[str, Any]] = [
+    {},
+    {"held_velocity": False, "pitch_order": "descending"},
+    {"bars": True},
+    {"held": "codes"},
+    {"held": "codes", "pitch_order": "descending", "bars": True},
+    {"held": "ages"},
+    {"held": "ages", "pitch_order": "descending", "bars": True},
+]
+"""Options of tokenizers with different grammars."""
 
 
 def toy_tokenizer(mode: str = "velocity", **options: Any) -> PianoTokenizer:

@@ -16,8 +16,7 @@ from report import headlines, tables
 
 from experiments.results import RESULTS, publish, read_rows
 from pianolm import PianoLM, PianoTokenizer, Piece
-from pianolm.generation.sampling import Sampling
-from pianolm.generation.takes import Take
+from pianolm.generation.results import GeneratedPiece
 from pianolm.lm.model import build_llama
 from pianolm.tokenizer.vocabulary import Kind
 
@@ -32,11 +31,11 @@ def untrained(tokenizer: PianoTokenizer, context: int) -> PianoLM:
     return PianoLM(build_llama(settings, v.size, v.pad, v.bos, v.eos, context), tokenizer)
 
 
-def takes(lm: PianoLM, arguments: argparse.Namespace) -> Iterator[Take]:
-    sampling = Sampling(temperature=arguments.temperature, top_p=arguments.top_p)
+def generate(lm: PianoLM, arguments: argparse.Namespace) -> Iterator[GeneratedPiece]:
+    settings = {"temperature": arguments.temperature, "top_p": arguments.top_p, "beats": arguments.beats}
     for first in range(0, arguments.pieces, AT_A_TIME):
         count = min(AT_A_TIME, arguments.pieces - first)
-        yield from lm.takes(sampling, beats=arguments.beats, pieces=count, seed=first)
+        yield from lm.generate_pieces(pieces=count, seed=first, **settings)
 
 
 def notes_on_frames(piece: Piece) -> np.ndarray:
@@ -66,25 +65,25 @@ def check(lm: PianoLM, arguments: argparse.Namespace) -> dict[str, Any]:
     tokens = beats = notes = velocities = 0
     levels: set[int] = set()
     with tempfile.TemporaryDirectory() as folder:
-        for take in takes(lm, arguments):
+        for one in generate(lm, arguments):
             counts["pieces"] += 1
-            counts["valid"] += lm.tokenizer.grammar.is_complete(take.ids)
-            counts["without_skipped_tokens"] += take.piece.skipped == 0
-            counts["beyond_context"] += take.ids.size > lm.model.config.max_position_embeddings
+            counts["valid"] += lm.tokenizer.grammar.is_complete(one.ids)
+            counts["without_skipped_tokens"] += one.piece.skipped == 0
+            counts["beyond_context"] += one.ids.size > lm.model.config.max_position_embeddings
             tokens, beats, notes = (
-                tokens + take.ids.size,
-                beats + take.piece.n_beats,
-                notes + take.piece.notes.size,
+                tokens + one.ids.size,
+                beats + one.piece.n_beats,
+                notes + one.piece.notes.size,
             )
-            levels |= set(lm.tokenizer.vocabulary.kind_of[take.ids].tolist())
-            if take.piece.notes.size == 0:
+            levels |= set(lm.tokenizer.vocabulary.kind_of[one.ids].tolist())
+            if one.piece.notes.size == 0:
                 continue
             counts["with_notes"] += 1
-            back = through_midi(lm, take.piece, Path(folder) / "piece.mid")
-            same = np.array_equal(notes_on_frames(back), notes_on_frames(take.piece))
+            back = through_midi(lm, one.piece, Path(folder) / "piece.mid")
+            same = np.array_equal(notes_on_frames(back), notes_on_frames(one.piece))
             counts["same_notes_after_midi"] += same
             if same:
-                velocities += int((back.frame_notes["velocity"] == take.piece.frame_notes["velocity"]).sum())
+                velocities += int((back.frame_notes["velocity"] == one.piece.frame_notes["velocity"]).sum())
     return {
         **counts,
         "valid_fraction": counts["valid"] / counts["pieces"],

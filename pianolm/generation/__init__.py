@@ -1,1 +1,1 @@
-"""Playing a trained model: generator, sampling, engines, prompts, output."""
+"""Generation with a trained model: sampling, inference engines, prompts, and the files of a run."""

@@ -1,6 +1,6 @@
-"""Writing pieces token by token: the grammar's constraint, length, and what a model sees of a long piece.
+"""Token by token generation of several pieces at once, constrained by the grammar.
 
-Shapes: T tokens of a piece.
+Shapes: V ids.
 """
 
 from __future__ import annotations
@@ -11,252 +11,186 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 from transformers import LlamaForCausalLM
 
-from pianolm.errors import UserError
-from pianolm.generation.engine import Engine
+from pianolm.generation.config import GenerationConfig, StoppingCriteria
+from pianolm.generation.engine.base import Engine
 from pianolm.generation.engine.numpy_engine import LlamaWeights, NumpyEngine
 from pianolm.generation.engine.torch_engine import TorchEngine
-from pianolm.generation.sampling import Drawer, Places, Sampling
+from pianolm.generation.sampling import Sampler, TokenOrder
+from pianolm.generation.state import GenerationState, window_start
 from pianolm.tokenizer.grammar import Grammar, Phase
-from pianolm.tokenizer.tempo import LOWEST_BPM, RANGE_BPM, TempoBins
-from pianolm.tokenizer.vocabulary import Kind, Vocabulary
+from pianolm.tokenizer.tempo import TempoBins
+from pianolm.tokenizer.vocabulary import Kind
 
-AT_ONCE = {"cpu": 16, "cuda": 32}
-"""Pieces written side by side; more wait for a place."""
-
-
-@dataclass(frozen=True)
-class Length:
-    """When a piece has enough: at the first beat behind so many new beats, or so many seconds of new music.
-
-    Attributes:
-        beats: None counts seconds.
-        seconds: By the tempo tokens; None counts beats.
-    """
-
-    beats: int | None = 32
-    seconds: float | None = None
-
-    def __post_init__(self) -> None:
-        assert (self.beats is None) != (self.seconds is None), "beats or seconds"
-        if self.beats is not None and self.beats < 1:
-            raise UserError(f"beats={self.beats} found, expected at least 1")
-        if self.seconds is not None and not 0 < self.seconds < np.inf:
-            raise UserError(f"seconds={self.seconds} found, expected more than 0")
-
-    def reached(self, beats: int, seconds: float) -> bool:
-        """Whether this is enough."""
-        return beats >= self.beats if self.beats is not None else seconds >= (self.seconds or 0.0)
+BATCH_SIZE = {"cpu": 16, "cuda": 32}
+"""Maximum number of pieces generated at once; the rest is queued."""
 
 
 @dataclass(frozen=True)
-class HeldTempo:
+class FixedTempo:
     """One tempo for all new beats.
 
     Attributes:
-        bpm: As asked for.
-        token: The tempo token nearest to it, by ratio.
+        token: The tempo token nearest to the tempo asked for, by ratio.
+        beat_sec: Exact length of a beat.
     """
 
-    bpm: float
     token: int
-
-    @classmethod
-    def nearest(cls, bpm: float, tempo: TempoBins, vocabulary: Vocabulary) -> HeldTempo:
-        """Raises UserError where the tempo is out of a beat grid's range."""
-        if not LOWEST_BPM <= bpm <= LOWEST_BPM * RANGE_BPM:
-            raise UserError(f"tempo_bpm={bpm} found, expected {LOWEST_BPM:g} to {LOWEST_BPM * RANGE_BPM:g}")
-        nearest = int(np.abs(np.log(tempo.bpm / bpm)).argmin())
-        return cls(float(bpm), vocabulary.offset(Kind.TEMPO) + nearest)
+    beat_sec: float
 
 
-class Song:
-    """A piece in the making.
+class Generator:
+    """A model prepared for generation: its weights as an engine needs them, and the grammar.
 
     Args:
-        grammar: Of its tokens.
-        prompt: [T] a well-formed beginning; an EOS at its end is left away.
-        seed: Of its own random numbers.
-        context: Of the model, which must hold the prompt's last beat.
-        called: The prompt, in messages.
+        model: A Llama over the grammar's vocabulary. Its weights are read now.
+        grammar: Decides which tokens may come next.
+        tempo: Converts tempo tokens to beat lengths.
 
     Attributes:
-        ids: All tokens so far.
-        given: How many of them are the prompt's.
-        prompt_beats: Beats of the prompt.
-        beat_at: Where each beat begins in `ids`.
-        new_beats: Beats begun behind the prompt.
-        new_seconds: How long these last.
-        done: Whether EOS has been put in.
+        context: Tokens that the model sees at most.
+        order: Order of the ids in which engines compute logits.
+        make_engine: Makes an engine with caches for a given number of pieces.
 
     Raises:
-        UserError: The prompt is longer than the context and not even its last beat fits.
-    """
-
-    def __init__(
-        self,
-        grammar: Grammar,
-        prompt: NDArray[np.int64],
-        seed: int,
-        context: int,
-        called: str = "prompt",
-    ) -> None:
-        self.ids: list[int] = prompt.tolist()
-        if self.ids and self.ids[-1] == grammar.vocabulary.eos:
-            self.ids.pop()
-        self.given = len(self.ids)
-        self.beat_at = np.flatnonzero(grammar.kind_of[self.ids] == Kind.TEMPO).tolist() if self.ids else []
-        self.prompt_beats = len(self.beat_at)
-        _refuse_long_beat(self.given, self.beat_at, context, called)
-        self.state = grammar.start()
-        # what came before the last beat does not matter, but to slots, which tell of what sounds on from there
-        since = self.beat_at[-1] if self.beat_at and grammar.rings is None else 0
-        for token in self.ids[since:]:
-            self.state = grammar.advance(self.state, token)
-        self.random = np.random.default_rng(seed)
-        self.new_beats, self.new_seconds, self.done = 0, 0.0, False
-
-
-def window_start(n_tokens: int, beat_at: Sequence[int], context: int) -> int:
-    """Where what a model sees of a piece begins when its cache is filled anew.
-
-    At the beginning if all fits; else at a beat, so that the beats kept are whole and fill at least half the context.
-    Where beats are too long for that: at the first beat that fits, and where not even the last one does, at half the
-    context.
-    """
-    if n_tokens <= context:
-        return 0
-    fitting = [at for at in beat_at if n_tokens - at < context]
-    if not fitting:
-        return n_tokens - context // 2
-    half = [at for at in fitting if n_tokens - at >= context // 2]
-    return half[-1] if half else fitting[0]
-
-
-def _refuse_long_beat(n_tokens: int, beat_at: Sequence[int], context: int, called: str) -> None:
-    last_beat = n_tokens - (beat_at[-1] if beat_at else 0)
-    if n_tokens > context and last_beat >= context:
-        raise UserError(
-            f"{called}: its last beat has {last_beat} tokens, but the model's context is {context} and must hold at "
-            "least one whole beat; give a prompt with fewer notes in a beat"
-        )
-
-
-class Player:
-    """A model ready to write: its weights as an engine wants them, and the grammar.
-
-    Args:
-        model: Any Llama over the grammar's vocabulary. Its weights are read now.
-        grammar: Says what may come next.
-        tempo: Tells how long a beat lasts.
-
-    Attributes:
-        context: Most tokens that the model sees.
-        places: Where the engines' logits of each id are.
-        engine: Makes one with room for so many pieces.
-
-    Raises:
-        UserError: The model does something that the engines do not.
+        UserError: The model has a feature that the engines do not support.
     """
 
     def __init__(self, model: LlamaForCausalLM, grammar: Grammar, tempo: TempoBins) -> None:
         self.grammar = grammar
-        self.places = Places(grammar)
-        order = self.places.order
+        self.order = TokenOrder(grammar)
         self.context = int(model.config.max_position_embeddings)
-        self._at_once = AT_ONCE.get(model.device.type, 1)
-        self.engine: Callable[[int], Engine]
+        self.make_engine: Callable[[int], Engine]
         if model.device.type == "cpu":
-            weights = LlamaWeights(model, order)
-            self.engine = lambda rows: NumpyEngine(weights, rows)
+            weights = LlamaWeights(model, self.order.ids)
+            self.make_engine = lambda rows: NumpyEngine(weights, rows)
         else:
-            self.engine = lambda rows: TorchEngine(model, order, rows)
+            self.make_engine = lambda rows: TorchEngine(model, self.order.ids, rows)
+        self._batch_size = BATCH_SIZE.get(model.device.type, 1)
         self._advance = lru_cache(maxsize=1 << 16)(grammar.advance)
+        self._tempo = tempo
         self._first_tempo = grammar.vocabulary.offset(Kind.TEMPO)
-        self._beat_sec = tempo.beat_sec.tolist()
+        self._beat_sec: list[float] = tempo.beat_sec.tolist()
 
-    def fill(self, engine: Engine, row: int, ids: Sequence[int], beat_at: Sequence[int]) -> None:
-        """Gives an engine what it shall see of a piece."""
+    def refill(self, engine: Engine, row: int, ids: Sequence[int], beat_starts: Sequence[int]) -> None:
+        """Fills the cache of a row again with the end of a piece: see `window_start`."""
         engine.clear(row)
-        engine.extend(row, ids[window_start(len(ids), beat_at, self.context) :])
+        engine.extend(row, ids[window_start(len(ids), beat_starts, self.context) :])
 
-    def write(
-        self, songs: Sequence[Song], length: Length, sampling: Sampling, held: HeldTempo | None = None
-    ) -> Iterator[int]:
-        """Writes songs to their ends; everything drawn is well-formed.
+    def generate(self, states: Sequence[GenerationState], config: GenerationConfig) -> Iterator[int]:
+        """Generates pieces until all are finished; every sampled token is one that the grammar allows.
 
-        A song first of all begins a new beat, and ends when the model says EOS or has written enough, then with EOS put
-        in. When the context is full, the cache is filled again from the last whole beats: see `window_start`.
+        The first new token of a piece begins a new beat. A piece ends where the model samples EOS, or with an EOS that
+        is put in where the stopping criteria are met. When the context is full, the cache is filled again with the last
+        whole beats.
 
-        Each song draws one number from a generator of its own for each token, but for those that follow from what has
-        been written (ages, and the pitches behind them), and on a CPU is computed on its own, so that
-        the songs beside it change no bit of it. On a GPU the last bits of logits differ with the number of songs, which
-        may change a draw, rarely.
+        Each piece draws one random number per sampled token from its own generator. On a CPU each piece is computed by
+        itself, so the other pieces change no bit of it. On a GPU the last bits of logits depend on the number of
+        pieces, which may, rarely, change a sample.
 
         Args:
-            songs: Changed in place.
-            length: Of what is new.
-            sampling: Temperature and cuts.
-            held: Tempo of every new beat; None lets the model choose.
+            states: The pieces; changed in place.
+            config: Sampling and length.
 
         Yields:
-            Index of the song that has completed a new beat, each time one does.
+            The index of a piece each time it has completed a new beat.
         """
-        drawer = Drawer(self.places, sampling)
-        rows = min(len(songs), self._at_once)
-        engine, waiting, playing = self.engine(rows + 1), deque(range(len(songs))), dict[int, int]()
-        prompt: list[int] = []  # what the spare row holds, so that a prompt of many songs is read once
-        while waiting or playing:
-            for row in [row for row in range(rows) if row not in playing][: len(waiting)]:
-                song = songs[waiting[0]]
-                if song.ids != prompt:
-                    prompt = list(song.ids)
-                    self.fill(engine, rows, song.ids, song.beat_at)
-                engine.copy(rows, row)
-                playing[row] = waiting.popleft()
-            fresh: dict[int, int] = {}
-            for row, index in list(playing.items()):
-                song = songs[index]
-                known = len(song.ids)
-                if self._take(song, self._next(engine, row, song, drawer), length, held):
+        sampler, stopping, fixed_tempo = (
+            Sampler(self.order, config),
+            config.stopping,
+            self._fixed_tempo(config),
+        )
+        n_rows = min(len(states), self._batch_size)
+        engine = self.make_engine(
+            n_rows + 1
+        )  # the last row holds the prompt, so that pieces of one prompt share it
+        queue, active, prompt = deque(range(len(states))), dict[int, int](), list[int]()
+        while queue or active:
+            for row in [row for row in range(n_rows) if row not in active][: len(queue)]:
+                index = queue.popleft()
+                prompt = self._start(engine, row, n_rows, states[index], prompt)
+                active[row] = index
+            n_new: dict[int, int] = {}
+            for row, index in list(active.items()):
+                state = states[index]
+                n_before = len(state.ids)
+                token = self._sample(engine, row, state, sampler)
+                if self._append(state, token, stopping, fixed_tempo):
                     yield index
-                while (
-                    self.grammar.ages and not song.done and (only := self.places.only(song.state)) is not None
-                ):
-                    self._take(song, only, length, held)  # an age or its pitch, which completes no beat
-                fresh[row] = len(song.ids) - known
-                if song.done:
-                    del playing[row], fresh[row]
-            self._read(engine, {row: songs[index] for row, index in playing.items()}, fresh)
+                self._append_forced(state, stopping, fixed_tempo)
+                n_new[row] = len(state.ids) - n_before
+                if state.finished:
+                    del active[row], n_new[row]
+            self._read(engine, {row: states[index] for row, index in active.items()}, n_new)
 
-    def _next(self, engine: Engine, row: int, song: Song, drawer: Drawer) -> int:
-        begins = not song.new_beats and song.state.between_cells
-        choice = self.places.tempo if begins else self.places.choice(song.state)
-        return drawer.draw(engine.logits(row, choice.low, choice.high), choice, song.random.random())
+    def _fixed_tempo(self, config: GenerationConfig) -> FixedTempo | None:
+        if config.tempo_bpm is None:
+            return None
+        nearest = int(np.abs(np.log(self._tempo.bpm / config.tempo_bpm)).argmin())
+        return FixedTempo(self._first_tempo + nearest, 60 / float(config.tempo_bpm))
 
-    def _take(self, song: Song, token: int, length: Length, held: HeldTempo | None) -> bool:
-        """Puts a token into a song, or EOS where it would begin a beat too many; says whether a beat is complete."""
-        beat = token - self._first_tempo
-        complete = False
-        if 0 <= beat < len(self._beat_sec):
-            complete = song.new_beats > 0
-            if length.reached(song.new_beats, song.new_seconds):
+    def _start(
+        self, engine: Engine, row: int, prompt_row: int, state: GenerationState, prompt: list[int]
+    ) -> list[int]:
+        """Puts the tokens of a new piece into a row; returns the prompt that the prompt row holds then.
+
+        Args:
+            engine: Holds the caches.
+            row: Row of the piece.
+            prompt_row: Row that keeps the cache of a prompt.
+            state: The piece.
+            prompt: What the prompt row holds.
+        """
+        if state.ids != prompt:
+            self.refill(engine, prompt_row, state.ids, state.beat_starts)
+        engine.copy(prompt_row, row)
+        return list(state.ids)
+
+    def _sample(self, engine: Engine, row: int, state: GenerationState, sampler: Sampler) -> int:
+        is_first = not state.new_beats and state.grammar_state.between_cells
+        candidates = self.order.tempo if is_first else self.order.candidates(state.grammar_state)
+        logits_R = engine.logits(row, candidates.low, candidates.high)
+        return sampler.sample(logits_R, candidates, state.rng.random())
+
+    def _append(
+        self,
+        state: GenerationState,
+        token: int,
+        stopping: StoppingCriteria,
+        fixed_tempo: FixedTempo | None,
+    ) -> bool:
+        """Appends a token, or EOS where it would begin a beat too many; returns whether a new beat is complete."""
+        tempo_bin = token - self._first_tempo
+        is_complete = False
+        if 0 <= tempo_bin < len(self._beat_sec):
+            is_complete = state.new_beats > 0
+            if stopping.is_met(state.new_beats, state.new_seconds):
                 token = self.grammar.vocabulary.eos
             else:
-                token = token if held is None else held.token
-                song.beat_at.append(len(song.ids))
-                song.new_beats += 1
-                song.new_seconds += self._beat_sec[beat] if held is None else 60 / held.bpm
-        song.state = self._advance(song.state, token)
-        song.ids.append(token)
-        song.done = song.state.phase == Phase.ENDED
-        return complete or song.done
+                token = token if fixed_tempo is None else fixed_tempo.token
+                state.beat_starts.append(len(state.ids))
+                state.new_beats += 1
+                state.new_seconds += (
+                    self._beat_sec[tempo_bin] if fixed_tempo is None else fixed_tempo.beat_sec
+                )
+        state.grammar_state = self._advance(state.grammar_state, token)
+        state.ids.append(token)
+        state.finished = state.grammar_state.phase == Phase.ENDED
+        return is_complete or state.finished
 
-    def _read(self, engine: Engine, songs: Mapping[int, Song], fresh: Mapping[int, int]) -> None:
-        """Lets the engine read the last tokens of each song."""
-        full = [row for row in songs if engine.lengths[row] + fresh[row] > self.context]
+    def _append_forced(
+        self, state: GenerationState, stopping: StoppingCriteria, fixed_tempo: FixedTempo | None
+    ) -> None:
+        """Appends the tokens that follow from those before: duration bins of explicit ties and the pitches of these."""
+        if not self.grammar.ages:
+            return
+        while not state.finished and (token := self.order.only_candidate(state.grammar_state)) is not None:
+            self._append(state, token, stopping, fixed_tempo)
+
+    def _read(self, engine: Engine, states: Mapping[int, GenerationState], n_new: Mapping[int, int]) -> None:
+        """Runs the model over the last tokens of each piece, by row."""
+        full = [row for row in states if engine.lengths[row] + n_new[row] > self.context]
         for row in full:
-            self.fill(engine, row, songs[row].ids, songs[row].beat_at)
-        engine.read({row: songs[row].ids[-fresh[row] :] for row in songs if row not in full})
+            self.refill(engine, row, states[row].ids, states[row].beat_starts)
+        engine.read({row: states[row].ids[-n_new[row] :] for row in states if row not in full})

@@ -1,6 +1,6 @@
-"""What stage `generate` goes on from: one MIDI file, several, or a pattern that finds them.
+"""Prompts: the MIDI files that the option `prompt` names, and the tokens of a prompt that the model continues from.
 
-Reads `prompt`, `generate.mode` and `generate.prompt_grid`.
+Shapes: T tokens, D bars.
 """
 
 from __future__ import annotations
@@ -11,20 +11,26 @@ from glob import glob
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pianolm.errors import UserError
+from pianolm.music.bars import bar_positions
 from pianolm.music.piece import BEAT_CHOICES, Piece
+from pianolm.tokenizer.tokenizer import PianoTokenizer
+from pianolm.tokenizer.vocabulary import Kind
 
 MODES = ("continue", "dynamics")
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Music to go on from.
+    """A prompt file.
 
     Attributes:
-        path: Its file.
-        piece: What stands in it.
-        name: What pieces after it are called by, before a number; empty where it is the only one asked for.
+        path: The MIDI file.
+        piece: Its music.
+        name: First part of the names of pieces generated from it; empty where it is the only prompt.
     """
 
     path: Path
@@ -33,39 +39,34 @@ class Prompt:
 
 
 def read_prompts(cfg: Mapping[str, Any]) -> list[Prompt]:
-    """The pieces that `prompt` names on the beats that `generate.prompt_grid` says, in order; none without a prompt.
+    """Reads the files that `prompt` names, on the beats of `generate.prompt_grid`; an empty list without a prompt.
 
     Raises:
-        UserError: A file or its beats cannot be read, pieces after two of them would have one name, or the mode needs
-            a prompt and there is none.
+        UserError: A file or its beats cannot be read, two files have one name, or `generate.mode` needs a prompt and
+            there is none.
     """
-    mode = cfg["generate"]["mode"]
+    mode, grid = cfg["generate"]["mode"], cfg["generate"]["prompt_grid"]
     if mode not in MODES:
         raise UserError(f"generate.mode={mode!r} found, expected one of {', '.join(MODES)}")
     if cfg["prompt"] is None:
         if mode == "dynamics":
-            raise UserError(
-                "generate.mode=dynamics gives a prompt's notes their velocities, and there is none; add prompt=FILE.mid"
-            )
+            raise UserError("generate.mode=dynamics needs the notes of a prompt; add prompt=FILE.mid")
         return []
-    paths, several = _prompt_paths(cfg["prompt"])
-    grid = cfg["generate"]["prompt_grid"]
+    paths, may_be_several = _prompt_paths(cfg["prompt"])
     if len(paths) > 1 and grid not in BEAT_CHOICES:
         raise UserError(
             f"generate.prompt_grid={grid}: one beat file for {len(paths)} prompts; put a beat file beside each prompt, "
             f"or give one of {', '.join(BEAT_CHOICES)}"
         )
     paths = list(dict.fromkeys(paths))
-    _refuse_one_name(paths)
-    return [Prompt(path, Piece.from_midi(path, beats=grid), path.stem if several else "") for path in paths]
+    _refuse_equal_names(paths)
+    return [
+        Prompt(path, Piece.from_midi(path, beats=grid), path.stem if may_be_several else "") for path in paths
+    ]
 
 
-def spare(prompts: list[Prompt], run_dir: Path) -> None:
-    """Refuses prompts that lie where files are written, which may have their names.
-
-    Raises:
-        UserError: One does.
-    """
+def refuse_prompts_in(run_dir: Path, prompts: list[Prompt]) -> None:
+    """Raises UserError where a prompt lies in the run directory, whose files may overwrite it."""
     for prompt in prompts:
         if prompt.path.resolve().parent == run_dir.resolve():
             raise UserError(
@@ -74,32 +75,83 @@ def spare(prompts: list[Prompt], run_dir: Path) -> None:
             )
 
 
-def _prompt_paths(given: Any) -> tuple[list[Path], bool]:
-    """The files that `prompt` means, and whether it is of a form that can mean several: a list, or a pattern."""
-    if isinstance(given, list):
-        if not given:
+def _prompt_paths(option: Any) -> tuple[list[Path], bool]:
+    """The files that `prompt` names, and whether it can name several: a list or a pattern can."""
+    if isinstance(option, list):
+        if not option:
             raise UserError(
-                "prompt=[]: an empty list found, expected MIDI files; leave it out to play from nothing"
+                "prompt=[]: an empty list found, expected MIDI files; leave it out to generate without a prompt"
             )
-        return [path for one in given for path in _prompt_paths(one)[0]], True
-    path = Path(str(given)).expanduser()
-    if path.exists() or not set("*?") & set(str(given)):
+        return [path for entry in option for path in _prompt_paths(entry)[0]], True
+    path = Path(str(option)).expanduser()
+    if path.exists() or not set("*?") & set(str(option)):
         return [path], False
-    found = sorted(Path(one) for one in glob(str(path).replace("[", "[[]"), recursive=True))
-    if not found:
+    matches = sorted(Path(match) for match in glob(str(path).replace("[", "[[]"), recursive=True))
+    if not matches:
         raise UserError(
-            f"prompt={given}: no file fits this pattern; give a MIDI file, several as [a.mid,b.mid], or a pattern as "
-            "'songs/*.mid'"
+            f"prompt={option}: no file matches this pattern; give a MIDI file, several as [a.mid,b.mid], or a pattern "
+            "such as 'songs/*.mid'"
         )
-    return found, True
+    return matches, True
 
 
-def _refuse_one_name(paths: list[Path]) -> None:
-    known: dict[str, Path] = {}
+def _refuse_equal_names(paths: list[Path]) -> None:
+    by_name: dict[str, Path] = {}
     for path in paths:
-        other = known.setdefault(path.stem, path)
+        other = by_name.setdefault(path.stem, path)
         if other != path:
             raise UserError(
-                f"prompt: {other} and {path} have one name, by which pieces after them would be called; rename one, or "
-                "play them in two runs"
+                f"prompt: {other} and {path} have one name, so the pieces generated from them would, too; rename one "
+                "of them, or use two runs"
             )
+
+
+def beats_left_out(prompt: Piece, prompt_beats: int | None) -> int:
+    """Beats at the beginning of a prompt that the model does not see: those before its last −`prompt_beats` beats."""
+    return max(prompt.n_beats + prompt_beats, 0) if prompt_beats is not None and prompt_beats < 0 else 0
+
+
+def prompt_bars(prompt: Piece | None, prompt_beats: int | None) -> NDArray[np.intp]:
+    """[D] first beats of a prompt's known bars, counted from the first beat that the model continues from."""
+    if prompt is None:
+        return np.zeros(0, np.intp)
+    return prompt.bar_starts - beats_left_out(prompt, prompt_beats)
+
+
+def prompt_ids(
+    tokenizer: PianoTokenizer, prompt: Piece, prompt_beats: int | None, name: str = "prompt"
+) -> NDArray[np.int64]:
+    """Tokens [T] of the beats to continue from, without EOS.
+
+    Args:
+        tokenizer: Encodes the prompt.
+        prompt: The music.
+        prompt_beats: n for its first n beats, −n for its last n, None for all.
+        name: How error messages call the prompt.
+
+    Raises:
+        UserError: No beats or no notes are left.
+    """
+    if prompt_beats == 0:
+        raise UserError(
+            "prompt_beats=0 found, expected a number of beats (negative: the last ones); leave out the prompt to "
+            "continue from nothing"
+        )
+    first_beat = beats_left_out(prompt, prompt_beats)
+    if first_beat and tokenizer.slots:  # the first beat kept must not refer to notes of beats left out
+        kept, positions = prompt.from_beat(first_beat), bar_positions(prompt.bar_starts, prompt.n_beats)
+        ids = tokenizer.encode_cells(kept.cells, kept.beats_sec, position_B=positions[first_beat:])[1:-1]
+    else:
+        ids = tokenizer.encode(prompt).ids[:-1]
+    kinds = tokenizer.vocabulary.kind_of[ids]
+    beat_starts = np.flatnonzero(kinds == Kind.TEMPO)
+    first, last = 0, ids.size
+    if prompt_beats is not None and abs(prompt_beats) < beat_starts.size:
+        cut = int(beat_starts[prompt_beats])
+        first, last = (0, cut) if prompt_beats > 0 else (cut, last)
+    if not (kinds[first:last] == Kind.PITCH).any():
+        where = ""
+        if prompt_beats is not None:
+            where = f" in its {'first' if prompt_beats > 0 else 'last'} {abs(prompt_beats)} beats"
+        raise UserError(f"{name}: no notes found{where}, expected at least one to continue from")
+    return ids[first:last]

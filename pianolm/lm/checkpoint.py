@@ -1,33 +1,43 @@
-"""Weights of a language model in any of the forms they come in; what does not fit is one sentence."""
+"""Weights from a file into a language model: into one that exists, or into one of the size that the file has."""
 
 from __future__ import annotations
 
-import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
-from transformers import LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging as hf_logging
 
 from pianolm.errors import UserError
 from pianolm.lm.embedding import CodebookEmbedding
+from pianolm.lm.weights_file import (
+    EMBEDDING,
+    FREE,
+    HEAD,
+    PROJECTION,
+    WEIGHTS,
+    NamedWeights,
+    read_tensors,
+    rename_tensors,
+)
+from pianolm.tokenizer.vocabulary import Vocabulary
 
-WEIGHTS = "model.safetensors"
-_EMBEDDING, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
-_FREE, _PROJECTION = "model.embed_tokens.free", "model.embed_tokens.projection.weight"
-_PREFIXES = ("model.", "module.", "_orig_mod.")
+__all__ = ["WEIGHTS", "LoadReport", "llama_from_weights", "load_weights", "without_progress_bars"]
+
+_LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
+_FIRST_LAYER = "model.layers.0."
+_BUFFER = ".rotary_emb.inv_freq"
+"""A constant that older versions of transformers wrote beside the weights."""
 
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What became of a file's tensors, by name.
+    """Which tensors of a file went into a model.
 
     Attributes:
         loaded: Names in the model that got their values.
@@ -41,181 +51,236 @@ class LoadReport:
 
     def __str__(self) -> str:
         parts = [f"{len(self.loaded)} tensors loaded"]
-        for what, names in (("missing", self.missing), ("left over", self.unexpected)):
-            parts.append(f"{len(names)} {what}" + (f" ({', '.join(names[:5])})" if names else ""))
+        for label, names in (("missing", self.missing), ("left over", self.unexpected)):
+            parts.append(f"{len(names)} {label}" + (f" ({', '.join(names[:5])})" if names else ""))
         return ", ".join(parts)
 
 
 def load_weights(
-    path: str | Path, model: LlamaForCausalLM, role: str = "upstream.base", unmet_V: Tensor | None = None
+    path: str | Path, model: LlamaForCausalLM, role: str = "upstream.base", unseen_V: Tensor | None = None
 ) -> LoadReport:
-    """Puts weights into a model.
+    """Loads weights into a model of the same architecture.
 
-    A table goes into a computed embedding exactly: its free part takes what the projection does not say.
+    A table of embeddings goes into a codebook embedding exactly: the free part becomes the difference between the table
+    and the projected features.
 
     Args:
-        path: A model directory (with `model.safetensors`), a `.safetensors` file, or a Lightning `.ckpt`,
-            which is read weights-only. Names may have the prefixes `model.`, `module.` and `_orig_mod.`, or
-            lack the first.
-        model: Gets them. Where its output layer is not tied and the file has none, it starts as the
-            embedding.
+        path: A model directory (with `model.safetensors`), a `.safetensors` file, or a PyTorch file, which is read
+            weights-only. Names of tensors may have any prefix; see `rename_tensors`.
+        model: Gets the weights. Where its output layer is not tied and the file has none, it starts as the embedding.
         role: The configuration key that named the path, for messages.
-        unmet_V: Ids (bool) that the file's model never met. A computed embedding knows better what they are than rows
-            that nothing was learned for, and keeps its own.
+        unseen_V: bool [V], ids that the file's model was never trained on. A codebook embedding keeps its own rows for
+            them, since the file's rows are untrained.
 
     Raises:
-        UserError: Not such a file, or of another vocabulary, width or depth.
+        UserError: The file cannot be read, or is of another vocabulary, width or depth.
     """
-    path = Path(path)
-    where = f"{role}={path}"
-    found = _read(path, where)
+    source = f"{role}={path}"
+    named = rename_tensors(read_tensors(Path(path), source), source)
     embedding = model.get_input_embeddings()
     own = model.state_dict()
-    places = dict(own)
+    targets = dict(own)
     if isinstance(embedding, CodebookEmbedding):
-        places |= {_EMBEDDING: embedding.free, _HEAD: embedding.free}
-    weights, unexpected = _rename(found, set(places))
+        targets |= {EMBEDDING: embedding.free, HEAD: embedding.free}
+    weights = {name: tensor for name, tensor in named.tensors.items() if name in targets}
+    unexpected = sorted(
+        [*named.unexpected, *(named.original[name] for name in named.tensors if name not in targets)]
+    )
     if model.config.tie_word_embeddings:
-        _refuse_untied(weights, where)
-        weights.pop(_HEAD, None)
-    elif _HEAD not in weights and _EMBEDDING in weights:
-        weights[_HEAD] = weights[_EMBEDDING]
-    _refuse_mismatch(weights, unexpected, places, model, where)
+        _refuse_untied(weights, source)
+        weights.pop(HEAD, None)
+    elif HEAD not in weights and EMBEDDING in weights:
+        weights[HEAD] = weights[EMBEDDING]
+    _refuse_mismatch(weights, named, targets, model, source)
     loaded = sorted(weights)
-    if isinstance(embedding, CodebookEmbedding) and _EMBEDDING in weights:
-        weights[_FREE] = embedding.free_part(weights.pop(_EMBEDDING), unmet_V)
-        weights[_PROJECTION] = own[_PROJECTION]
+    if isinstance(embedding, CodebookEmbedding) and EMBEDDING in weights:
+        weights[FREE] = embedding.free_part(weights.pop(EMBEDDING), unseen_V)
+        weights[PROJECTION] = own[PROJECTION]
     result = model.load_state_dict(weights, strict=False)
-    missing = [
-        name for name in result.missing_keys if not (name == _HEAD and model.config.tie_word_embeddings)
-    ]
+    tied = model.config.tie_word_embeddings
+    missing = [name for name in result.missing_keys if not (name == HEAD and tied)]
     if missing:
         raise UserError(
-            f"{where}: lacks {missing[0]}{_more(missing)} of this model of {len(own)} tensors; give weights "
-            f"of the "
-            "same architecture"
+            f"{source}: lacks {missing[0]}{_and_more(missing)} of this model of {len(own)} tensors; give weights of "
+            "the same architecture"
         )
-    return LoadReport(loaded, missing, sorted(unexpected))
+    return LoadReport(loaded, missing, unexpected)
 
 
-def _read(path: Path, where: str) -> dict[str, Tensor]:
-    file = path / WEIGHTS if path.is_dir() else path
-    if not file.is_file():
-        raise UserError(
-            f"{where}: no such file ({file}); expected a model directory, a .safetensors or a .ckpt file"
-        )
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        if file.suffix == ".ckpt":
-            content = torch.load(file, map_location="cpu", weights_only=True)
-            weights: dict[str, Tensor] = content["state_dict"]
-            return weights
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"{where}: not readable as weights ({reason}); give the file as it was published"
-        ) from error
-    raise UserError(
-        f"{where}: {file.suffix or 'no ending'} found, expected a directory, .safetensors or .ckpt"
-    )
-
-
-def _rename(found: dict[str, Tensor], own: set[str]) -> tuple[dict[str, Tensor], list[str]]:
-    """Tensors under the model's names, and the names that have no place in it."""
-    weights, unexpected = {}, []
-    for name, value in found.items():
-        own_name = _own_name(name, own)
-        if own_name is None:
-            unexpected.append(name)
-        else:
-            weights[own_name] = value
-    return weights, unexpected
-
-
-def _own_name(name: str, own: set[str]) -> str | None:
-    name = name.replace("_orig_mod.", "")
-    while True:
-        for candidate in (name, f"model.{name}"):
-            if candidate in own:
-                return candidate
-        prefix = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), None)
-        if prefix is None:
-            return None
-        name = name.removeprefix(prefix)
-
-
-def _refuse_untied(weights: dict[str, Tensor], where: str) -> None:
-    head, embedding = weights.get(_HEAD), weights.get(_EMBEDDING)
+def _refuse_untied(weights: Mapping[str, Tensor], source: str) -> None:
+    head, embedding = weights.get(HEAD), weights.get(EMBEDDING)
     if head is not None and embedding is not None and not torch.equal(head, embedding):
         raise UserError(
-            f"{where}: its output layer is not its embedding, this model ties them; set "
-            f"model.tie_embeddings=false"
+            f"{source}: its output layer is not its embedding, this model ties them; set model.tie_embeddings=false"
         )
 
 
 def _refuse_mismatch(
-    weights: dict[str, Tensor],
-    unexpected: list[str],
-    own: dict[str, Tensor],
+    weights: Mapping[str, Tensor],
+    named: NamedWeights,
+    targets: Mapping[str, Tensor],
     model: LlamaForCausalLM,
-    where: str,
+    source: str,
 ) -> None:
-    """Says the first thing that does not fit, vocabulary before depth before shapes."""
+    """Raises UserError for the first mismatch: of embeddings, then of vocabulary, depth and shapes."""
     config = model.config
-    if any(name.endswith(_FREE.removeprefix("model.")) for name in unexpected):
+    if FREE in named.tensors and FREE not in targets:
         raise UserError(
-            f"{where}: of a run with model.embedding=codebook, whose table is computed, this model has "
-            f"model.embedding=table; give the artifact that the run published, or set model.embedding=codebook"
+            f"{source}: of a run with model.embedding=codebook, whose table is computed, this model has "
+            "model.embedding=table; give the artifact that the run published, or set model.embedding=codebook"
         )
-    table = weights.get(_EMBEDDING, weights.get(_FREE))
-    if table is None:
-        raise UserError(f"{where}: no {_EMBEDDING} in it, so these are no weights of a Llama language model")
-    rows = table.shape[0]
+    rows = weights.get(EMBEDDING, weights.get(FREE, next(iter(weights.values())))).shape[0]
     if rows != config.vocab_size:
         raise UserError(
-            f"{where}: embedding of {rows} ids, this vocabulary has {config.vocab_size}; give weights of "
-            f"this "
+            f"{source}: embedding of {rows} ids, this vocabulary has {config.vocab_size}; give weights of this "
             "vocabulary or set tokenizer.vocabulary to theirs"
         )
-    depth = _depth([*weights, *unexpected])
+    depth = _depth(named.tensors)
     if depth != config.num_hidden_layers:
         raise UserError(
-            f"{where}: {depth} layers, this model has {config.num_hidden_layers}; choose the model that was "
-            f"trained "
+            f"{source}: {depth} layers, this model has {config.num_hidden_layers}; choose the model that was trained "
             f"(model.layers={depth})"
         )
-    for name, value in weights.items():
-        if value.shape != own[name].shape and name == _PROJECTION:
+    for name, tensor in weights.items():
+        if tensor.shape != targets[name].shape and name == PROJECTION:
             raise UserError(
-                f"{where}: its table is computed from {value.shape[1]} features of the tokens, this model's from "
-                f"{own[name].shape[1]}, as tokenizers or versions of pianolm differ; give the artifact directory "
+                f"{source}: its table is computed from {tensor.shape[1]} features of the tokens, this model's from "
+                f"{targets[name].shape[1]}, as tokenizers or versions of pianolm differ; give the artifact directory "
                 "that the run published, which holds the table itself"
             )
-        if value.shape != own[name].shape:
+        if tensor.shape != targets[name].shape:
             raise UserError(
-                f"{where}: {name} of shape {list(value.shape)}, this model's is {list(own[name].shape)}; "
-                f"choose the "
-                "model that was trained (model=…)"
+                f"{source}: {name} of shape {list(tensor.shape)}, this model's is {list(targets[name].shape)}; choose "
+                "the model that was trained (model=…)"
             )
 
 
-def _depth(names: list[str]) -> int:
-    layers = [int(found.group(1)) for name in names if (found := re.search(r"(?:^|\.)layers\.(\d+)\.", name))]
+def llama_from_weights(
+    path: Path,
+    vocabulary: Vocabulary,
+    heads: int,
+    rope_theta: float,
+    context: int,
+    source: str,
+) -> LlamaForCausalLM:
+    """A Llama with the weights of a file and the sizes that the shapes of its tensors show.
+
+    Args:
+        path: See `load_weights`.
+        vocabulary: Has as many ids as the embedding has rows.
+        heads: Attention heads; the shapes do not show them.
+        rope_theta: Base of the rotary position embedding.
+        context: Tokens that the model was trained on at a time.
+        source: How error messages call the file, such as `upstream.model=PATH`.
+
+    Raises:
+        UserError: The file cannot be read; a tensor is missing or left over; or shapes, heads and vocabulary do not fit
+            together.
+    """
+    named = rename_tensors(read_tensors(path, source), source)
+    weights = {name: tensor for name, tensor in named.tensors.items() if not name.endswith(_BUFFER)}
+    if EMBEDDING not in weights:
+        raise UserError(
+            f"{source}: a checkpoint of a run with model.embedding=codebook found, whose table of embeddings is not in "
+            "the file; give the artifact that the run published"
+        )
+    if weights[EMBEDDING].shape[0] != vocabulary.size:
+        raise UserError(
+            f"{source}: embedding of {weights[EMBEDDING].shape[0]} ids, the tokenizer has {vocabulary.size}; give the "
+            "tokenizer of this model, or set tokenizer.vocabulary to its sizes"
+        )
+    config = _config_of(weights, heads, rope_theta, context, source)
+    config.pad_token_id, config.bos_token_id, config.eos_token_id = (
+        vocabulary.pad,
+        vocabulary.bos,
+        vocabulary.eos,
+    )
+    model = LlamaForCausalLM(config).to(weights[EMBEDDING].dtype)  # type: ignore[arg-type]  # transformers wraps `to` and loses its types
+    own = model.state_dict()
+    if config.tie_word_embeddings:
+        weights.pop(HEAD, None)
+        own.pop(HEAD, None)
+    _refuse_difference(weights, own, named, source)
+    model.load_state_dict(
+        weights, strict=False
+    )  # names are compared above; a tied output layer has none of its own
+    return model.eval()
+
+
+def _config_of(
+    weights: Mapping[str, Tensor], heads: int, rope_theta: float, context: int, source: str
+) -> LlamaConfig:
+    """The architecture that the shapes of the first layer, the embedding and the number of layers show."""
+
+    def rows(name: str) -> int:
+        tensor = weights.get(_FIRST_LAYER + name)
+        if tensor is None:
+            raise UserError(f"{source}: lacks {_FIRST_LAYER}{name}, without which a Llama has no layers")
+        return int(tensor.shape[0])
+
+    query_rows, key_rows = rows("self_attn.q_proj.weight"), rows("self_attn.k_proj.weight")
+    head_width = query_rows // max(heads, 1)
+    if heads < 1 or query_rows % (2 * heads) or key_rows % head_width or heads % (key_rows // head_width):
+        raise UserError(
+            f"{source}: {query_rows} query rows and {key_rows} key rows a layer found, which do not divide into "
+            f"heads={heads}; give the number of heads that the model was trained with (model.heads=…)"
+        )
+    head = weights.get(HEAD)
+    return LlamaConfig(
+        vocab_size=weights[EMBEDDING].shape[0],
+        hidden_size=weights[EMBEDDING].shape[1],
+        intermediate_size=rows("mlp.gate_proj.weight"),
+        num_hidden_layers=_depth(weights),
+        num_attention_heads=heads,
+        num_key_value_heads=key_rows // head_width,
+        head_dim=head_width,
+        max_position_embeddings=context,
+        rope_parameters={"rope_type": "default", "rope_theta": float(rope_theta)},
+        attention_bias=_FIRST_LAYER + "self_attn.q_proj.bias" in weights,
+        mlp_bias=_FIRST_LAYER + "mlp.gate_proj.bias" in weights,
+        tie_word_embeddings=head is None or torch.equal(head, weights[EMBEDDING]),
+    )
+
+
+def _refuse_difference(
+    weights: Mapping[str, Tensor], own: Mapping[str, Tensor], named: NamedWeights, source: str
+) -> None:
+    """Raises UserError where a file's tensors are not exactly those of a model."""
+    missing = [name for name in own if name not in weights]
+    if missing:
+        raise UserError(
+            f"{source}: lacks {missing[0]}{_and_more(missing)} of a Llama of {len(own)} tensors; give the complete file"
+        )
+    left_over = [named.original[name] for name in weights if name not in own]
+    if left_over:
+        raise UserError(
+            f"{source}: {left_over[0]}{_and_more(left_over)} found, which a Llama does not have; pianolm generates "
+            "with models of the Llama architecture"
+        )
+    for name, tensor in weights.items():
+        if tensor.shape != own[name].shape:
+            raise UserError(
+                f"{source}: {named.original[name]} of shape {list(tensor.shape)} found, the other tensors make it "
+                f"{list(own[name].shape)}"
+            )
+
+
+def _depth(names: Mapping[str, object]) -> int:
+    layers = [int(match.group(1)) for name in names if (match := _LAYER.search(name))]
     return max(layers, default=-1) + 1
 
 
-def _more(names: list[str]) -> str:
+def _and_more(names: list[str]) -> str:
     return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
 @contextmanager
 def without_progress_bars() -> Iterator[None]:
     """Keeps transformers from drawing a bar for a file that is read or written in an instant."""
-    shown = hf_logging.is_progress_bar_enabled()
+    was_enabled = hf_logging.is_progress_bar_enabled()
     hf_logging.disable_progress_bar()
     try:
         yield
     finally:
-        if shown:
+        if was_enabled:
             hf_logging.enable_progress_bar()

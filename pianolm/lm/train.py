@@ -121,7 +121,9 @@ def make_model(ctx: StageContext, tokenizer: PianoTokenizer, context: int) -> Ll
     rank_zero_info(f"{ctx.name}: model of {count_parameters(model):,} parameters")
     if "base" in ctx.upstream:
         refuse_other_tokenizer(ctx.upstream["base"], tokenizer.hashes, ctx.upstream["tokens"])
-        report = load_weights(ctx.upstream["base"], model, unmet_V=unmet_ids(ctx.upstream["base"], tokenizer))
+        report = load_weights(
+            ctx.upstream["base"], model, unseen_V=unmet_ids(ctx.upstream["base"], tokenizer)
+        )
         rank_zero_info(f"{ctx.name}: starts from {ctx.upstream['base']}: {report}")
     return model
 

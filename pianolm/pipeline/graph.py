@@ -148,14 +148,17 @@ class Planner:
             return {role: self._role(role, cfg) for role in find_measure(cfg).needs}
         if stage == "generate":
             from pianolm.generation.prompts import read_prompts
+            from pianolm.stages.generate import needs
 
             read_prompts(cfg)  # a bad one is refused before anything is trained for it
+            return {role: self._role(role, cfg) for role in needs(cfg)}
         return {"model": self._role("model", cfg)}
 
     def _role(self, role: str, cfg: Config) -> Node:
         """What was made before in a role that a stage at the end of the chain reads."""
         model = "base" if cfg["tokenizer"]["mode"] == "base" else "finetune"
-        return self._need(role, {"cells": "prepare", "tokenizer": "tokenize", "model": model}[role])
+        stages = {"cells": "prepare", "tokenizer": "tokenize", "model": model}
+        return self._need(role, stages.get(role, role))
 
     def _tokenizer_parts(self, mode: str) -> dict[str, Node]:
         if self.cfg["upstream"].get("tokenizer"):

@@ -11,7 +11,7 @@ import torch
 from transformers import LlamaForCausalLM
 
 from pianolm.errors import UserError
-from pianolm.generation.engine import Engine
+from pianolm.generation.engine.base import Engine
 from pianolm.generation.engine.numpy_engine import LlamaWeights, NumpyEngine
 from pianolm.generation.engine.torch_engine import TorchEngine
 from pianolm.tokenizer.vocabulary import Vocabulary

@@ -134,6 +134,7 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(b"nonsense")
     (tmp_path / "x.ckpt").write_bytes(b"nonsense")
     (tmp_path / "x.bin").write_bytes(b"")
+    (tmp_path / "x.npz").write_bytes(b"")
     torch.save({"weights": {}}, tmp_path / "y.ckpt")
     torch.save({"state_dict": {}, "hook": Path("x")}, tmp_path / "z.ckpt")  # an object: not read
     save_file({"codes": torch.ones(2)}, tmp_path / "codec.safetensors")
@@ -142,7 +143,8 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
         "x.ckpt": "not readable as weights",
         "y.ckpt": "not readable as weights",
         "z.ckpt": "not readable as weights",
-        "x.bin": "expected a directory, .safetensors or .ckpt",
+        "x.bin": "not readable as weights",
+        "x.npz": r"\.npz found, expected a model directory, a \.safetensors or a PyTorch file",
         "gone.ckpt": "no such file",
         ".": "no such file",
         "codec.safetensors": "no weights of a Llama language model",

@@ -215,7 +215,7 @@ def test_rows_that_the_other_model_never_met_stay_as_the_features_make_them(tmp_
     source, target = toy_model(0, embedding="table"), toy_model(1, learned=False)
     fresh = current_table(target).detach()
     unmet = torch.from_numpy(VOCABULARY.kind_of == Kind.VELOCITY)
-    load_weights(published(source, tmp_path), target, unmet_V=unmet)
+    load_weights(published(source, tmp_path), target, unseen_V=unmet)
     table = current_table(target).detach()
     assert torch.equal(table[unmet], fresh[unmet])
     assert torch.allclose(table[~unmet], current_table(source)[~unmet], atol=1e-7)

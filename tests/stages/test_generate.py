@@ -316,7 +316,7 @@ BAD_INPUT = {
     ),
     "one of them silent": (["prompt=[{tmp}/my.mid,{tmp}/silent.mid]"], r"silent\.mid: holds no notes"),
     "no prompts": (["prompt=[]"], r"prompt=\[\]: an empty list"),
-    "a pattern of nothing": (["prompt={tmp}/none*.mid"], r"none\*\.mid: no file fits this pattern"),
+    "a pattern of nothing": (["prompt={tmp}/none*.mid"], r"none\*\.mid: no file matches this pattern"),
     "two of one name": (
         ["prompt=[{tmp}/my.mid,{tmp}/other/my.mid]"],
         r"/my\.mid and \S*other/my\.mid have one name",
@@ -325,8 +325,11 @@ BAD_INPUT = {
         ["prompt=[{tmp}/my.mid,{tmp}/crowded.mid]", "generate.prompt_grid={tmp}/text.mid"],
         r"one beat file for 2 prompts; put a beat file beside each",
     ),
-    "no such kind": (["+generate.by_kind.mood={{temperature: 1}}"], r"by_kind: 'mood' found"),
-    "too hot": (["generate.temperature=-1"], r"temperature=-1\.0 found"),
+    "no such kind": (
+        ["+generate.by_kind.mood={{temperature: 1}}"],
+        r"^generate\.by_kind\.mood: unknown kind",
+    ),
+    "too hot": (["generate.temperature=-1"], r"generate\.temperature=-1 found"),
     "no soundfont": (["generate.soundfont={tmp}/none.sf2"], r"soundfont \S*none\.sf2: "),
     "no pieces": (["generate.pieces=0"], r"pieces=0"),
     "no model": (["upstream.model={tmp}/text.mid"], r"text\.mid"),
@@ -373,7 +376,7 @@ def test_what_breaks_off_while_writing_leaves_nothing(
     def fail(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pianolm.stages.generate.save_page", fail)
+    monkeypatch.setattr("pianolm.generation.output.save_page", fail)
     with pytest.raises(KeyboardInterrupt):
         generate(tmp_path, models / "velocity", "generate.audio=false")
     assert list((tmp_path / "run").iterdir()) == []

@@ -23,17 +23,18 @@ from transformers import LlamaForCausalLM
 from experiments.results import Row, publish
 from pianolm import PianoLM, PianoTokenizer, Piece
 from pianolm.data.token_store import TokenStore
+from pianolm.generation.config import GenerationConfig
 from pianolm.generation.engine.numpy_engine import NumpyEngine
 from pianolm.generation.engine.torch_engine import TorchEngine
-from pianolm.generation.generator import Length, Player, Song
-from pianolm.generation.sampling import Sampling
+from pianolm.generation.generator import Generator
+from pianolm.generation.state import GenerationState
 from pianolm.lm.model import build_llama
 from pianolm.tokenizer.vocabulary import Kind
 
 CONF = Path(__file__).parents[3] / "conf" / "model"
 CONTEXT = 512
 PROMPT_BEATS = 8
-SAMPLING = Sampling(temperature=0.95, top_p=0.97)
+SAMPLING = GenerationConfig(temperature=0.95, top_p=0.97, beats=10**6)
 OURS = "pianolm, engine in torch", "pianolm, all rows in one product", "pianolm"
 
 
@@ -61,30 +62,31 @@ def by_transformers(model: LlamaForCausalLM, prompt: np.ndarray, rows: int, toke
     return rows * (made.shape[1] - prompt.size)
 
 
-def by_player(player: Player, prompt: np.ndarray, rows: int, tokens: int) -> int:
-    """Tokens written. Where the model ends a piece before it has enough, the next one begins."""
-    written, seed = 0, 0
-    while written < rows * tokens:
-        songs = [
-            Song(player.grammar, prompt, seed + n, CONTEXT) for n in range(rows if rows == 1 else 3 * rows)
+def by_generator(generator: Generator, prompt: np.ndarray, rows: int, tokens: int) -> int:
+    """Tokens generated. Where the model ends all pieces before there are enough, new pieces begin."""
+    generated, seed = 0, 0
+    while generated < rows * tokens:
+        states = [
+            GenerationState(generator.grammar, prompt, seed + n, CONTEXT)
+            for n in range(rows if rows == 1 else 3 * rows)
         ]
-        seed += len(songs)
-        for _ in player.write(songs, Length(10**6), SAMPLING):
-            made = sum(len(song.ids) - song.given for song in songs)
-            if written + made >= rows * tokens:
+        seed += len(states)
+        for _ in generator.generate(states, SAMPLING):
+            new = sum(len(state.ids) - state.prompt_tokens for state in states)
+            if generated + new >= rows * tokens:
                 break
-        written += made
-    return written
+        generated += new
+    return generated
 
 
 def sides(
     model: LlamaForCausalLM, tokenizer: PianoTokenizer, prompt: np.ndarray
 ) -> dict[str, Callable[[int, int], int]]:
-    players = {name: Player(model, tokenizer.grammar, tokenizer.tempo) for name in OURS}
-    order, by_row = players["pianolm"].places.order, players["pianolm"].engine
-    players["pianolm, engine in torch"].engine = lambda rows: TorchEngine(model, order, rows)
-    players["pianolm, all rows in one product"].engine = lambda rows: in_one_product(by_row(rows))
-    ours = {name: partial(by_player, player, prompt) for name, player in players.items()}
+    generators = {name: Generator(model, tokenizer.grammar, tokenizer.tempo) for name in OURS}
+    order, by_row = generators["pianolm"].order.ids, generators["pianolm"].make_engine
+    generators["pianolm, engine in torch"].make_engine = lambda rows: TorchEngine(model, order, rows)
+    generators["pianolm, all rows in one product"].make_engine = lambda rows: in_one_product(by_row(rows))
+    ours = {name: partial(by_generator, generator, prompt) for name, generator in generators.items()}
     return {"transformers generate": partial(by_transformers, model, prompt), **ours}
 
 

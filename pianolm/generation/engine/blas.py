@@ -1,4 +1,4 @@
-"""How many threads NumPy's own OpenBLAS multiplies with."""
+"""Number of threads of NumPy's own OpenBLAS."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import importlib
 from collections.abc import Callable
 
 _NAMES = (("scipy_openblas", "64_"), ("openblas", "64_"), ("openblas", ""))
-"""What the functions are called in NumPy's wheels, and in other builds."""
+"""Prefix and suffix of the library's functions, in NumPy's wheels and in other builds."""
 
 
 class OneThread:
-    """`with OneThread():` keeps products of small matrices on one thread.
+    """`with OneThread():` computes products of small matrices on one thread.
 
-    Threads that share a product of a few microseconds wait for each other longer than it takes, and where other
-    programs run, a hundred times longer. Does nothing where NumPy multiplies with another library.
+    Threads that share a product of a few microseconds wait for each other longer than the product takes, and a hundred
+    times longer where other programs run. Has no effect where NumPy uses another library.
     """
 
     def __init__(self) -> None:
@@ -32,15 +32,15 @@ class OneThread:
 
 
 def _thread_functions() -> tuple[Callable[[], int], Callable[[int], object]]:
-    """Reads and sets the number of threads."""
+    """The functions that get and set the number of threads."""
     try:
-        # Functions of the libraries that a module was linked with are found through the module.
+        # a module's handle also finds functions of the libraries that it was linked with
         library = ctypes.CDLL(importlib.import_module("numpy._core._multiarray_umath").__file__)
     except (ImportError, OSError, TypeError):
         return (lambda: 1), (lambda threads: None)
-    for name, ending in _NAMES:
+    for prefix, suffix in _NAMES:
         try:
-            return library[f"{name}_get_num_threads{ending}"], library[f"{name}_set_num_threads{ending}"]
+            return library[f"{prefix}_get_num_threads{suffix}"], library[f"{prefix}_set_num_threads{suffix}"]
         except AttributeError:
             continue
     return (lambda: 1), (lambda threads: None)

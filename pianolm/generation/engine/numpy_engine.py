@@ -1,11 +1,11 @@
-"""A Llama that reads and answers one token at a time, in NumPy: what a language model is played with on a CPU.
+"""Token by token inference with a Llama in NumPy, for CPUs.
 
-Every matrix is multiplied row by row, so that what a piece becomes does not depend, to the last bit, on the pieces
-beside it. At the sizes that play on a CPU most of a step is the time that calls take to get going, and NumPy's take
-less than torch's (`experiments/benchmarks/generation-speed`).
+Every row is multiplied with a matrix by itself, so that no bit of a piece depends on the pieces computed beside it. At
+the sizes that run on a CPU most of a step is the overhead of calls, and NumPy's is smaller than torch's
+(`experiments/benchmarks/generation-speed`).
 
 Shapes: N rows of a step (pieces, or tokens of one piece), D width, V ids, H heads, K key/value heads, G = H / K,
-A width of a head, F width of the feed-forward part, T tokens in the cache, I and O what goes in and out.
+A width of a head, F feed-forward width, T tokens in the cache, I input width and O output width of a matrix.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ import torch
 from numpy.typing import NDArray
 from transformers import LlamaForCausalLM
 
-from pianolm.generation.engine import Array, check_architecture, output_table
+from pianolm.generation.engine.base import Array, check_architecture, output_table
 from pianolm.generation.engine.blas import OneThread
 from pianolm.lm.embedding import current_table
 
 _CHUNK = 128
-"""Tokens of a prompt read at a time: the scores of a head are [tokens read, tokens in the cache]."""
-_FEW = 8
-"""Up to so many rows, products row by row are faster than a product of matrices."""
+"""Tokens of a prompt computed at a time; it bounds the size of the attention scores, [tokens computed, T] a head."""
+_FEW_ROWS = 8
+"""Up to this many rows, separate products of each row are faster than one product of matrices."""
 _BEYOND_CACHE = 1 << 18
-"""Entries of a matrix (1 MiB) from which on it does not stay in a core's cache from step to step. Reading it is then
-most of a product, and dot products of whole columns read fastest (`experiments/benchmarks/generation-speed`)."""
+"""Entries of a matrix (1 MiB) above which it does not stay in a core's cache between steps. Most of a product is then
+reading the matrix, and dot products with contiguous columns read it fastest: see the benchmark generation-speed."""
 _LARGE = 1 << 20
-"""Entries of a matrix from which on a second thread is worth waiting for."""
+"""Entries of a matrix above which a second thread saves more than its synchronisation costs."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """Matrices of one layer, from what goes in to what comes out; norms, signs and scales are multiplied in.
+    """Matrices [I, O] of one layer; the norms' weights, signs and the scale of attention are multiplied in.
 
     Attributes:
-        qkv: [D, (H + 2 K) A] queries, keys and values. The two halves of a head interleaved, so that a rotation is a
-            product of complex numbers.
-        out: [H A, D].
-        gate_up: [D, 2 F] gate and up projection, both negative.
-        down: [F, D].
-        biases: Of the four, None where there is none.
+        qkv: [D, (H + 2 K) A] queries, keys and values. The two halves of a head are interleaved, so that a rotation is
+            a product of complex numbers.
+        out: [H A, D] output projection of attention.
+        gate_up: [D, 2 F] gate and up projections, both negated.
+        down: [F, D] down projection.
+        biases: Biases of these four; None where there is none.
     """
 
     qkv: Array
@@ -56,18 +56,19 @@ class _Layer:
 
 
 class LlamaWeights:
-    """The weights of a model as `NumpyEngine` wants them, in float32.
+    """The weights of a model as `NumpyEngine` needs them, in float32.
 
     Args:
-        model: Any Llama with plain rotary positions.
-        order: [V] ids, in the order in which logits are wanted.
+        model: A Llama with default rotary positions.
+        order: [V] ids, in the order in which logits are computed.
 
     Attributes:
         largest: Entries of the largest matrix of a layer.
-        by_dots: Whether columns of matrices are contiguous, not rows: a product is then a dot product for each.
+        by_dots: Whether the columns of matrices are contiguous instead of their rows, so that a product is computed as
+            one dot product per column.
 
     Raises:
-        UserError: The model does something that the engine does not.
+        UserError: The model has a feature that the engine does not support.
     """
 
     def __init__(self, model: LlamaForCausalLM, order: NDArray[np.int64]) -> None:
@@ -82,11 +83,10 @@ class LlamaWeights:
         self.by_dots = _BEYOND_CACHE <= self.largest < _LARGE
         self.embedding_VD = _array(current_table(model))
         self.layers = [self._layer(layer) for layer in model.model.layers]
-        self.output_DV = self._laid(_array(output_table(model))[order] * _array(model.model.norm.weight))
+        self.output_DV = self._in_layout(_array(output_table(model))[order] * _array(model.model.norm.weight))
         frequency = model.model.rotary_emb.inv_freq.float().cpu()
-        angle = torch.outer(
-            torch.arange(self.context, dtype=torch.float32), frequency
-        )  # as transformers has it
+        # computed as transformers does, so that angles are equal to the last bit
+        angle = torch.outer(torch.arange(self.context, dtype=torch.float32), frequency)
         self.rotation_TA = torch.polar(torch.ones_like(angle), angle).numpy()
 
     def _layer(self, layer: Any) -> _Layer:
@@ -107,12 +107,14 @@ class LlamaWeights:
         gate_up_bias = [
             None if one.bias is None else -_array(one.bias) for one in (mlp.gate_proj, mlp.up_proj)
         ]
-        before, between = (_array(n.weight) for n in (layer.input_layernorm, layer.post_attention_layernorm))
+        input_norm, mlp_norm = (
+            _array(n.weight) for n in (layer.input_layernorm, layer.post_attention_layernorm)
+        )
         return _Layer(
-            qkv=self._laid(np.concatenate(qkv) * before),
-            out=self._laid(_array(attention.o_proj.weight)),
-            gate_up=self._laid(np.concatenate(gate_up) * between),
-            down=self._laid(_array(mlp.down_proj.weight)),
+            qkv=self._in_layout(np.concatenate(qkv) * input_norm),
+            out=self._in_layout(_array(attention.o_proj.weight)),
+            gate_up=self._in_layout(np.concatenate(gate_up) * mlp_norm),
+            down=self._in_layout(_array(mlp.down_proj.weight)),
             biases=(
                 _joined(qkv_bias),
                 _joined([None if attention.o_proj.bias is None else _array(attention.o_proj.bias)]),
@@ -121,8 +123,8 @@ class LlamaWeights:
             ),
         )
 
-    def _laid(self, matrix_OI: Array) -> Array:
-        """[I, O], laid out as products want it."""
+    def _in_layout(self, matrix_OI: Array) -> Array:
+        """[I, O] with contiguous columns where products are computed by dots, else with contiguous rows."""
         return np.ascontiguousarray(matrix_OI).T if self.by_dots else np.ascontiguousarray(matrix_OI.T)
 
 
@@ -132,29 +134,29 @@ def _array(tensor: torch.Tensor) -> Array:
 
 
 def _joined(biases: list[Array | None]) -> Array | None:
-    there = [bias for bias in biases if bias is not None]
-    return np.concatenate(there) if there else None
+    arrays = [bias for bias in biases if bias is not None]
+    return np.concatenate(arrays) if arrays else None
 
 
 class _Scratch:
-    """Arrays that a pass of N rows works in.
+    """Preallocated arrays for a forward pass of N rows.
 
     Args:
         weights: Of the model.
         rows: N.
-        by_row: Whether matrices are multiplied row by row.
+        by_row: Whether each row is multiplied with a matrix by itself.
     """
 
     def __init__(self, weights: LlamaWeights, rows: int, by_row: bool) -> None:
         w, self.by_row = weights, by_row
-        turned = w.heads + w.kv_heads
+        n_rotated = w.heads + w.kv_heads
         self.qkv = np.empty((rows, (w.heads + 2 * w.kv_heads) * w.head_width), np.float32)
         self.heads = self.qkv.reshape(rows, -1, w.head_width)
-        rotated = self.qkv[:, : turned * w.head_width].view(np.complex64)
-        self.rotated = rotated.reshape(rows, turned, -1)  # queries and keys as complex numbers, in place
+        rotated = self.qkv[:, : n_rotated * w.head_width].view(np.complex64)
+        self.rotated = rotated.reshape(rows, n_rotated, -1)  # queries and keys as complex numbers, in place
         self.normed = np.empty((rows, w.width), np.float32)
         self.queries = list(self.heads[:, : w.heads].reshape(rows, w.kv_heads, -1, w.head_width))
-        self.fresh = list(self.heads[:, w.heads :].reshape(rows, 2, w.kv_heads, w.head_width))
+        self.new_keys_values = list(self.heads[:, w.heads :].reshape(rows, 2, w.kv_heads, w.head_width))
         self.mixed = np.empty((rows, w.heads * w.head_width), np.float32)
         self.mixes = list(self.mixed.reshape(rows, w.kv_heads, -1, w.head_width))
         self.added = np.empty((rows, w.width), np.float32)
@@ -164,11 +166,11 @@ class _Scratch:
 
 
 class NumpyEngine:
-    """See `pianolm.generation.engine.Engine`.
+    """See `pianolm.generation.engine.base.Engine`.
 
     Args:
         weights: Of the model.
-        rows: Pieces it has room for.
+        rows: Number of rows.
     """
 
     def __init__(self, weights: LlamaWeights, rows: int) -> None:
@@ -182,76 +184,79 @@ class NumpyEngine:
         self._threads = nullcontext() if w.largest >= _LARGE else OneThread()
 
     def clear(self, row: int) -> None:
-        """Its places are written over."""
+        """Old entries are overwritten by the next tokens."""
         self.lengths[row] = 0
 
     def copy(self, source: int, target: int) -> None:
-        """As far as there is anything."""
+        """Copies the part of the cache that is in use."""
         length = self.lengths[target] = self.lengths[source]
         for caches in self._caches:
             caches[target][:, :, :length] = caches[source][:, :, :length]
         self._final_ND[target] = self._final_ND[source]
 
     def extend(self, row: int, ids: Sequence[int]) -> None:
-        """By itself, a chunk at a time."""
-        assert 0 < len(ids) <= self.context - self.lengths[row], "at least one token, and room for all"
+        """Computes chunks of `_CHUNK` tokens."""
+        assert 0 < len(ids) <= self.context - self.lengths[row], "at least one token, and no more than fit"
         for first in range(0, len(ids), _CHUNK):
             chunk = np.array(ids[first : first + _CHUNK])
             start = self.lengths[row]
             x_ND = self._weights.embedding_VD[chunk]
             rotation = self._weights.rotation_TA[start : start + chunk.size, None]
-            scratch = _Scratch(self._weights, chunk.size, by_row=chunk.size <= _FEW)
+            scratch = _Scratch(self._weights, chunk.size, by_row=chunk.size <= _FEW_ROWS)
             with self._threads if scratch.by_row else nullcontext(), np.errstate(over="ignore"):
                 for layer, caches in zip(self._weights.layers, self._caches, strict=True):
                     self._project(layer, x_ND, rotation, scratch)
                     self._attend_chunk(scratch, caches[row], start)
-                    self._rest(layer, x_ND, scratch)
+                    self._attention_output_and_mlp(layer, x_ND, scratch)
             self.lengths[row] += chunk.size
         self._final_ND[row] = self._normed(x_ND[-1:], np.empty_like(x_ND[-1:]))
 
-    def read(self, fresh: Mapping[int, Sequence[int]]) -> None:
-        """One token of each at once; several of a piece by themselves, so that weights are read once for them."""
-        single = {row: ids[0] for row, ids in fresh.items() if len(ids) == 1}
+    def read(self, ids_by_row: Mapping[int, Sequence[int]]) -> None:
+        """Computes rows with a single token together, and the tokens of each other row together."""
+        single = {row: ids[0] for row, ids in ids_by_row.items() if len(ids) == 1}
         if single:
             self._step(list(single), list(single.values()))
-        for row, ids in fresh.items():
+        for row, ids in ids_by_row.items():
             if len(ids) > 1:
                 self.extend(row, ids)
 
     def _step(self, rows: Sequence[int], ids: Sequence[int]) -> None:
-        """All at once, but no number of one piece depends on another."""
+        """One token of each row; no number of one row depends on another row."""
         w, scratch = self._weights, self._scratch[len(rows) - 1]
-        at = [self.lengths[row] for row in rows]
+        positions = [self.lengths[row] for row in rows]
         x_ND = w.embedding_VD[ids]
-        rotation = w.rotation_TA[at][:, None]
-        with self._threads, np.errstate(over="ignore"):  # a gate far below zero: 1 / exp(∞) is 0
+        rotation = w.rotation_TA[positions][:, None]
+        with (
+            self._threads,
+            np.errstate(over="ignore"),
+        ):  # exp of a large −gate is ∞, and 1 / ∞ is 0 as it should be
             for layer, caches in zip(w.layers, self._caches, strict=True):
                 self._project(layer, x_ND, rotation, scratch)
                 for n, row in enumerate(rows):
-                    _attend(scratch, n, caches[row], at[n])
-                self._rest(layer, x_ND, scratch)
+                    _attend(scratch, n, caches[row], positions[n])
+                self._attention_output_and_mlp(layer, x_ND, scratch)
         normed_ND = self._normed(x_ND, scratch.normed)
         for n, row in enumerate(rows):
             self._final_ND[row] = normed_ND[n]
             self.lengths[row] += 1
 
     def logits(self, row: int, low: int, high: int) -> Array:
-        """Only these are computed: most of a small model's work would be logits of what may not come."""
+        """Computes only this range: all logits would be most of a small model's work."""
         with self._threads:
             return _row_by_row(self._final_ND[row : row + 1], self._weights.output_DV[:, low:high])[0]
 
     def _project(
         self, layer: _Layer, x_ND: Array, rotation: NDArray[np.complex64], scratch: _Scratch
     ) -> None:
-        """Queries, keys and values of rows, turned by their positions."""
+        """Queries, keys and values of rows, rotated by their positions."""
         _linear(self._normed(x_ND, scratch.normed), layer.qkv, layer.biases[0], scratch.qkv, scratch.by_row)
         scratch.rotated *= rotation
 
     def _attend_chunk(self, scratch: _Scratch, cache: Array, start: int) -> None:
-        """Several tokens of one piece, each seeing those up to itself."""
+        """Causal attention of several new tokens of one piece."""
         w, count = self._weights, len(scratch.heads)
         stop = start + count
-        cache[:, :, start:stop] = np.stack(scratch.fresh, axis=2)
+        cache[:, :, start:stop] = np.stack(scratch.new_keys_values, axis=2)
         query_KGNA = np.stack(scratch.queries, axis=2)
         score_KGNT = query_KGNA @ cache[0, :, None, :stop].mT
         future_NT = np.arange(stop) > np.arange(start, stop)[:, None]
@@ -262,8 +267,8 @@ class NumpyEngine:
         mixed_HNA = (score_KGNT @ cache[1, :, None, :stop]).reshape(w.heads, count, w.head_width)
         scratch.mixed.reshape(count, w.heads, w.head_width)[:] = mixed_HNA.swapaxes(0, 1)
 
-    def _rest(self, layer: _Layer, x_ND: Array, scratch: _Scratch) -> None:
-        """The layer after attention; adds to the rows in place."""
+    def _attention_output_and_mlp(self, layer: _Layer, x_ND: Array, scratch: _Scratch) -> None:
+        """The rest of a layer after attention; adds to the residual stream in place."""
         _linear(scratch.mixed, layer.out, layer.biases[1], scratch.added, scratch.by_row)
         x_ND += scratch.added
         _linear(
@@ -281,7 +286,7 @@ class NumpyEngine:
         x_ND += scratch.added
 
     def _normed(self, x_ND: Array, out: Array) -> Array:
-        """Rows over their root mean square; the norm's weights are in the matrix that follows."""
+        """Rows divided by their root mean square; the norm's weights are part of the next matrix."""
         square_N = np.vecdot(x_ND, x_ND)
         square_N /= self._weights.width
         square_N += self._weights.eps
@@ -289,10 +294,10 @@ class NumpyEngine:
         return np.divide(x_ND, square_N[:, None], out=out)
 
 
-def _attend(scratch: _Scratch, n: int, cache: Array, at: int) -> None:
-    """One token of one piece: puts its key and value into the cache and mixes the values."""
-    cache[:, :, at] = scratch.fresh[n]
-    keys_KTA, values_KTA = cache[:, :, : at + 1]
+def _attend(scratch: _Scratch, n: int, cache: Array, position: int) -> None:
+    """Attention of one new token of one piece, whose key and value are put into the cache."""
+    cache[:, :, position] = scratch.new_keys_values[n]
+    keys_KTA, values_KTA = cache[:, :, : position + 1]
     score_KGT = scratch.queries[n] @ keys_KTA.mT
     score_KGT -= np.maximum.reduce(score_KGT, axis=2, keepdims=True)
     np.exp(score_KGT, out=score_KGT)
@@ -310,7 +315,7 @@ def _linear(x_NI: Array, matrix_IO: Array, bias_O: Array | None, out_NO: Array, 
 
 
 def _row_by_row(x_NI: Array, matrix_IO: Array, out_NO: Array | None = None) -> Array:
-    """Each row's product with a matrix by itself, by dot products where the matrix's columns are contiguous."""
+    """The product of each row with a matrix by itself; as dot products where the matrix's columns are contiguous."""
     if matrix_IO.strides[0] == matrix_IO.itemsize:
         return np.vecdot(matrix_IO.T, x_NI[:, None], out=out_NO)
     return np.matmul(x_NI[:, None], matrix_IO, out=None if out_NO is None else out_NO[:, None])[:, 0]

@@ -1,9 +1,9 @@
-"""A Llama that reads and answers one token at a time, in torch: what a language model is played with on a GPU.
+"""Token by token inference with a Llama in torch, for GPUs.
 
-A step works on arrays that stay where they are, so that on CUDA it is recorded once and replayed as a whole.
+A step works on preallocated tensors, so that on CUDA it is recorded once as a graph and replayed.
 
-Shapes: B pieces, N tokens read at once, D width, V ids, L layers, H heads, K key/value heads, A width of a head,
-T places of the cache.
+Shapes: B rows, N tokens computed at once, D width, V ids, L layers, H heads, K key/value heads, A width of a head,
+T positions of the cache.
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from pianolm.generation.engine import Array, check_architecture, output_table
+from pianolm.generation.engine.base import Array, check_architecture, output_table
 from pianolm.lm.embedding import current_table
 
-_WARM_UP = 3
+_WARM_UP_STEPS = 3
+"""Steps before a CUDA graph is recorded, as torch requires; they also choose kernels."""
 
 
 class TorchEngine:
-    """See `pianolm.generation.engine.Engine`. Works on the device and in the precision of the model's weights.
+    """See `pianolm.generation.engine.base.Engine`. Computes on the device and in the precision of the model's weights.
 
     Args:
-        model: Any Llama with plain rotary positions.
-        order: [V] ids, in the order in which logits are wanted.
+        model: A Llama with default rotary positions.
+        order: [V] ids, in the order in which logits are returned.
         rows: B.
 
     Raises:
-        UserError: The model does something that the engine does not.
+        UserError: The model has a feature that the engine does not support.
     """
 
     @torch.inference_mode()
@@ -47,30 +48,28 @@ class TorchEngine:
         self._output_VD = output_table(model)[torch.from_numpy(order).to(model.device)]
         self._qkv = [_fused(a.self_attn.q_proj, a.self_attn.k_proj, a.self_attn.v_proj) for a in self._layers]
         self._gate_up = [_fused(a.mlp.gate_proj, a.mlp.up_proj) for a in self._layers]
-        places = torch.arange(self.context, device=model.device)
-        angle = torch.outer(places.float(), model.model.rotary_emb.inv_freq.float())
+        self._positions_T = torch.arange(self.context, device=model.device)
+        angle = torch.outer(self._positions_T.float(), model.model.rotary_emb.inv_freq.float())
         self._cos_TA = torch.cat([angle, angle], 1).cos().to(model.dtype)
-        self._sin_TA = (
-            torch.cat([-angle, angle], 1).sin().to(model.dtype)
-        )  # the sign of the half that is swapped
+        # negative for the half that moves to the front: (a, b) is rotated to (a cos − b sin, b cos + a sin)
+        self._sin_TA = torch.cat([-angle, angle], 1).sin().to(model.dtype)
         shape = (len(self._layers), rows, self._kv_heads, self.context, config.head_dim)
         self._keys = torch.zeros(shape, dtype=model.dtype, device=model.device)
         self._values = torch.zeros_like(self._keys)
-        self._places = places
         self._ids_BN = torch.zeros(rows, 1, dtype=torch.long, device=model.device)
-        self._at_BN = torch.zeros_like(self._ids_BN)
+        self._position_BN = torch.zeros_like(self._ids_BN)
         self._logits = np.empty((rows, order.size), np.float32)
         self._graph: torch.cuda.CUDAGraph | None = None
         if model.device.type == "cuda":
             self._record()
 
     def clear(self, row: int) -> None:
-        """Its places are written over."""
+        """Old entries are overwritten by the next tokens."""
         self.lengths[row] = 0
 
     @torch.inference_mode()
     def copy(self, source: int, target: int) -> None:
-        """Without leaving the device."""
+        """Copies on the device."""
         self.lengths[target] = self.lengths[source]
         for cache in (self._keys, self._values):
             cache[:, target] = cache[:, source]
@@ -78,72 +77,73 @@ class TorchEngine:
 
     @torch.inference_mode()
     def extend(self, row: int, ids: Sequence[int]) -> None:
-        """By itself, not recorded."""
+        """Computes all tokens at once, without the recorded graph."""
         start = self.lengths[row]
-        assert 0 < len(ids) <= self.context - start, "at least one token, and room for all"
-        ids_BN = torch.tensor([ids], device=self._places.device)
-        logits_BV = self._forward(ids_BN, self._places[None, start : start + len(ids)], slice(row, row + 1))
+        assert 0 < len(ids) <= self.context - start, "at least one token, and no more than fit"
+        ids_BN = torch.tensor([ids], device=self._positions_T.device)
+        position_BN = self._positions_T[None, start : start + len(ids)]
+        logits_BV = self._forward(ids_BN, position_BN, slice(row, row + 1))
         self._logits[row] = logits_BV[0].float().cpu().numpy()
         self.lengths[row] += len(ids)
 
-    def read(self, fresh: Mapping[int, Sequence[int]]) -> None:
-        """A token of each at a time, so that shapes stay."""
-        for nth in range(max(map(len, fresh.values()), default=0)):
-            turn = {row: ids[nth] for row, ids in fresh.items() if len(ids) > nth}
-            self._step(list(turn), list(turn.values()))
+    def read(self, ids_by_row: Mapping[int, Sequence[int]]) -> None:
+        """Computes one token of each row at a time, so that all steps have the shapes of the recorded graph."""
+        for number in range(max(map(len, ids_by_row.values()), default=0)):
+            step = {row: ids[number] for row, ids in ids_by_row.items() if len(ids) > number}
+            self._step(list(step), list(step.values()))
 
     @torch.inference_mode()
     def _step(self, rows: Sequence[int], ids: Sequence[int]) -> None:
-        """All pieces there is room for, those that wait too, so that shapes stay."""
-        # What waiting pieces write is written over by what they read next.
-        ids_B, at_B = [0] * len(self.lengths), [min(n, self.context - 1) for n in self.lengths]
+        """One token of each given row. All other rows are computed, too, so that the shapes stay the same."""
+        # what the other rows write into their caches is overwritten by their next tokens
+        ids_B, position_B = [0] * len(self.lengths), [min(n, self.context - 1) for n in self.lengths]
         for row, token in zip(rows, ids, strict=True):
             ids_B[row] = token
         self._ids_BN.copy_(torch.tensor(ids_B)[:, None])
-        self._at_BN.copy_(torch.tensor(at_B)[:, None])
+        self._position_BN.copy_(torch.tensor(position_B)[:, None])
         if self._graph is None:
-            logits_BV = self._forward(self._ids_BN, self._at_BN, slice(None))
+            logits_BV = self._forward(self._ids_BN, self._position_BN, slice(None))
         else:
             self._graph.replay()
             logits_BV = self._recorded_BV
-        found = logits_BV.float().cpu().numpy()
+        logits = logits_BV.float().cpu().numpy()
         for row in rows:
-            self._logits[row] = found[row]
+            self._logits[row] = logits[row]
             self.lengths[row] += 1
 
     def logits(self, row: int, low: int, high: int) -> Array:
-        """All have been computed and brought over."""
+        """All logits have been computed and copied to the CPU before."""
         return self._logits[row, low:high].copy()
 
     def _record(self) -> None:
-        """Records a step as a CUDA graph, which takes a launch where eager kernels take hundreds."""
+        """Records a step as a CUDA graph: one launch instead of hundreds of kernels."""
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            for _ in range(_WARM_UP):
-                self._forward(self._ids_BN, self._at_BN, slice(None))
+            for _ in range(_WARM_UP_STEPS):
+                self._forward(self._ids_BN, self._position_BN, slice(None))
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            self._recorded_BV = self._forward(self._ids_BN, self._at_BN, slice(None))
+            self._recorded_BV = self._forward(self._ids_BN, self._position_BN, slice(None))
         self._graph = graph
 
-    def _forward(self, ids_BN: Tensor, at_BN: Tensor, rows: slice) -> Tensor:
-        """[B, V] logits after the last of N tokens that stand at some places of each piece's cache."""
+    def _forward(self, ids_BN: Tensor, position_BN: Tensor, rows: slice) -> Tensor:
+        """[B, V] logits after the last of N tokens, whose keys and values are put at these positions of the caches."""
         x_BND = F.embedding(ids_BN, self._table_VD)
-        cos_B1NA, sin_B1NA = self._cos_TA[at_BN][:, None], self._sin_TA[at_BN][:, None]
-        seen_B1NT = (self._places <= at_BN[:, :, None])[:, None]
+        cos_B1NA, sin_B1NA = self._cos_TA[position_BN][:, None], self._sin_TA[position_BN][:, None]
+        mask_B1NT = (self._positions_T <= position_BN[:, :, None])[:, None]
         for number, layer in enumerate(self._layers):
             qkv_BHNA = self._split(F.linear(layer.input_layernorm(x_BND), *self._qkv[number]))
-            turned, value_BKNA = qkv_BHNA.split([self._heads + self._kv_heads, self._kv_heads], dim=1)
-            turned = turned * cos_B1NA + turned.roll(turned.shape[-1] // 2, dims=-1) * sin_B1NA
-            query_BHNA, key_BKNA = turned.split([self._heads, self._kv_heads], dim=1)
+            rotated, value_BKNA = qkv_BHNA.split([self._heads + self._kv_heads, self._kv_heads], dim=1)
+            rotated = rotated * cos_B1NA + rotated.roll(rotated.shape[-1] // 2, dims=-1) * sin_B1NA
+            query_BHNA, key_BKNA = rotated.split([self._heads, self._kv_heads], dim=1)
             keys, values = self._keys[number, rows], self._values[number, rows]
-            place_BKNA = at_BN[:, None, :, None].expand(key_BKNA.shape)
-            keys.scatter_(2, place_BKNA, key_BKNA)
-            values.scatter_(2, place_BKNA, value_BKNA)
+            index_BKNA = position_BN[:, None, :, None].expand(key_BKNA.shape)
+            keys.scatter_(2, index_BKNA, key_BKNA)
+            values.scatter_(2, index_BKNA, value_BKNA)
             grouped = self._heads != self._kv_heads
-            mixed = F.scaled_dot_product_attention(query_BHNA, keys, values, seen_B1NT, enable_gqa=grouped)
+            mixed = F.scaled_dot_product_attention(query_BHNA, keys, values, mask_B1NT, enable_gqa=grouped)
             x_BND = x_BND + layer.self_attn.o_proj(mixed.transpose(1, 2).flatten(2))
             gate, up = F.linear(layer.post_attention_layernorm(x_BND), *self._gate_up[number]).chunk(
                 2, dim=-1

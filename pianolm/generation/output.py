@@ -1,0 +1,179 @@
+"""The files of a run of stage `generate`: MIDI, picture and sound of each piece, and a page with all of them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pianolm.generation.prompts import Prompt
+from pianolm.music.piece import Piece
+from pianolm.report import audio
+from pianolm.report.html import PagePiece, describe, save_page
+from pianolm.report.piano_roll import save_piano_roll
+from pianolm.stage import Metrics
+
+PAGE = "index.html"
+_NOT_IN_TABLE = ("page", "audio", "soundfont", "by_kind")
+_OF_PROMPTS = ("prompt_grid", "prompt_beats", "with_prompt")
+
+
+@dataclass(frozen=True)
+class OutputPiece:
+    """A piece to write.
+
+    Attributes:
+        name: Name of its files, without ending.
+        piece: The music.
+        prompt_beats: Beats at its beginning that are the prompt's.
+        is_prompt: Whether it is the prompt itself.
+        remark: Shown beside its figures on the page.
+    """
+
+    name: str
+    piece: Piece
+    prompt_beats: int = 0
+    is_prompt: bool = False
+    remark: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """Text of the page.
+
+    Attributes:
+        title: Heading.
+        lead: The sentence below it.
+        settings: Rows of the table: what the run was made with.
+    """
+
+    title: str
+    lead: str
+    settings: Mapping[str, str]
+
+
+def write_output(
+    run_dir: Path,
+    pieces: list[OutputPiece],
+    page: Page | None,
+    with_audio: bool = True,
+    soundfont: Path | None = None,
+) -> None:
+    """Writes `NAME.mid`, `NAME.png` and `NAME.wav` of each piece, and `index.html`.
+
+    The files are written into a temporary folder and moved when all are complete.
+
+    Args:
+        run_dir: An existing directory.
+        pieces: In the order of the page.
+        page: Text of the page; None for no page.
+        with_audio: Whether to write WAV files, and players on the page.
+        soundfont: For FluidSynth; None for the built-in piano.
+    """
+    with tempfile.TemporaryDirectory(prefix=".generate_", dir=run_dir) as temporary:
+        folder = Path(temporary)
+        shown = [_write_piece(folder, one, page is not None, with_audio, soundfont) for one in pieces]
+        if page is not None:
+            save_page(folder / PAGE, page.title, page.lead, shown, page.settings)
+        for file in folder.iterdir():
+            file.replace(run_dir / file.name)
+
+
+def _write_piece(
+    folder: Path, output: OutputPiece, with_page: bool, with_audio: bool, soundfont: Path | None
+) -> PagePiece:
+    """Writes MIDI, picture and sound of a piece; returns what the page needs of it."""
+    name, piece = output.name, output.piece
+    midi = folder / f"{name}.mid"
+    piece.to_midi(midi)
+    save_piano_roll(piece, folder / f"{name}.png", f"{name}: {describe(piece)}", output.prompt_beats)
+    mp3 = b""
+    if with_audio:
+        samples = audio.render(piece, audio.SAMPLE_RATE_HZ, soundfont)
+        (folder / f"{name}.wav").write_bytes(audio.wav_bytes(samples, audio.SAMPLE_RATE_HZ))
+        mp3 = audio.mp3_bytes(samples, audio.SAMPLE_RATE_HZ) if with_page else b""
+    return PagePiece(name, piece, midi.read_bytes(), mp3, output.prompt_beats, output.remark)
+
+
+def add_prompts(pieces: list[OutputPiece], prompts: list[Prompt], mode: str) -> list[OutputPiece]:
+    """Puts each prompt before its pieces, unless the pieces begin with the prompt.
+
+    Args:
+        pieces: Prompt by prompt, the same number of each.
+        prompts: The prompts.
+        mode: `dynamics` marks prompts as before and pieces as after.
+    """
+    if any(one.prompt_beats for one in pieces):
+        return pieces
+    before, after = ("before", "after") if mode == "dynamics" else ("", "")
+    shown: list[OutputPiece] = []
+    marked = (OutputPiece(one.name, one.piece, remark=after) for one in pieces)
+    for prompt in prompts:
+        name = f"{prompt.name}_prompt" if prompt.name else "prompt"
+        shown.append(OutputPiece(name, prompt.piece, is_prompt=True, remark=before))
+        shown += islice(marked, len(pieces) // len(prompts))
+    return [*shown, *marked]
+
+
+def page_text(
+    cfg: Mapping[str, Any], model: Path, soundfont: Path | None, prompts: list[Prompt], metrics: Metrics
+) -> Page:
+    """Heading and table of the page of a run.
+
+    Args:
+        cfg: The configuration of the run.
+        model: Path of the model.
+        soundfont: What the sound was made with; None for the built-in piano.
+        prompts: The prompts.
+        metrics: Figures of the run, rows at the end of the table.
+    """
+    title, lead = _heading(cfg["generate"]["mode"], int(metrics["pieces"]), prompts)
+    options = {name: value for name, value in cfg["generate"].items() if name not in _NOT_IN_TABLE}
+    unused = ("beats",) if options["seconds"] is not None else ()
+    unused = unused if prompts else (*unused, *_OF_PROMPTS)
+    sound = f"FluidSynth, {soundfont.name}" if soundfont else "built-in piano"
+    rows = {
+        "model": model,
+        "prompt": cfg["prompt"],
+        "seed": cfg["seed"],
+        **{name: value for name, value in options.items() if name not in unused},
+        **{
+            f"{kind} {key}": value
+            for kind, settings in cfg["generate"]["by_kind"].items()
+            for key, value in settings.items()
+        },
+        "sound": sound if cfg["generate"]["audio"] else None,
+        **metrics,
+    }
+    return Page(
+        title,
+        lead,
+        {name.replace("_", " "): _text(value) for name, value in rows.items() if value is not None},
+    )
+
+
+def _heading(mode: str, pieces: int, prompts: list[Prompt]) -> tuple[str, str]:
+    """Title of the page and the sentence below it."""
+    count = f"{pieces} piece{'s' if pieces > 1 else ''}"
+    if not prompts:
+        return f"{count} of piano music", "Generated by a language model without a prompt."
+    several = len(prompts) > 1
+    name = f"{len(prompts)} prompts" if several else prompts[0].path.name
+    subject = "The prompts" if several else "The prompt"
+    if mode == "dynamics":
+        return f"{name} with dynamics", f"{subject}, and the same notes with velocities by a language model."
+    return f"{count} after {name}", f"{subject}, and continuations by a language model."
+
+
+def _text(value: Any) -> str:
+    """A value as the table shows it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(_text, value))
+    if isinstance(value, Path) and value.is_relative_to(Path.cwd()):
+        return str(value.relative_to(Path.cwd()))
+    return str(value)

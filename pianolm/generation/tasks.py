@@ -1,0 +1,106 @@
+"""The two modes of stage `generate`: continue prompts, or give their notes new dynamics. Pieces with metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from pianolm.errors import UserError
+from pianolm.generation.config import GenerationConfig
+from pianolm.generation.output import OutputPiece
+from pianolm.generation.piano_lm import PianoLM
+from pianolm.generation.prompts import Prompt
+from pianolm.stage import Metrics
+from pianolm.tokenizer.vocabulary import Kind
+
+
+def generate_output(
+    lm: PianoLM, prompts: list[Prompt], options: Mapping[str, Any], seed: int
+) -> tuple[list[OutputPiece], Metrics]:
+    """The pieces of a run and its metrics.
+
+    Args:
+        lm: The model.
+        prompts: Prompt files, none to generate from nothing.
+        options: The options `generate.*`.
+        seed: Of the random numbers.
+
+    Raises:
+        UserError: An option is out of range, or a prompt cannot be used.
+    """
+    if options["pieces"] < 1:
+        raise UserError(f"generate.pieces={options['pieces']} found, expected at least 1")
+    task = _render_dynamics if options["mode"] == "dynamics" else _continue
+    pieces, metrics = task(lm, prompts, options, seed)
+    velocities = np.concatenate([one.piece.notes["velocity"] for one in pieces])
+    return pieces, {**metrics, "distinct_velocities": int(np.unique(velocities).size)}
+
+
+def _continue(
+    lm: PianoLM, prompts: list[Prompt], options: Mapping[str, Any], seed: int
+) -> tuple[list[OutputPiece], Metrics]:
+    """New music after each prompt, or from nothing."""
+    start = time.perf_counter()
+    generated = lm.generate_pieces(
+        {str(prompt.path): prompt.piece for prompt in prompts} or None,
+        GenerationConfig.from_options(options),
+        pieces=options["pieces"],
+        with_prompt=options["with_prompt"],
+        prompt_beats=options["prompt_beats"],
+        seed=seed,
+    )
+    seconds = time.perf_counter() - start
+    valid = [lm.tokenizer.grammar.is_complete(one.ids) and one.piece.skipped == 0 for one in generated]
+    new_beats = sum(one.piece.n_beats - one.prompt_beats for one in generated)
+    names = _names(prompts, options["pieces"])
+    pieces = [
+        OutputPiece(name, one.piece, one.prompt_beats) for name, one in zip(names, generated, strict=True)
+    ]
+    return pieces, {
+        "pieces": len(generated),
+        "valid_fraction": sum(valid) / len(generated),
+        "tokens_per_second": round(sum(one.new_tokens for one in generated) / seconds, 1),
+        "beats_per_second": round(new_beats / seconds, 2),
+        "first_beat_seconds": round(min(one.first_beat_seconds for one in generated), 4),
+    }
+
+
+def _render_dynamics(
+    lm: PianoLM, prompts: list[Prompt], options: Mapping[str, Any], seed: int
+) -> tuple[list[OutputPiece], Metrics]:
+    """Each prompt's notes with new velocities, once per piece."""
+    rule = GenerationConfig.from_options(options).rule_of("velocity")
+    pieces: list[OutputPiece] = []
+    valid, n_sampled, seconds = 0, 0, 0.0
+    names = iter(_names(prompts, options["pieces"]))
+    for prompt in (one.piece for one in prompts):
+        start = time.perf_counter()
+        rendered = [
+            lm.render_dynamics(prompt, rule.temperature, rule.top_p, seed + number)
+            for number in range(options["pieces"])
+        ]
+        seconds += time.perf_counter() - start
+        ids = lm.tokenizer.encode(prompt).ids
+        n_sampled += len(rendered) * int((lm.tokenizer.vocabulary.kind_of[ids] == Kind.VELOCITY).sum())
+        valid += sum(piece.skipped == 0 and piece.notes.size == prompt.frame_notes.size for piece in rendered)
+        if prompt.bar_starts.size:
+            rendered = [
+                replace(piece, downbeats_sec=piece.beats_sec[prompt.bar_starts]) for piece in rendered
+            ]
+        pieces += [OutputPiece(next(names), piece) for piece in rendered]
+    return pieces, {
+        "pieces": len(pieces),
+        "valid_fraction": valid / len(pieces),
+        "tokens_per_second": round(n_sampled / seconds, 1),
+        "beats_per_second": round(sum(one.piece.n_beats for one in pieces) / seconds, 2),
+    }
+
+
+def _names(prompts: list[Prompt], pieces: int) -> list[str]:
+    """Names of the pieces, prompt by prompt."""
+    prompt_names = [prompt.name for prompt in prompts] or [""]
+    return [f"{name or 'piece'}_{number:02d}" for name in prompt_names for number in range(pieces)]

@@ -1,0 +1,80 @@
+"""New velocities for given notes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pianolm import Piece
+from pianolm.generation.config import GenerationConfig
+from pianolm.generation.dynamics import render_ids
+from pianolm.music.notes import make_notes
+from pianolm.tokenizer.vocabulary import Kind
+from tests.generation.tools import toy_lm
+from tests.toy_lm import CONTEXT, GOLDEN, LAYOUTS
+
+
+@pytest.fixture(scope="module")
+def prompt() -> Piece:
+    return Piece.from_midi(GOLDEN / "piece.mid")
+
+
+@pytest.mark.parametrize("options", LAYOUTS)
+@pytest.mark.parametrize("temperature", [0.0, 2.0])
+@pytest.mark.parametrize("name", ["piece", "dense"])
+def test_dynamics_keep_every_note(name: str, temperature: float, options: dict[str, Any]) -> None:
+    """Also where the piece is longer than the context."""
+    lm = toy_lm(**options)
+    original = Piece.from_midi(GOLDEN / f"{name}.mid")
+    flat_notes = original.notes.copy()
+    flat_notes["velocity"] = 64
+    flat = replace(Piece.from_notes(flat_notes, original.beats_sec), downbeats_sec=original.downbeats_sec)
+    assert flat.flat
+    assert lm.tokenizer.encode(flat).ids.size > 2 * CONTEXT
+    lively = lm.render_dynamics(flat, temperature=temperature, top_p=1.0, seed=1)
+    encoded = lm.tokenizer.decode(lm.tokenizer.encode(flat).ids)
+    assert lively.skipped == 0
+    for field in ("onset_sec", "offset_sec", "pitch"):
+        assert np.array_equal(lively.notes[field], encoded.notes[field])
+    assert np.array_equal(lively.beats_sec, encoded.beats_sec)
+    assert np.array_equal(lively.bar_starts, encoded.bar_starts)
+    bars = flat.bar_starts if "bars" in options else np.zeros(0)
+    assert np.array_equal(lively.bar_starts, bars[bars < flat.n_beats])
+    assert np.unique(lively.notes["velocity"]).size > (1 if temperature == 0 else 5)
+    again = lm.render_dynamics(original, temperature=temperature, top_p=1.0, seed=1)
+    assert np.array_equal(
+        again.notes["velocity"], lively.notes["velocity"]
+    )  # the given velocities are ignored
+
+
+def test_velocities_depend_on_earlier_new_velocities_only(prompt: Piece) -> None:
+    """With temperature 0 each velocity is the most likely one of a full forward pass over the tokens before it."""
+    lm = toy_lm(context=4096)
+    ids = render_ids(lm.generator, lm.tokenizer, prompt, GenerationConfig(temperature=0), 0)
+    block = lm.tokenizer.vocabulary.ids(Kind.VELOCITY)
+    at = np.flatnonzero(lm.tokenizer.vocabulary.kind_of[ids] == Kind.VELOCITY)
+    struck = lm.tokenizer.decode(ids).cells.onset != 0
+    with torch.inference_mode():
+        logits_TV = lm.model(input_ids=torch.tensor(ids[None])).logits[0].numpy()
+    likely = logits_TV[at - 1, block].argmax(axis=1) + block.start
+    assert struck.sum() > 20
+    assert np.array_equal(ids[at][struck], likely[struck])
+
+
+def test_a_held_note_repeats_its_velocity_in_the_tokens() -> None:
+    lm = toy_lm()
+    notes = make_notes([0, 0.1, 2.6], [2.4, 1.2, 3], [60, 67, 60], [64, 64, 64])
+    piece = Piece.from_notes(notes, np.arange(8) * 0.5)
+    ids = render_ids(lm.generator, lm.tokenizer, piece, GenerationConfig(temperature=2.0), 3)
+    cells = lm.tokenizer.decode(ids).cells
+    codes = ids[lm.tokenizer.vocabulary.kind_of[ids] == Kind.VELOCITY]
+    velocities = lm.tokenizer.codec.decode(
+        codes - lm.tokenizer.vocabulary.offset(Kind.VELOCITY), cells.sustain, cells.onset
+    )
+    low = velocities[np.repeat(cells.pitch, cells.segment_count) == 60]
+    assert low.size == 6
+    assert np.unique(low[:5]).size == 1

@@ -1,0 +1,133 @@
+"""The tokens of a prompt that the model continues from: beats, bars and ties."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pianolm import PianoLM, Piece
+from pianolm.errors import UserError
+from pianolm.music.beats import BeatAnnotation
+from pianolm.music.notes import make_notes
+from pianolm.tokenizer.tokenizer import HELD
+from pianolm.tokenizer.vocabulary import Kind
+from tests.generation.tools import HOT, frames, join, toy_lm
+from tests.toy_lm import GOLDEN
+
+
+@pytest.fixture(scope="module")
+def lm() -> PianoLM:
+    return toy_lm()
+
+
+@pytest.fixture(scope="module")
+def prompt() -> Piece:
+    return Piece.from_midi(GOLDEN / "piece.mid")
+
+
+def test_prompt_beats_keeps_the_first_or_the_last_beats(lm: PianoLM, prompt: Piece) -> None:
+    all_ids = lm.tokenizer.encode(prompt).ids
+    for wanted, beats in (
+        (3, slice(0, 3)),
+        (-3, slice(-3, None)),
+        (10_000, slice(None)),
+        (-10_000, slice(None)),
+    ):
+        (generated,) = lm.generate_pieces(prompt, beats=2, prompt_beats=wanted, **HOT)
+        kinds = lm.tokenizer.vocabulary.kind_of[generated.ids]
+        given = generated.ids[: np.flatnonzero(kinds == Kind.TEMPO)[generated.prompt_beats]]
+        assert generated.prompt_beats == len(range(prompt.n_beats)[beats])
+        if wanted == -3:
+            assert np.array_equal(given, all_ids[-given.size - 1 : -1])
+        else:
+            assert np.array_equal(given, all_ids[: given.size])
+        assert generated.piece.n_beats > generated.prompt_beats
+        assert generated.new_tokens == generated.ids.size - given.size
+        assert generated.first_beat_seconds > 0
+
+
+def test_a_prompt_has_its_bars_and_the_model_sets_those_of_new_beats(prompt: Piece) -> None:
+    lm = toy_lm(bars=True)
+    unknown = replace(prompt, downbeats_sec=None)
+    for given in (prompt, unknown):
+        for wanted in (None, 6, -6):
+            new_bars = 0
+            for generated in lm.generate_pieces(given, beats=12, pieces=16, prompt_beats=wanted, **HOT):
+                kinds = lm.tokenizer.vocabulary.kind_of[generated.ids]
+                new = np.flatnonzero(kinds == Kind.TEMPO)[generated.prompt_beats]
+                bars = (kinds[:new] == Kind.BAR).sum()
+                assert bars == (generated.prompt_beats if given is prompt else 0)
+                assert lm.tokenizer.grammar.is_complete(generated.ids)
+                new_bars += int((kinds[new:] == Kind.BAR).sum())
+            assert new_bars > 0, "the model sets bars of its own"
+    (piece,) = lm.generate(prompt, beats=3, prompt_beats=-6, **HOT)
+    first = prompt.n_beats - 6
+    last_bars = prompt.bar_starts[(prompt.bar_starts >= first) & (prompt.bar_starts < prompt.n_beats)]
+    assert np.array_equal(piece.bar_starts[piece.bar_starts < 6], last_bars - first)
+
+
+@pytest.mark.parametrize("prompt_beats", [-1, -3, -6, 5])
+def test_beats_keep_their_position_in_the_bar_where_a_prompt_is_cut(prompt: Piece, prompt_beats: int) -> None:
+    barred = replace(prompt, downbeats_sec=prompt.beats_sec[[0, 4, 8, 11, 14]])
+    positions = []
+    for held in HELD:
+        lm = toy_lm(bars=True, held=held)
+        (generated,) = lm.generate_pieces(barred, beats=1, prompt_beats=prompt_beats, **HOT)
+        given = generated.ids[: generated.ids.size - generated.new_tokens]
+        positions.append(given[lm.tokenizer.vocabulary.kind_of[given] == Kind.BAR].tolist())
+    assert positions[0] == positions[1] == positions[2]
+    assert len(positions[0]) == abs(prompt_beats)
+
+
+@pytest.mark.parametrize("mode", ["velocity", "base"])
+@pytest.mark.parametrize("bars", [False, True])
+@pytest.mark.parametrize("held", ["codes", "ages"])
+def test_ties_refer_to_the_notes_held_at_the_end_of_the_prompt(held: str, mode: str, bars: bool) -> None:
+    lm = toy_lm(mode, held=held, bars=bars)
+    notes = make_notes([0, 0.2, 0.6, 1.1], [4, 0.4, 4, 4], [40, 50, 60, 64], [30, 60, 90, 120])
+    prompt = Piece.from_notes(notes, BeatAnnotation(np.arange(9) * 0.5, np.arange(9) % 4 == 0))
+    grammar = lm.tokenizer.grammar
+    for wanted, given in ((None, prompt.n_beats), (5, 5), (-5, 5)):
+        settings: dict[str, Any] = {"beats": 8, "prompt_beats": wanted, "seed": 3, **HOT}
+        (generated,) = lm.generate_pieces(prompt, beats=8, prompt_beats=wanted, seed=3, **HOT)
+        assert grammar.is_complete(generated.ids)
+        assert (generated.piece.skipped, generated.prompt_beats) == (0, given)
+        rest = generated.piece.from_beat(given)
+        (without,) = lm.generate(prompt, with_prompt=False, **settings)
+        assert frames(without) == frames(rest)
+        assert np.array_equal(without.notes["velocity"], rest.notes["velocity"])
+        joined = join(list(lm.stream(prompt, **settings)))
+        assert np.array_equal(joined["pitch"], without.notes["pitch"])
+        assert np.array_equal(joined["velocity"], without.notes["velocity"])
+        assert np.allclose(joined["onset_sec"], without.notes["onset_sec"])
+        first = np.flatnonzero(lm.tokenizer.vocabulary.kind_of[generated.ids] == Kind.TEMPO)[given]
+        states = [grammar.start()]
+        for token in generated.ids[: first + 1]:
+            states.append(grammar.advance(states[-1], int(token)))
+        assert states[-1].due.bit_count() == 3, "three pitches sound over the beat line"
+    (fixed,) = lm.generate(prompt, beats=4, prompt_beats=5, tempo_bpm=77.0, seed=1, **HOT)
+    assert np.allclose(np.diff(fixed.beats_sec[5:]), 60 / 77)
+
+
+@pytest.mark.parametrize("held", ["codes", "ages"])
+def test_notes_held_into_the_last_beats_of_a_prompt_are_struck_there(held: str) -> None:
+    lm = toy_lm(held=held)
+    notes = make_notes([0, 3.1], [4, 3.9], [40, 60], [30, 90])
+    prompt = Piece.from_notes(notes, np.arange(9) * 0.5)
+    (generated,) = lm.generate_pieces(prompt, beats=1, prompt_beats=-4, **HOT)
+    notes = lm.tokenizer.decode(generated.ids).frame_notes
+    assert (0, 40) in notes[["onset", "pitch"]].tolist()
+    assert lm.tokenizer.vocabulary.kind_of[generated.ids[0]] == Kind.TEMPO, (
+        "no BOS: the beats are from the middle of a piece"
+    )
+
+
+def test_a_chord_longer_than_the_context_is_refused(lm: PianoLM) -> None:
+    keys = np.arange(40, 60)
+    chord = Piece.from_notes(make_notes(keys * 0.0, keys * 0.0 + 0.4, keys, keys), np.arange(3) * 0.5)
+    assert lm.generate(chord, beats=1)[0].n_beats > 2  # its last beat is silent
+    with pytest.raises(UserError, match=r"its last beat has .* tokens, but the model's context is 48"):
+        lm.generate(chord, beats=1, prompt_beats=1)
