@@ -19,13 +19,8 @@ from numpy.typing import NDArray
 
 from pianolm.errors import UserError
 from pianolm.music.cells import Cells
-from pianolm.report.velvq import (
-    cell_errors,
-    save_code_atlas,
-    save_code_usage,
-    save_worst_cells,
-    segment_group,
-)
+from pianolm.report.velvq import cell_errors, save_code_atlas, save_code_usage, segment_group
+from pianolm.report.velvq_cells import save_worst_cells
 from pianolm.stage import Metrics, StageContext
 from pianolm.tokenizer.velocity import VelocityCodec
 from pianolm.tokenizer.velocity.errors import CLASSES, VelocityErrors

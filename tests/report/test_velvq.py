@@ -1,4 +1,4 @@
-"""Pictures of velocity codecs: any form and size, much data and little, and the right cells in them."""
+"""Pictures of velocity codecs of any form and size, with much data and little."""
 
 from __future__ import annotations
 
@@ -11,23 +11,20 @@ from matplotlib.image import imread
 
 from pianolm.music.cells import FRAMES, Cells, frame_velocity, frames_to_cells, resolve_collisions
 from pianolm.report.velvq import (
-    WORST,
-    _most,
-    _say,
-    _typical,
-    _worst,
     cell_errors,
+    code_velocities,
+    densest_region,
     save_code_atlas,
     save_code_usage,
-    save_worst_cells,
     segment_group,
 )
+from pianolm.report.velvq_cells import save_worst_cells
 from pianolm.tokenizer.velocity import VelocityCodec
 from pianolm.tokenizer.velocity.segment import SegmentCodec
 
 
 class Levels:
-    """A codec that knows nothing but `encode` and `decode`: a code is the loudness of the whole cell."""
+    """A codec with `encode` and `decode` alone: a code is the velocity of the whole cell."""
 
     def __init__(self, codebook_size: int) -> None:
         self.codebook_size = codebook_size
@@ -108,7 +105,7 @@ def test_codecs_of_any_form_and_size_are_drawn(codec: VelocityCodec, tmp_path: P
 def test_little_data_is_drawn_too(n_cells: int, tmp_path: Path) -> None:
     sizes = draw_all(segment_codec(16), taken(random_cells(), np.arange(n_cells)), tmp_path)
     assert sizes["usage"] == (1320, 704)
-    assert sizes["cells"] == (1452, 924)  # one row of the worst instead of two
+    assert sizes["cells"] == (1452, 924)  # one row of the worst cells instead of two
 
 
 def test_the_error_of_a_cell_is_the_mean_over_its_sounding_frames() -> None:
@@ -124,36 +121,17 @@ def test_groups_are_one_two_three_and_more_segments() -> None:
     assert segment_group(np.array([1, 2, 3, 4, 9])).tolist() == [0, 1, 2, 3, 3]
 
 
-def test_the_worst_cells_are_the_worst_and_each_is_another() -> None:
-    cells = random_cells()
-    twice = np.repeat(np.arange(len(cells)), 2)
-    error = np.linspace(0, 1, len(cells))[twice]
-    worst = _worst(lambda index: taken(cells, twice[index]), error)
-    n = len(cells)
-    assert twice[worst].tolist() == list(range(n - 1, n - 1 - WORST, -1))
-
-
-def test_typical_cells_lie_at_percentiles_of_the_error() -> None:
-    error = np.random.default_rng(0).permutation(1001) / 10
-    chosen, marks = _typical(np.arange(1001), error)
-    assert error[chosen].tolist() == [5, 25, 50, 75, 95, 99]
-    assert marks[1:3] == ["25th pct.", "median"]
-    chosen, marks = _typical(np.array([7, 3]), error)
-    assert sorted(chosen.tolist()) == [3, 7]
-    assert len(marks) == 2
-
-
 def test_the_atlas_shows_what_codes_decode_to() -> None:
     codec = segment_codec(32)
-    np.testing.assert_array_equal(_say(codec, [0]), codec.table(1))
-    np.testing.assert_array_equal(_say(codec, [0, 24]), codec.table(2))
+    np.testing.assert_array_equal(code_velocities(codec, [0]), codec.table(1))
+    np.testing.assert_array_equal(code_velocities(codec, [0, 24]), codec.table(2))
 
 
-def test_the_line_holds_most_of_the_data_and_little_of_the_plane() -> None:
+def test_the_densest_region_has_most_of_the_data_and_little_of_the_plane() -> None:
     pairs = np.zeros((128, 128), np.int64)
     at = np.random.default_rng(0).normal(64, 6, (20_000, 2)).round().astype(int)
     np.add.at(pairs, tuple(at.T), 1)
-    inside = _most(pairs)
+    inside = densest_region(pairs)
     assert 0.99 <= pairs[inside].sum() / pairs.sum() < 0.995
     assert inside.mean() < 0.2
-    assert not _most(np.zeros((128, 128), np.int64)).any()
+    assert not densest_region(np.zeros((128, 128), np.int64)).any()

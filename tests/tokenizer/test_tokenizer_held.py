@@ -15,7 +15,7 @@ from pianolm import PianoTokenizer, Piece
 from pianolm.errors import UserError
 from pianolm.music.cells import FRAMES, Cells, frames_to_cells, resolve_collisions
 from pianolm.pipeline.graph import Planner
-from pianolm.report.tokens import _beats_of_tokens, save_bar
+from pianolm.report.tokens import beat_tokens, save_bar
 from pianolm.stages.tokenize import build_tokenizer
 from pianolm.tokenizer.ages import age_numbers
 from pianolm.tokenizer.codebook import Codebook, Patterns
@@ -469,10 +469,10 @@ def test_the_picture_of_a_bar_says_whose_codes_they_are(held: str, tmp_path: Pat
     tokenizer = known(True, held=held)
     piece = Piece.from_cells(three_beats(), np.arange(4) * 0.5)
     ids = tokenizer.encode(piece).ids
-    (beat,) = _beats_of_tokens(tokenizer, ids, 1, 1)
-    labels = [token.label.split(" L")[0] for token in beat if token.opens]
+    (beat,) = beat_tokens(tokenizer, ids, 1, 1)
+    labels = [token.label.split(" L")[0] for token in beat if token.starts_tie]
     assert labels == (["(C4)", "(E4)", "(G4)"] if held == "codes" else ["age 7", "age 0", "age 5"])
-    assert [token.pitch for token in beat if token.opens] == [60, 64, 67]
+    assert [token.pitch for token in beat if token.starts_tie] == [60, 64, 67]
     assert [token.eighth for token in beat if token.pitch == 64][-2:] == [0, 4]
     save_bar(piece, tokenizer, tmp_path / "bar.png", 0, 3)
     assert (tmp_path / "bar.png").stat().st_size > 10_000
