@@ -30,12 +30,12 @@ from pianolm.tokenizer.token_mask import LegalIds, legal_ids
 from pianolm.tokenizer.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Kind
 
 GROUPS = ("pitch", "time", "velocity", "tempo")
-"""What bits are spent on. Time is onsets and ends: pianolm's patterns, bars, and that a beat or the piece is over."""
+"""Groups of token types. Time is onsets and ends: pianolm's patterns, bars, and the ends of beats and pieces."""
 MODES = ("velocity", "base")
 MIDITOK = ("tsd", "remi", "pertok", "tsd_tempo")
-"""The last also tells the tempo of every beat, of 50 as pianolm's."""
+"""The last also encodes the tempo of every beat, in the 50 bins of pianolm."""
 LONG_FRAMES = (2 * FRAMES, 8 * FRAMES)
-"""Durations from which MidiTok's are coarser."""
+"""Durations from which MidiTok's are coarser, in frames."""
 _BETWEEN = {"Bar", "TimeShift", "Pitch"}
 PERTOK_AFTER = {
     "BOS": _BETWEEN,
@@ -46,12 +46,12 @@ PERTOK_AFTER = {
     "Velocity": {"Duration"},
     "Duration": {*_BETWEEN, "EOS"},
 }
-"""Types that may follow each in PerTok, of which MidiTok has no table."""
+"""Types that may follow each type in PerTok, for which MidiTok has no table."""
 
 
 @dataclass(frozen=True, eq=False)
 class Performance:
-    """A piece on its grid of 48 frames a beat: what every representation is given; bars begin at some of its beats."""
+    """A piece on its grid of 48 frames per beat, the input of every tokenization."""
 
     id: str
     cells: Cells
@@ -64,7 +64,7 @@ class Performance:
 
     @cached_property
     def crowd(self) -> NDArray[np.int64]:
-        """[N] segments in the cell that each note begins in, 4 for more: one code says the velocities of all."""
+        """[N] segments in the cell in which each note starts, at most 4: one code holds all their velocities."""
         cell = self.cells.beat.astype(np.int64) * 128 + self.cells.pitch
         begins = self.notes["onset"] // FRAMES * 128 + self.notes["pitch"]
         return np.minimum(self.cells.segment_count[np.searchsorted(cell, begins)], 4)
@@ -80,16 +80,16 @@ def performance(store: CellStore, index: int) -> Performance:
 
 
 class PianoTokens:
-    """pianolm's own.
+    """pianolm's tokens.
 
     Attributes:
-        types: Names of the kinds of token.
-        group: Of each type.
+        types: Names of the types of token.
+        group: Group of each type.
         type_V: [V] index of each id's type.
         notes_V: [V] notes that each id strikes.
         eighths_V: [V] eighths of a beat that each id fills.
-        pad, bos, eos: Ids that stand for nothing, the beginning and the end.
-        fingerprint: Of what determines the tokens.
+        pad, bos, eos: Ids of PAD, BOS and EOS.
+        fingerprint: Hash of everything that determines the tokens.
     """
 
     types = ("pattern", "pitch", "velocity", "tempo", "end", "bar", "duration")
@@ -114,14 +114,14 @@ class PianoTokens:
     def decode(self, ids: NDArray[np.int64]) -> FrameNotes:
         return self.tokenizer.decode(ids).frame_notes
 
-    def legal(self, ids: NDArray[np.int64]) -> LegalIds:
+    def token_masks(self, ids: NDArray[np.int64]) -> LegalIds:
         return legal_ids(self.tokenizer.grammar, ids)
 
-    def legal_targets(self) -> nn.Module:
+    def masked_targets(self) -> nn.Module:
         return LegalTargets(self.tokenizer.grammar)
 
-    def held(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """[T] tokens of cells in which no key is struck: notes held over from the beat before."""
+    def tied(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """[T] tokens of tied cells: no key is struck in them, their notes are held from the beat before."""
         kind = self.tokenizer.vocabulary.kind_of[ids]
         filled = np.cumsum(
             self.eighths_V[ids]
@@ -132,7 +132,7 @@ class PianoTokens:
 
 
 class SetsByInput(nn.Module):
-    """As `pianolm.lm.masked_targets.LegalTargets`, where the type of the input tells which ids may follow."""
+    """Token masks of targets as in `pianolm.lm.masked_targets`, chosen by the type of the input."""
 
     sets: Tensor
 
@@ -146,9 +146,9 @@ class SetsByInput(nn.Module):
 
 
 class MidiTokTokens:
-    """One of MidiTok's on the same frames: 48 positions a beat, every velocity, no metre, a tempo only if named so.
+    """A tokenization of MidiTok: 48 positions per beat, every velocity, no metre, tempo only in `tsd_tempo`.
 
-    Attributes as those of `PianoTokens`.
+    Attributes: see `PianoTokens`.
     """
 
     def __init__(self, name: str, mode: str) -> None:
@@ -181,12 +181,12 @@ class MidiTokTokens:
         (sequence,) = self.tokenizer(as_score(given.notes, given.beats_sec if self._with_tempo else None))
         return np.array([self.bos, *sequence.ids, self.eos], np.int64)
 
-    def legal_targets(self) -> nn.Module:
-        """As `legal`; behind a piece the next may begin."""
+    def masked_targets(self) -> nn.Module:
+        """As `token_masks`; after EOS the next piece may begin with any id."""
         return SetsByInput(self._after_KV | (np.array(self.types) == "EOS")[:, None], self.type_V)
 
     def _successors(self) -> NDArray[np.bool_]:
-        """[K, V] ids that may follow each type by MidiTok's table, less PAD, and less EOS within a note."""
+        """[K, V] ids that may follow each type by MidiTok's table, without PAD, and without EOS inside a note."""
         follows = np.zeros((len(self.types), len(self.types)), bool)
         table = self.tokenizer.tokens_types_graph
         table = table if "Pitch" in table else PERTOK_AFTER
@@ -197,8 +197,8 @@ class MidiTokTokens:
             follows[row, [self.types.index(other) for other in named if other in self.types]] = True
         return follows[:, self.type_V]
 
-    def legal(self, ids: NDArray[np.int64]) -> LegalIds:
-        """The first token is given, so that any set does for it."""
+    def token_masks(self, ids: NDArray[np.int64]) -> LegalIds:
+        """The first token is given, so its mask does not matter."""
         type_T = self.type_V[ids]
         return LegalIds.from_sets(self._after_KV[before] for before in [type_T[0], *type_T[:-1]])
 
@@ -215,7 +215,7 @@ class MidiTokTokens:
 
 
 def miditok_settings(name: str, mode: str) -> dict[str, Any]:
-    """Onsets are exact at 48 positions a beat; durations get coarser from 2 beats on, for PerTok everywhere."""
+    """Onsets are exact at 48 positions per beat; durations are coarser from 2 beats on, in PerTok everywhere."""
     settings = {
         "pitch_range": (0, 127),
         "special_tokens": ["PAD", "BOS", "EOS"],
@@ -226,7 +226,7 @@ def miditok_settings(name: str, mode: str) -> dict[str, Any]:
         "use_time_signatures": False,
     }
     if name == "pertok":
-        # sixteenths, and near by their triplets, too; micro timing tells the frames in between
+        # sixteenths and, for short times, their triplets; micro timing gives the frames in between
         settings |= {
             "beat_res": {(0, 32): 4, (0, 2): 12},
             "ticks_per_quarter": FRAMES,
@@ -240,9 +240,9 @@ def miditok_settings(name: str, mode: str) -> dict[str, Any]:
 
 
 def as_score(notes: FrameNotes, beats_sec: NDArray[np.float64] | None = None) -> symusic.Score:
-    """A MIDI whose quarter note is a beat and whose tick is a frame; with beats [B + 1] the tempo of every one.
+    """A MIDI file whose quarter note is a beat and whose tick is a frame; with beats [B + 1] the tempo of every beat.
 
-    The tempi are those of pianolm's bins, so that both say the same.
+    The tempi are those of pianolm's bins.
     """
     score, track = symusic.Score(FRAMES), symusic.Track(name="piano", program=0, is_drum=False)
     ordered = notes[np.lexsort((notes["pitch"], notes["onset"]))]
@@ -268,12 +268,12 @@ def representation(tokens: str, mode: str, tokenizer: Path) -> Tokens:
 
 
 def left_out(given: Performance, decoded: FrameNotes, with_velocity: bool) -> dict[str, NDArray[np.int64]]:
-    """What is not in the tokens, note by note.
+    """What the tokens do not hold, note by note.
 
     Returns:
-        `lost` [1] notes without one of their pitch and onset; of the others the errors `end` in frames and `velocity`
-        in MIDI units, and the classes by which a decoder knows what to expect: `long` (0, 1, 2), of the duration as
-        decoded, and `crowd`.
+        `lost` [1], the number of notes without a decoded note of their pitch and onset. Of the others: the errors
+        `end` in frames and `velocity` in MIDI units, and the classes that a decoder knows: `long` (0, 1, 2) by the
+        decoded duration, and `crowd`.
     """
     key, found = (notes["pitch"].astype(np.int64) << 40 | notes["onset"] for notes in (given.notes, decoded))
     _, mine, theirs = np.intersect1d(key, found, return_indices=True)
@@ -289,7 +289,7 @@ def left_out(given: Performance, decoded: FrameNotes, with_velocity: bool) -> di
 
 
 def worth(errors: NDArray[np.int64], classes: NDArray[np.int64]) -> float:
-    """Bits a note that the errors [N] would take if told one by one, each by its frequency in its class [N]."""
+    """Bits per note of the errors [N], by their frequencies within their classes [N]: an upper bound of their cost."""
     bits = 0.0
     for member in np.unique(classes):
         _, count = np.unique(errors[classes == member], return_counts=True)

@@ -14,7 +14,7 @@ from pianolm import Piece
 from pianolm.music.cells import FRAME_NOTE_DTYPE, frames_to_cells
 from pianolm.tokenizer.token_mask import unpacked
 from tests import experiment
-from tests.toy_lm import GOLDEN, toy_tokenizer
+from tests.toy_lm import GOLDEN, toy_llama, toy_tokenizer
 
 FOLDER = "tokenizer-comparison"
 
@@ -28,7 +28,7 @@ def frame_notes(*notes: tuple[int, int, int, int]) -> np.ndarray:
 
 
 def test_an_epoch_shows_every_target_once_in_rows_of_one_length() -> None:
-    batches = load("compare").batches
+    batches = load("corpus").batches
     pieces = [np.arange(100, 141), np.arange(200, 260)]  # 101 tokens: 12 rows of 8 and a rest
     drawn = batches(pieces, 8, 5, seed=3)
     epoch = [next(drawn) for _ in range(3)]
@@ -71,9 +71,32 @@ def test_errors_are_worth_their_entropy_in_their_class() -> None:
 
 def test_tempo_bits_are_split_into_that_one_comes_and_which() -> None:
     tokens = SimpleNamespace(types=("Pitch", "Tempo"), type_V=np.isin(np.arange(10), (4, 5, 6)).astype(int))
-    masks = load("compare").tempo_masks(tokens, np.array([0, 4, 9, 5, 9]))
+    masks = load("scoring").tempo_masks(tokens, np.array([0, 4, 9, 5, 9]))
     allowed = unpacked(masks.packed, 10)[masks.which]
     assert [np.flatnonzero(ids).tolist() for ids in allowed] == [[0], [4, 5, 6], [9], [4, 5, 6], [9]]
+
+
+@pytest.mark.parametrize("constrained", [False, True])
+def test_training_counts_notes_for_its_schedule_its_scores_and_its_end(
+    constrained: bool, tmp_path: Path
+) -> None:
+    training, module = load("training"), load("representations")
+    toy_tokenizer().save_pretrained(tmp_path)
+    tokens = module.PianoTokens(tmp_path, "velocity")
+    piece = Piece.from_midi(GOLDEN / "piece.mid")
+    ids = tokens.encode(module.Performance("piece", piece.cells, piece.beats_sec, piece.bar_starts))
+    model = toy_llama(tokens.tokenizer.vocabulary).train()
+    scored: list[int] = []
+    notes_module = training.NotesModule(model, tokens, 1e-3, 0.1, notes=200, constrained=constrained)
+    curve = training.Curve(200, 2, scored.append)
+    trained = training.train(notes_module, [ids], 32, 2, 0, curve, "cpu", "32")
+    assert len(scored) == 2
+    assert 100 <= scored[0] < 200 <= scored[1] == trained.notes < 300
+    assert trained.seconds > 0
+    drawn = load("corpus").batches([ids], 32, 2, 0)
+    assert trained.notes == sum(int(tokens.notes_V[next(drawn)[1]].sum()) for _ in range(trained.steps))
+    rate = notes_module.optimizers().param_groups[0]["lr"]
+    assert rate == pytest.approx(1e-4), "a tenth of the peak after all notes"
 
 
 def toy_row(job: dict[str, Any], bits: float, tempo: float = 0.0) -> dict[str, Any]:
@@ -178,7 +201,7 @@ def test_bar_tokens_are_a_type_whose_bits_are_time(mode: str, tmp_path: Path) ->
     assert is_bar.sum() == piece.n_beats
     assert np.array_equal(ids[~is_bar], plain.encode(given))
     assert with_bars.fingerprint != plain.fingerprint
-    assert not with_bars.held(ids)[is_bar].any()
+    assert not with_bars.tied(ids)[is_bar].any()
     found = module.left_out(given, with_bars.decode(ids), mode == "velocity")
     assert found["lost"][0] == 0
 
@@ -197,11 +220,11 @@ def test_ages_and_their_pitches_are_held_tokens(mode: str, bars: bool, tmp_path:
     assert at.size > 10
     head = np.concatenate([at, at + 1])
     assert np.array_equal(np.delete(ids, head), shorter)
-    assert np.array_equal(np.delete(ages.held(ids), head), codes.held(shorter))
+    assert np.array_equal(np.delete(ages.tied(ids), head), codes.tied(shorter))
     slot_code = np.arange(ids.size)[at + 2]
-    assert np.array_equal(ages.held(ids)[at], ages.held(ids)[slot_code])
-    assert np.array_equal(ages.held(ids)[at + 1], ages.held(ids)[slot_code])
-    legal = ages.legal(ids)
+    assert np.array_equal(ages.tied(ids)[at], ages.tied(ids)[slot_code])
+    assert np.array_equal(ages.tied(ids)[at + 1], ages.tied(ids)[slot_code])
+    legal = ages.token_masks(ids)
     assert (unpacked(legal.packed[legal.which[head]], ages.type_V.size).sum(axis=1) == 1).all()
 
 
@@ -218,8 +241,8 @@ def test_held_tokens_are_those_of_cells_in_which_nothing_is_struck(
     given = module.Performance("piece", piece.cells, piece.beats_sec, piece.bar_starts)
     assert codes.fingerprint != cells.fingerprint
     ids, longer = codes.encode(given), cells.encode(given)
-    held = codes.held(ids)
-    in_cells = cells.held(longer)
+    held = codes.tied(ids)
+    in_cells = cells.tied(longer)
     pitches = in_cells & (cells.type_V[longer] == cells.types.index("pitch"))
     held_cells = longer[in_cells & ~pitches]
     assert (piece.cells.onset == 0).sum() >= pitches.sum() > 10

@@ -1,0 +1,114 @@
+"""The music that all models of the comparison learn from, and batches of its tokens.
+
+Shapes: T tokens of a piece, B rows of a batch, C tokens of a window.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from representations import Tokens, digest, performance
+from torch.utils.data import IterableDataset
+
+from pianolm.artifacts import read_record
+from pianolm.data.cell_store import CellStore
+
+DATA_SEED = 0
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Pieces of a cell store, chosen once for all jobs.
+
+    Attributes:
+        store: The cell store.
+        train: Indices of the training pieces.
+        validation: Indices of the pieces that are scored after training.
+        curve: Indices of the pieces that are scored during training.
+        cache: Directory in which encoded pieces are kept.
+    """
+
+    store: CellStore
+    train: list[int]
+    validation: list[int]
+    curve: list[int]
+    cache: Path
+
+    @classmethod
+    def choose(
+        cls, directory: Path, train_notes: int, validation_notes: int, curve_notes: int, cache: Path
+    ) -> Corpus:
+        """Chooses performances until each part has its number of notes."""
+        store = CellStore.open(directory)
+        sizes = ("train", train_notes), ("validation", validation_notes), ("validation", curve_notes)
+        return cls(store, *(choose_pieces(store, split, notes) for split, notes in sizes), cache)
+
+    def notes(self, pieces: list[int]) -> int:
+        return sum(self.store.pieces[index].notes for index in pieces)
+
+    def encoded(self, tokens: Tokens, pieces: list[int]) -> list[Ids]:
+        """Ids of some pieces, encoded once and cached, because MidiTok is slow."""
+        record = read_record(self.store.directory) or {"fingerprint": str(self.store.directory)}
+        path = self.cache / f"{digest([tokens.fingerprint, record['fingerprint'], pieces])}.npz"
+        self.cache.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_suffix(".lock")):
+            if not path.is_file():
+                encoded = [tokens.encode(performance(self.store, index)) for index in pieces]
+                partial = path.with_suffix(".partial.npz")
+                ends = np.cumsum([ids.size for ids in encoded])[:-1]
+                np.savez(partial, ids=np.concatenate(encoded).astype(np.uint16), ends=ends)
+                partial.replace(path)
+            with np.load(path) as cached:
+                return np.split(cached["ids"].astype(np.int64), cached["ends"])
+
+
+def choose_pieces(store: CellStore, split: str, notes: int) -> list[int]:
+    """Performances without flat velocities, in a random but fixed order, until they have `notes` notes."""
+    usable = [index for index in store.split(split) if store.pieces[index].kind == "performance"]
+    usable = [index for index in usable if not store.flat(index)]
+    if not usable:
+        sys.exit(f"{store.directory}: no usable performance in the {split} split; take more data")
+    drawn = np.random.default_rng(DATA_SEED).permutation(usable)
+    total = np.cumsum([store.pieces[index].notes for index in drawn])
+    return drawn[: int(np.searchsorted(total, notes)) + 1].tolist()
+
+
+def batches(pieces: list[Ids], window: int, batch: int, seed: int) -> Iterator[tuple[Ids, Ids]]:
+    """Endless inputs and labels [B, C]: each epoch joins the pieces in a new order and cuts them into rows."""
+    for epoch in range(sys.maxsize):
+        rng = np.random.default_rng([seed, epoch])
+        stream = np.concatenate([pieces[index] for index in rng.permutation(len(pieces))])
+        rows = (stream.size - 1) // window
+        assert rows, "the music fills a window"
+        first = int(rng.integers((stream.size - 1) % window + 1))
+        starts_B = first + rng.permutation(rows) * window
+        for at in range(0, rows, batch):
+            position_BC = starts_B[at : at + batch, None] + np.arange(window)
+            yield stream[position_BC], stream[position_BC + 1]
+
+
+class Batches(IterableDataset[dict[str, Any]]):
+    """`batches` as the LightningModule of the language model expects them; see `pianolm.lm.datamodule`."""
+
+    def __init__(self, pieces: list[Ids], window: int, batch: int, seed: int) -> None:
+        self._arguments = pieces, window, batch, seed
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for inputs_BC, labels_BC in batches(*self._arguments):
+            input_ids, labels = torch.from_numpy(inputs_BC), torch.from_numpy(labels_BC)
+            counts = dict.fromkeys(("n_targets", "n_tokens", "n_slots"), labels.numel())
+            yield {
+                "input_ids": input_ids,
+                "labels": labels,
+                "performance": torch.ones_like(labels, dtype=bool),
+                **counts,
+            }
