@@ -1,4 +1,4 @@
-"""Training runs on disk: which are named, what to call them, and their curves."""
+"""Training runs on disk: finding them, naming them for a legend, and drawing one that has just finished."""
 
 from __future__ import annotations
 
@@ -11,73 +11,88 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from pianolm.errors import UserError
-from pianolm.report.curves import Curves, find_runs, read_curves, save_curves
+from pianolm.report.curves import save_curves
+from pianolm.report.training_log import find_runs, read_curves
 
-_MOST_OVERRIDES = 90
+_MOST_CHARACTERS = 90
+"""Longest list of a run's settings in the legend, in characters."""
+Runs = dict[Path, dict[str, list[Path]]]
+"""CSV files by run directory and trained stage."""
 
 
-"""Characters of a run's own settings in the legend."""
-
-
-def wanted_runs(settings: Mapping[str, Any]) -> dict[Path, dict[str, list[Path]]]:
-    """Run directories with the CSV files of each trained stage.
+def selected_runs(settings: Mapping[str, Any]) -> Runs:
+    """The runs that `plot.run` names.
 
     Raises:
-        UserError: A place that is named does not exist, or holds no CSV file of a trained stage.
+        UserError: A directory does not exist, or has no CSV file of a trained stage.
     """
-    named = settings["run"]
-    if not named:
-        raise UserError("stage=plot draws runs that trained something; name one with plot.run=DIR")
-    runs: dict[Path, dict[str, list[Path]]] = {}
-    for text in [named] if isinstance(named, str) else named:
-        path = Path(str(text)).expanduser()
-        places = [path] if path.is_dir() else [Path(place) for place in sorted(glob.glob(str(path)))]
-        if not places:
+    names = settings["run"]
+    if not names:
+        raise UserError("plot.run is not set: stage=plot draws training runs; give plot.run=DIR")
+    runs: Runs = {}
+    for name in [names] if isinstance(names, str) else names:
+        path = Path(str(name)).expanduser()
+        directories = [path] if path.is_dir() else [Path(match) for match in sorted(glob.glob(str(path)))]
+        if not directories:
+            raise UserError(f"plot.run={name}: no such directory; give a run directory, under outputs/")
+        below = {run: parts for path in directories for run, parts in find_runs(path.resolve()).items()}
+        if not below:
             raise UserError(
-                f"plot.run={text}: no such directory; give the directory of a run, under outputs/"
-            )
-        found = {path: parts for place in places for path, parts in find_runs(place.resolve()).items()}
-        if not found:
-            raise UserError(
-                f"plot.run={text}: no <stage>/csv/metrics.csv in it, so nothing was trained there; give the run "
+                f"plot.run={name}: no <stage>/csv/metrics.csv in it, so nothing was trained there; give the run "
                 "directory of a training, where metrics.json was written"
             )
-        runs |= found
+        runs |= below
     return runs
 
 
 def run_names(runs: list[Path]) -> list[str]:
-    """Directories without what they share, each with the settings of its own that not all were given."""
+    """Short names: directories relative to the common one, each with the overrides that not all runs have."""
     if len(runs) == 1:
         return [runs[0].name]
-    shared = os.path.commonpath(runs)
-    given = [_overrides(path) for path in runs]
+    common = os.path.commonpath(runs)
+    overrides = [_overrides(path) for path in runs]
     names = []
-    for path, own in zip(runs, given, strict=True):
-        special = " ".join(word for word in own if not all(word in other for other in given))
-        if len(special) > _MOST_OVERRIDES:
-            special = special[: _MOST_OVERRIDES - 1] + "…"
-        names.append("  ".join(filter(None, [os.path.relpath(path, shared), special])))
+    for path, words in zip(runs, overrides, strict=True):
+        distinct = " ".join(word for word in words if not all(word in others for others in overrides))
+        if len(distinct) > _MOST_CHARACTERS:
+            distinct = distinct[: _MOST_CHARACTERS - 1] + "…"
+        names.append("  ".join(filter(None, [os.path.relpath(path, common), distinct])))
     return names
 
 
 def _overrides(run_dir: Path) -> list[str]:
-    """What the command line of a run set, as Hydra keeps it."""
+    """Command line overrides of a run, as Hydra saved them."""
     path = run_dir / ".hydra" / "overrides.yaml"
     return [str(word) for word in OmegaConf.load(path)] if path.is_file() else []
 
 
 def picture_title(stage: str, names: list[str]) -> str:
-    """Of one run its directory too, of several their number."""
+    """Stage and name of one run, or stage and number of several."""
     return f"{stage}   {names[0]}" if len(names) == 1 else f"{stage}   {len(names)} runs"
 
 
 def draw_finished(run_dir: Path, stage: str) -> Path | None:
-    """Draws a stage that was just trained into its run directory; None where it logged nothing."""
-    parts = find_runs(run_dir).get(run_dir, {}).get(stage, [])
-    curves: Curves = read_curves(parts)
+    """Draws a stage that has just been trained into its run directory; None if it logged nothing."""
+    curves = read_curves(find_runs(run_dir).get(run_dir, {}).get(stage, []))
     if not curves.columns:
         return None
     picture = run_dir / f"curves_{stage}.png"
     save_curves({run_dir.name: curves}, picture, picture_title(stage, [run_dir.name]))
     return picture
+
+
+def draw_runs(runs: Runs, directory: Path) -> list[Path]:
+    """Draws `curves_<stage>.png` for every stage that some runs trained.
+
+    Returns:
+        The pictures, without those of stages that logged no row yet.
+    """
+    names = dict(zip(runs, run_names(list(runs)), strict=True))
+    pictures = []
+    for stage in dict.fromkeys(stage for stages in runs.values() for stage in stages):
+        curves = {names[run]: read_curves(stages[stage]) for run, stages in runs.items() if stage in stages}
+        curves = {name: logged for name, logged in curves.items() if logged.columns}
+        if curves:
+            pictures.append(directory / f"curves_{stage}.png")
+            save_curves(curves, pictures[-1], picture_title(stage, list(curves)))
+    return pictures

@@ -18,7 +18,7 @@ from pianolm.errors import UserError
 from pianolm.lm import train as lm
 from pianolm.music.cells import FRAMES, frames_to_cells, resolve_collisions
 from pianolm.pipeline.launch import other_ranks
-from pianolm.report.curves import Curves, find_runs, read_curves
+from pianolm.report.training_log import Curves, find_runs, read_curves
 from pianolm.stage import Metrics, StageContext
 from pianolm.stages import base, finetune
 from pianolm.tokenizer.codebook import Patterns

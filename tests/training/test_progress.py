@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import CSVLogger
 from rich.console import Console
 from torch.utils.data import DataLoader
 
-from pianolm.report.curves import read_curves
+from pianolm.report.training_log import read_curves
 from pianolm.training.callbacks import StepBar, StepLines, step_display
 from pianolm.training.throughput import MonitoredModule
 
