@@ -22,10 +22,11 @@ from pianolm.training.callbacks import AtomicCheckpointIO
 from tests.experiment import load
 from tests.tiny import composed
 
-killing = load("exact-resume/killing.py")
-CASES, SHARED = killing.CASES, killing.SHARED
-build_upstream, differences, places = killing.build_upstream, killing.differences, killing.places
-other_course = killing.other_course
+killing, runs = load("exact-resume/killing.py"), load("exact-resume/runs.py")
+comparison = load("exact-resume/comparison.py")
+CASES, SHARED = runs.CASES, runs.SHARED
+build_upstream, places = runs.build_upstream, runs.places
+differences, other_course = comparison.differences, comparison.other_course
 
 pytestmark = pytest.mark.filterwarnings("ignore:Experiment logs directory")
 
@@ -197,7 +198,7 @@ def test_what_cannot_be_saved_for_another_reason_is_raised_as_it_is(tmp_path: Pa
 
 def test_a_killed_process_goes_on_exactly(whole: Path, upstream: Path, tmp_path: Path) -> None:
     """The unbroken run is made in this process, so that no more than two have to start."""
-    case, reference = killing.Case("base", 1, SHORT), killing.Reference(whole, made(whole))
+    case, reference = runs.Case("base", 1, SHORT), killing.Reference(whole, made(whole))
     outcome = killing.train_with_kills(case, reference, upstream, tmp_path, kills=1, seed=1, steps=STEPS)
     assert sum(outcome.kills.values()) == 1
     assert outcome.differences == []
