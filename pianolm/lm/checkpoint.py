@@ -67,7 +67,7 @@ def load_weights(
     Args:
         path: A model directory (with `model.safetensors`), a `.safetensors` file, or a PyTorch file, which is read
             weights-only. Names of tensors may have any prefix; see `rename_tensors`.
-        model: Gets the weights. Where its output layer is not tied and the file has none, it starts as the embedding.
+        model: Gets the weights. Its output layer is tied to its embedding.
         role: The configuration key that named the path, for messages.
         unseen_V: bool [V], ids that the file's model was never trained on. A codebook embedding keeps its own rows for
             them, since the file's rows are untrained.
@@ -79,6 +79,7 @@ def load_weights(
     named = rename_tensors(read_tensors(Path(path), source), source)
     embedding = model.get_input_embeddings()
     own = model.state_dict()
+    assert model.config.tie_word_embeddings, "models that are trained have tied embeddings"
     targets = dict(own)
     if isinstance(embedding, CodebookEmbedding):
         targets |= {EMBEDDING: embedding.free, HEAD: embedding.free}
@@ -86,19 +87,15 @@ def load_weights(
     unexpected = sorted(
         [*named.unexpected, *(named.original[name] for name in named.tensors if name not in targets)]
     )
-    if model.config.tie_word_embeddings:
-        _refuse_untied(weights, source)
-        weights.pop(HEAD, None)
-    elif HEAD not in weights and EMBEDDING in weights:
-        weights[HEAD] = weights[EMBEDDING]
+    _refuse_untied(weights, source)
+    weights.pop(HEAD, None)
     _refuse_mismatch(weights, named, targets, model, source)
     loaded = sorted(weights)
     if isinstance(embedding, CodebookEmbedding) and EMBEDDING in weights:
         weights[FREE] = embedding.free_part(weights.pop(EMBEDDING), unseen_V)
         weights[PROJECTION] = own[PROJECTION]
     result = model.load_state_dict(weights, strict=False)
-    tied = model.config.tie_word_embeddings
-    missing = [name for name in result.missing_keys if not (name == HEAD and tied)]
+    missing = [name for name in result.missing_keys if name != HEAD]
     if missing:
         raise UserError(
             f"{source}: lacks {missing[0]}{_and_more(missing)} of this model of {len(own)} tensors; give weights of "
@@ -111,7 +108,8 @@ def _refuse_untied(weights: Mapping[str, Tensor], source: str) -> None:
     head, embedding = weights.get(HEAD), weights.get(EMBEDDING)
     if head is not None and embedding is not None and not torch.equal(head, embedding):
         raise UserError(
-            f"{source}: its output layer is not its embedding, this model ties them; set model.tie_embeddings=false"
+            f"{source}: its output layer ({HEAD}) has weights of its own, this model's is tied to the embedding; "
+            "give weights of a model with tied embeddings"
         )
 
 
