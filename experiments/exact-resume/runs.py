@@ -13,13 +13,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import psutil
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from pianolm.run import CONFIG_DIR, execute
+from experiments.config import composed
+from pianolm.run import execute
 
 STEPS, VAL_EVERY, CHECKPOINT_EVERY = 160, 15, 10
 """The last step is no multiple of 15; every other validation before it coincides with a checkpoint."""
@@ -90,12 +89,6 @@ CASES = {
     )
     for processes in (1, 2)
 }
-
-
-def composed(*overrides: str) -> dict[str, Any]:
-    """The resolved configuration as `pianolm.run` hands it to a stage."""
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return OmegaConf.to_container(compose("config", list(overrides)), resolve=True)  # type: ignore[return-value]
 
 
 def build_upstream(root: Path, stage: str = "finetune", *overrides: str) -> Path:

@@ -5,36 +5,33 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import yaml
 from report import headlines, tables
 
+from experiments.config import untrained_llama
 from experiments.results import RESULTS, publish, read_rows
 from pianolm import PianoLM, PianoTokenizer, Piece
 from pianolm.generation.results import GeneratedPiece
-from pianolm.lm.model import build_llama
 from pianolm.tokenizer.vocabulary import Kind
 
-CONF = Path(__file__).parents[2] / "conf" / "model"
-AT_A_TIME = 50
+PIECES_AT_A_TIME = 50
 
 
-def untrained(tokenizer: PianoTokenizer, context: int) -> PianoLM:
-    torch.manual_seed(0)
-    settings = {**yaml.safe_load((CONF / "tiny.yaml").read_text("utf-8")), "embedding": "table"}
-    v = tokenizer.vocabulary
-    return PianoLM(build_llama(settings, v.size, v.pad, v.bos, v.eos, context), tokenizer)
+def untrained(directory: Path, context: int) -> PianoLM:
+    """A tiny model with random weights, which knows nothing of the grammar."""
+    tokenizer = PianoTokenizer.from_pretrained(directory)
+    return PianoLM(untrained_llama("tiny", tokenizer, context), tokenizer)
 
 
 def generate(lm: PianoLM, arguments: argparse.Namespace) -> Iterator[GeneratedPiece]:
     settings = {"temperature": arguments.temperature, "top_p": arguments.top_p, "beats": arguments.beats}
-    for first in range(0, arguments.pieces, AT_A_TIME):
-        count = min(AT_A_TIME, arguments.pieces - first)
+    for first in range(0, arguments.pieces, PIECES_AT_A_TIME):
+        count = min(PIECES_AT_A_TIME, arguments.pieces - first)
         yield from lm.generate_pieces(pieces=count, seed=first, **settings)
 
 
@@ -45,55 +42,56 @@ def notes_on_frames(piece: Piece) -> np.ndarray:
 
 
 def through_midi(lm: PianoLM, piece: Piece, path: Path) -> Piece:
-    """The piece after MIDI, written and read, and tokens."""
+    """The piece after writing and reading MIDI, encoding and decoding."""
     piece.to_midi(path)
     return lm.tokenizer.decode(lm.tokenizer.encode(Piece.from_midi(path, beats="tempo_map")).ids)
 
 
-def check(lm: PianoLM, arguments: argparse.Namespace) -> dict[str, Any]:
-    counts = dict.fromkeys(
-        (
-            "pieces",
-            "valid",
-            "without_skipped_tokens",
-            "with_notes",
-            "same_notes_after_midi",
-            "beyond_context",
-        ),
-        0,
+def check_piece(lm: PianoLM, generated: GeneratedPiece, path: Path) -> Counter[str]:
+    """Counts of one piece; a piece of rests has no notes to read from MIDI."""
+    ids, piece = generated.ids, generated.piece
+    counts = Counter(
+        pieces=1,
+        valid=int(lm.tokenizer.grammar.is_complete(ids)),
+        without_skipped_tokens=int(piece.skipped == 0),
+        with_notes=int(piece.notes.size > 0),
+        beyond_context=int(ids.size > lm.model.config.max_position_embeddings),
+        tokens=ids.size,
+        beats=piece.n_beats,
+        notes=piece.notes.size,
     )
-    tokens = beats = notes = velocities = 0
-    levels: set[int] = set()
+    if piece.notes.size:
+        back = through_midi(lm, piece, path)
+        if np.array_equal(notes_on_frames(back), notes_on_frames(piece)):
+            same = back.frame_notes["velocity"] == piece.frame_notes["velocity"]
+            counts.update(same_notes_after_midi=1, same_velocities=int(same.sum()))
+    return counts
+
+
+def check(lm: PianoLM, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Generates and checks all pieces; returns the row of the model without its name."""
+    counts: Counter[str] = Counter()
+    kinds: set[int] = set()
     with tempfile.TemporaryDirectory() as folder:
-        for one in generate(lm, arguments):
-            counts["pieces"] += 1
-            counts["valid"] += lm.tokenizer.grammar.is_complete(one.ids)
-            counts["without_skipped_tokens"] += one.piece.skipped == 0
-            counts["beyond_context"] += one.ids.size > lm.model.config.max_position_embeddings
-            tokens, beats, notes = (
-                tokens + one.ids.size,
-                beats + one.piece.n_beats,
-                notes + one.piece.notes.size,
-            )
-            levels |= set(lm.tokenizer.vocabulary.kind_of[one.ids].tolist())
-            if one.piece.notes.size == 0:
-                continue
-            counts["with_notes"] += 1
-            back = through_midi(lm, one.piece, Path(folder) / "piece.mid")
-            same = np.array_equal(notes_on_frames(back), notes_on_frames(one.piece))
-            counts["same_notes_after_midi"] += same
-            if same:
-                velocities += int((back.frame_notes["velocity"] == one.piece.frame_notes["velocity"]).sum())
+        for generated in generate(lm, arguments):
+            counts += check_piece(lm, generated, Path(folder) / "piece.mid")
+            kinds |= set(lm.tokenizer.vocabulary.kind_of[generated.ids].tolist())
+    shown = (
+        "pieces",
+        "valid",
+        "without_skipped_tokens",
+        "with_notes",
+        "same_notes_after_midi",
+        "beyond_context",
+    )
     return {
-        **counts,
+        **{key: counts[key] for key in shown},
         "valid_fraction": counts["valid"] / counts["pieces"],
         "without_skipped_fraction": counts["without_skipped_tokens"] / counts["pieces"],
         "same_notes_fraction": counts["same_notes_after_midi"] / max(counts["with_notes"], 1),
-        "same_velocity_fraction": velocities / max(notes, 1),
-        "tokens": tokens,
-        "beats": beats,
-        "notes": notes,
-        "kinds_of_token": sorted(Kind(kind).name for kind in levels),
+        "same_velocity_fraction": counts["same_velocities"] / max(counts["notes"], 1),
+        **{key: counts[key] for key in ("tokens", "beats", "notes")},
+        "kinds_of_token": sorted(Kind(kind).name for kind in kinds),
         "mode": lm.tokenizer.mode,
         "temperature": arguments.temperature,
         "top_p": arguments.top_p,
@@ -121,7 +119,7 @@ def main() -> None:
     lm = (
         PianoLM.from_pretrained(arguments.model)
         if arguments.model
-        else untrained(PianoTokenizer.from_pretrained(arguments.tokenizer), arguments.context)
+        else untrained(arguments.tokenizer, arguments.context)
     )
     found = check(lm, arguments)
     print(json.dumps(found, indent=2))

@@ -1,9 +1,9 @@
-"""Two fixed points beside the trained codecs, measured on the same validation cells.
+"""Two baselines of the trained codecs, measured on the same validation cells.
 
     python bounds.py STORE    a cell store of stage=prepare; JSON on standard output
 
-`cell_mean` says one velocity for a cell, the mean of its frames. `kmeans` has 512 centres for each number of segments
-from 2 to 6, learned by k-means from training cells; that is what the default codec starts from.
+`cell_mean` codes one velocity per cell, the mean of its frames. `kmeans` has 512 centres for each number of segments
+from 2 to 6, fitted to training cells by k-means, which is where the default codec starts from.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ POINTS, ROUNDS, SEED = 60_000, 15, 0  # of k-means: training cells drawn, iterat
 
 
 def cell_mean() -> SegmentCodec:
-    """A codec of one slot, and a code for every velocity: it pools the segments of a cell to their mean."""
+    """A codec of one segment and a code for every velocity: it replaces the segments of a cell by their mean."""
     return SegmentCodec.from_tables([np.arange(1, VELOCITIES + 1, dtype=np.uint8)[:, None]])
 
 
 def kmeans(store: CellStore) -> SegmentCodec:
-    """Centres of each number of segments on their own, rounded to velocities."""
+    """Centres for each number of segments separately, rounded to velocities."""
     rng = np.random.default_rng(SEED)
     train = store.joined(pieces_with_dynamics(store, "train"))
     learned = {}
@@ -41,7 +41,7 @@ def kmeans(store: CellStore) -> SegmentCodec:
 
 
 def centres(points: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """[K, n] centres of points [P, n]; one that no point is nearest to starts again at a point."""
+    """[K, n] centres of points [P, n]; a centre without points restarts at a random point."""
     found = points[rng.choice(len(points), CODES, replace=len(points) < CODES)]
     for _ in range(ROUNDS):
         nearest = np.concatenate(

@@ -1,10 +1,9 @@
-"""Time and memory that the cell cache of stage velvq takes for 20 million cells.
+"""Time and memory of the cell cache of stage velvq for 20 million cells.
 
     python cache_20m.py STORE    a cell store of stage=prepare; JSON on standard output. About 1.5 GB of disk, Linux
 
-The pieces of the store, with dynamics or without, are repeated with every velocity moved by up to ±5 until there are 20
-million cells. What is measured runs in processes of its own: building the cache, and gathering it into the tables that
-`velvq=segment` draws its batches from.
+The pieces of the store are repeated with every velocity changed by up to ±5 until there are 20 million cells. Measured
+in processes of their own: building the cache, and gathering it into the tables that `velvq=segment` draws batches from.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ SLOTS = 6  # of the default codec
 
 
 def make(store: CellStore, directory: Path) -> None:
-    """Writes a store of at least CELLS cells, all of pieces with dynamics."""
+    """Writes a store of at least CELLS cells whose pieces all have dynamics."""
     rng = np.random.default_rng(0)
     copies = -(-CELLS // int(store.cell_offset[-1]))
     with CellStoreWriter(directory) as writer:
@@ -41,7 +40,7 @@ def make(store: CellStore, directory: Path) -> None:
 
 
 def status(process: int | str, name: str) -> float:
-    """MiB that Linux states for a process, 0 once it has ended."""
+    """A memory figure of a process in MiB from /proc, 0 if it has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
@@ -50,7 +49,7 @@ def status(process: int | str, name: str) -> float:
 
 
 def work(what: str, directory: Path) -> dict[str, float]:
-    """What is measured, in a process of its own."""
+    """Builds the cache or the tables; runs in a process of its own."""
     store = CellStore.open(directory / "store")
     before, start = status("self", "RssAnon"), time.perf_counter()
     cache = build_cache(store, directory / "cache")
@@ -65,7 +64,7 @@ def work(what: str, directory: Path) -> dict[str, float]:
 
 
 def measured(what: str, directory: Path) -> dict[str, float]:
-    """Runs `work` and watches the memory that is its own, not the mapped files that the system may drop."""
+    """Runs `work` and samples its anonymous memory, without mapped files, which the system may drop."""
     command = [sys.executable, __file__, what, str(directory)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None, "piped"

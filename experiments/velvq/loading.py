@@ -1,9 +1,9 @@
-"""What a training step costs, and the share of it that goes into getting its batch.
+"""CPU time of a training step, and the share of it that is spent on getting its batch.
 
     python loading.py STORE    a cell store of stage=prepare; JSON on standard output
 
-One thread and no loader processes, as stage velvq runs by default. CPU time, which other processes lengthen less than
-the clock's; medians over steps. A step here is without Lightning around it, so that the share is if anything too high.
+One thread and no loader processes, as stage velvq runs by default; medians over steps. CPU time depends less on other
+processes than wall time. The step is measured without Lightning, so the share is, if anything, too high.
 """
 
 from __future__ import annotations
@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 
+from experiments.config import composed
 from pianolm.data.cell_store import CellStore
-from pianolm.run import CONFIG_DIR
 from pianolm.tokenizer.velocity.segment import segment_least
 from pianolm.velvq.datamodule import CellCache, FrameBatches, SegmentBatches, build_cache, segment_tables
 from pianolm.velvq.module import settings_of
@@ -73,7 +72,7 @@ if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as scratch, initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+    with tempfile.TemporaryDirectory() as scratch:
         train = CellCache.open(build_cache(CellStore.open(sys.argv[1]), Path(scratch)), "train")
-        found = {job: measure(compose("config", job.split())["velvq"], train) for job in JOBS}
+        found = {job: measure(composed(*job.split())["velvq"], train) for job in JOBS}
     print(json.dumps(found, indent=2))

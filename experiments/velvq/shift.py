@@ -1,4 +1,4 @@
-"""Whether a whole piece played louder or softer is decoded so: velocities of validation pieces moved by ±10.
+"""Shifts the velocities of validation pieces by ±10 and measures the shift after decoding.
 
     python shift.py CODEC STORE    directories that stage=velvq and stage=prepare published; JSON on standard output
 

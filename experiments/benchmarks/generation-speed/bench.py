@@ -1,4 +1,8 @@
-"""Tokens a second of `PianoLM` beside `transformers` generating with the same weights, prompt and sampling."""
+"""Tokens per second of pianolm and of `transformers` with the same weights, prompt and sampling.
+
+python bench.py measure --tokenized DIRECTORY --out 1.json    with OMP_NUM_THREADS threads
+python bench.py report 1.json 2.json --out DIRECTORY
+"""
 
 from __future__ import annotations
 
@@ -16,10 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-import yaml
 from report import SIZES, headlines, tables
 from transformers import LlamaForCausalLM
 
+from experiments.config import untrained_llama
 from experiments.results import Row, publish
 from pianolm import PianoLM, PianoTokenizer, Piece
 from pianolm.data.token_store import TokenStore
@@ -28,28 +32,18 @@ from pianolm.generation.engine.numpy_engine import NumpyEngine
 from pianolm.generation.engine.torch_engine import TorchEngine
 from pianolm.generation.generator import Generator
 from pianolm.generation.state import GenerationState
-from pianolm.lm.model import build_llama
 from pianolm.tokenizer.vocabulary import Kind
 
-CONF = Path(__file__).parents[3] / "conf" / "model"
 CONTEXT = 512
 PROMPT_BEATS = 8
 SAMPLING = GenerationConfig(temperature=0.95, top_p=0.97, beats=10**6)
 OURS = "pianolm, engine in torch", "pianolm, all rows in one product", "pianolm"
 
 
-def untrained(size: str, tokenizer: PianoTokenizer) -> LlamaForCausalLM:
-    """What a model has learned matters only to the cuts of sampling, which take longest with a flat one like this."""
-    torch.manual_seed(0)
-    settings = {**yaml.safe_load((CONF / f"{size}.yaml").read_text("utf-8")), "embedding": "table"}
-    v = tokenizer.vocabulary
-    return build_llama(settings, v.size, v.pad, v.bos, v.eos, CONTEXT).eval()
-
-
 def by_transformers(model: LlamaForCausalLM, prompt: np.ndarray, rows: int, tokens: int) -> int:
-    """Tokens generated; any, as nothing holds them to the grammar."""
+    """Generates with transformers, without a token mask; returns the number of new tokens."""
     inputs = torch.tensor(np.tile(prompt, (rows, 1)))
-    made = model.generate(
+    generated = model.generate(
         inputs,
         attention_mask=torch.ones_like(inputs),
         do_sample=True,
@@ -59,11 +53,11 @@ def by_transformers(model: LlamaForCausalLM, prompt: np.ndarray, rows: int, toke
         min_new_tokens=tokens,
         max_new_tokens=tokens,
     )
-    return rows * (made.shape[1] - prompt.size)
+    return rows * (generated.shape[1] - prompt.size)
 
 
 def by_generator(generator: Generator, prompt: np.ndarray, rows: int, tokens: int) -> int:
-    """Tokens generated. Where the model ends all pieces before there are enough, new pieces begin."""
+    """Generates with pianolm; returns the number of new tokens. If all pieces end early, new ones are started."""
     generated, seed = 0, 0
     while generated < rows * tokens:
         states = [
@@ -91,7 +85,7 @@ def sides(
 
 
 def in_one_product(engine: NumpyEngine) -> NumpyEngine:
-    """The engine with products of matrices for several pieces, whose last bits depend on how many there are."""
+    """Lets the engine multiply matrices for several pieces at once; results then depend on their number."""
     for scratch in engine._scratch[1:]:
         scratch.by_row = False
     return engine
@@ -105,15 +99,15 @@ def measure(arguments: argparse.Namespace) -> None:
     tokenizer = PianoTokenizer.from_pretrained(arguments.tokenized)
     music = tokenizer.decode(TokenStore.open(arguments.tokenized).ids(0))
     ids = tokenizer.encode(music).ids
-    beat_at = np.flatnonzero(tokenizer.vocabulary.kind_of[ids] == Kind.TEMPO)
-    prompt = ids[: beat_at[PROMPT_BEATS]]
+    beat_positions = np.flatnonzero(tokenizer.vocabulary.kind_of[ids] == Kind.TEMPO)
+    prompt = ids[: beat_positions[PROMPT_BEATS]]
     rows = []
     for size in SIZES:
-        model = untrained(size, tokenizer)
+        model = untrained_llama(size, tokenizer, CONTEXT)
         for batch in (1, 16):
             rows += _turns(size, batch, sides(model, tokenizer, prompt), arguments)
             print(
-                f"{threads} threads, {size}, {batch}: {rows[-1]['tokens_per_second']:.0f} tokens a second",
+                f"{threads} threads, {size}, {batch}: {rows[-1]['tokens_per_second']:.0f} tokens per second",
                 flush=True,
             )
         rows.append(
@@ -125,7 +119,7 @@ def measure(arguments: argparse.Namespace) -> None:
         "rows": rows,
         "prompt_tokens": int(prompt.size),
         "new_tokens": arguments.tokens,
-        "tokens_per_beat": float(np.diff(beat_at).mean()),
+        "tokens_per_beat": float(np.diff(beat_positions).mean()),
         "beats_per_second_of_music": music.n_beats / float(music.beats_sec[-1] - music.beats_sec[0]),
         "versions": {
             "torch": torch.__version__,
@@ -140,7 +134,7 @@ def measure(arguments: argparse.Namespace) -> None:
 def _turns(
     size: str, batch: int, sides: dict[str, Callable[[int, int], int]], arguments: argparse.Namespace
 ) -> list[dict[str, Any]]:
-    """Every side once to get warm, then turn by turn."""
+    """Tokens per second of each side: one warm-up each, then in turns."""
     tokens = arguments.tokens if batch == 1 else max(arguments.tokens // 4, 8)
     speeds: dict[str, list[float]] = {name: [] for name in sides}
     for run in sides.values():
@@ -148,23 +142,23 @@ def _turns(
     for _ in range(arguments.repeats):
         for name, run in sides.items():
             start = time.perf_counter()
-            made = run(batch, tokens)
-            speeds[name].append(made / (time.perf_counter() - start))
+            new_tokens = run(batch, tokens)
+            speeds[name].append(new_tokens / (time.perf_counter() - start))
     return [
         {
             "size": size,
             "batch": batch,
             "side": name,
-            "tokens_per_second": statistics.median(found),
-            "least": min(found),
-            "most": max(found),
+            "tokens_per_second": statistics.median(values),
+            "least": min(values),
+            "most": max(values),
         }
-        for name, found in speeds.items()
+        for name, values in speeds.items()
     ]
 
 
 def _first_beat(model: LlamaForCausalLM, tokenizer: PianoTokenizer, music: Piece) -> float:
-    """Median seconds from the call to the first beat, the weights being ready."""
+    """Median seconds from the call to the first beat, with the weights already loaded."""
     lm = PianoLM(model, tokenizer)
     next(lm.stream(music, prompt_beats=PROMPT_BEATS, beats=1))
     times = []

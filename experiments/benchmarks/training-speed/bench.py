@@ -30,6 +30,7 @@ from report import OPERATIONS, OTHER, headlines, tables
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from experiments.config import composed
 from experiments.results import RESULTS, publish, read_rows
 from pianolm.lm.datamodule import LMDataModule
 from pianolm.lm.model import build_llama
@@ -132,7 +133,7 @@ class BareBetween(L.Callback):
 def paired(tokens: Path, overrides: list[str], steps: int) -> dict[str, list[float]]:
     """Tokens a second of the stage and of the bare loop, and the ratio of their times, pair by pair."""
     cfg = composed(
-        ["stage=base", "tokenizer=base", *overrides, f"base.max_steps={steps}", "force=true", "resume=never"]
+        *("stage=base", "tokenizer=base", *overrides, f"base.max_steps={steps}", "force=true", "resume=never")
     )
     between = BareBetween(Loop(tokens, cfg, steps, naive=False))
     own = training._callbacks
@@ -145,16 +146,6 @@ def paired(tokens: Path, overrides: list[str], steps: int) -> dict[str, list[flo
         "bare": [n / bare for n, _, bare in found],
         "ratio": [stage / bare for _, stage, bare in found],
     }
-
-
-def composed(overrides: list[str]) -> dict[str, Any]:
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    from pianolm.run import CONFIG_DIR
-
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return OmegaConf.to_container(compose("config", overrides), resolve=True)  # type: ignore[return-value]
 
 
 def in_process(side: str, tokens: str, steps: int, overrides: list[str]) -> Any:
@@ -183,7 +174,7 @@ def measure(arguments: argparse.Namespace, overrides: list[str], scratch: Path) 
         "tokens_per_second_bare": round(median(found["bare"]), 1),
         "tokens_per_second_after": round(median(found["stage"]), 1),
         "profile": in_process("profile", tokens, 5, overrides),
-        "threads": composed(overrides)["compute"]["threads"] or torch.get_num_threads(),
+        "threads": composed(*overrides)["compute"]["threads"] or torch.get_num_threads(),
         "overrides": [o for o in overrides if not o.startswith(("data.root", "paths."))],
     }
 
@@ -201,7 +192,7 @@ def main() -> None:
         print(json.dumps(paired(arguments.tokens, overrides, arguments.steps)))
         return
     if arguments.side:
-        loop = Loop(arguments.tokens, composed(overrides), arguments.steps, arguments.side == "naive")
+        loop = Loop(arguments.tokens, composed(*overrides), arguments.steps, arguments.side == "naive")
         print(json.dumps(loop.shares() if arguments.side == "profile" else {"naive": loop.speeds()}))
         return
     with tempfile.TemporaryDirectory() as scratch:
