@@ -1,16 +1,14 @@
-"""`evaluate=dynamics`: how near the velocities that a model gives to the notes of a performance come to the human's.
+"""`evaluate=dynamics`: how well a model's velocities for the notes of performances agree with the pianists'.
 
-Beside the model stand two others, each on the notes it has: the piece's median velocity for every note, and a second
-human who plays the same composition.
+Two baselines are compared with the pianist in the same way: the piece's median velocity for every note, and a second
+pianist who plays the same composition.
 
-Shapes: N notes, in order of (pitch, onset); P pairs of notes of two performances.
+Shapes: N notes in order of (pitch, onset); P notes that both pianists play.
 """
 
 from __future__ import annotations
 
-import csv
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,40 +18,39 @@ from numpy.typing import NDArray
 
 from pianolm.data.cell_store import CellStore, PieceRow
 from pianolm.errors import UserError
-from pianolm.evaluation.measure import Measure
-from pianolm.evaluation.selection import performances
-from pianolm.evaluation.velocity_agreement import Figures, compare, pair_notes
-from pianolm.music.beats import FRAMES
-from pianolm.music.cells import Cells, FrameNotes, cells_to_frames
+from pianolm.evaluation.measure import Measure, report_progress, write_csv
+from pianolm.evaluation.second_pianist import SecondPianist, SecondPianists
+from pianolm.evaluation.selection import evenly_spaced, performances
+from pianolm.evaluation.velocity_agreement import Agreement, compare
+from pianolm.music.cells import Cells, cells_to_frames
 from pianolm.music.piece import Piece
 from pianolm.stage import Metrics, StageContext
 
-LEAST_PAIRED = 0.75
-"""Of a piece's notes; where fewer find a partner, equal numbers of beats are not the same beats all along."""
 HIDDEN_VELOCITY = 64
-
-CONSTANT, HUMAN, PAIRED, PAIRED_CONSTANT = "constant_", "human_", "paired_", "paired_constant_"
-SIDES = ("", CONSTANT, HUMAN, PAIRED, PAIRED_CONSTANT)
-"""What is held against the human: the model, the median, another human on the notes that both play; and the model and
-the median on those notes alone."""
+"""Velocity of every note of the piece that the model is given."""
+MODEL, CONSTANT, HUMAN, PAIRED, PAIRED_CONSTANT = "", "constant_", "human_", "paired_", "paired_constant_"
+COMPARISONS = (MODEL, CONSTANT, HUMAN, PAIRED, PAIRED_CONSTANT)
+"""Prefixes of the metrics, by what is compared with the pianist: the model, the median, the second pianist (on the
+notes that both play), and model and median on these notes alone."""
+_FIGURES = ("mae", "r", "js")
 
 Render = Callable[[Piece, int], Piece]
-"""Velocities for the notes of a piece; the number is that of the piece."""
+"""Returns a piece with new velocities; the number is the index of the piece."""
 
 
 @dataclass(frozen=True)
 class PieceDynamics:
-    """How one performance's velocities are met.
+    """Agreement with the pianist of one performance.
 
     Attributes:
-        row: What is known of it.
-        figures: By what is held against it: see `SIDES`.
-        other: Id of the second human's performance, empty where there is none.
+        row: Row of the performance in the cell store.
+        agreements: By prefix, see `COMPARISONS`.
+        second_pianist: Id of the second pianist's performance, empty if there is none.
     """
 
     row: PieceRow
-    figures: dict[str, Figures]
-    other: str = ""
+    agreements: dict[str, Agreement]
+    second_pianist: str = ""
 
 
 def run(ctx: StageContext) -> Metrics:
@@ -66,25 +63,25 @@ def run(ctx: StageContext) -> Metrics:
     from pianolm.training.trainer import resolve_hardware, set_threads
 
     settings, seed = ctx.cfg["evaluate"], int(ctx.cfg["seed"])
-    pieces, beats = (_limit(settings, name) for name in ("pieces", "beats"))
+    pieces, beats = (_count(settings, name) for name in ("pieces", "beats"))
     set_threads(ctx.cfg, 1)
     hardware = resolve_hardware(ctx.cfg)
     lm = PianoLM.from_pretrained(ctx.upstream["model"], "cuda" if hardware.accelerator == "gpu" else "cpu")
     if lm.tokenizer.codec is None:
         raise UserError(
-            f"evaluate=dynamics: {ctx.upstream['model']} holds a model of mode base, whose tokens carry no velocity; "
+            f"evaluate=dynamics: {ctx.upstream['model']} holds a model of mode base, whose tokens have no velocity; "
             "give one of stage=finetune as upstream.model"
         )
     store = CellStore.open(ctx.upstream["cells"])
-    chosen, flat = _chosen(store, ctx.cfg, beats)
-    chosen = _spread(chosen, pieces)
-    temperature, top_p = float(settings["temperature"]), float(settings["top_p"])
+    selected, flat = _select(store, ctx.cfg, beats)
+    indices = evenly_spaced(selected, pieces)
 
-    def render(piece: Piece, number: int) -> Piece:
-        return lm.render_dynamics(piece, temperature, top_p, seed + number)
+    def render(piece: Piece, index: int) -> Piece:
+        return lm.render_dynamics(piece, float(settings["temperature"]), top_p=1.0, seed=seed + index)
 
-    results = list(_told(measure(render, store, chosen, beats), len(chosen)))
-    _write(ctx.run_dir / "pieces.csv", results)
+    measured = measure(render, store, indices, beats)
+    results = list(report_progress(measured, len(indices), _describe))
+    _write_pieces(ctx.run_dir / "pieces.csv", results)
     return {**_metrics(results), "flat_pieces_left_out": flat}
 
 
@@ -92,33 +89,35 @@ MEASURE = Measure("dynamics", needs=("model", "cells"), run=run)
 
 
 def measure(
-    render: Render, store: CellStore, chosen: Iterable[int], beats: int | None = None
+    render: Render, store: CellStore, indices: Iterable[int], beats: int | None = None
 ) -> Iterator[PieceDynamics]:
-    """Renders some pieces of a store and compares.
+    """Renders pieces of a store and compares their velocities.
 
     Args:
-        render: Gets each piece with one velocity for all notes.
-        store: The music, which also holds the second humans.
-        chosen: Which of its pieces.
-        beats: How many from the first note on; None for all.
+        render: The model. It is given pieces in which all notes have one velocity.
+        store: The music, second pianists included.
+        indices: Pieces of the store.
+        beats: Number of beats to render from the first note on; None for all.
     """
-    versions = _versions(store)
-    for index in chosen:
-        cells = _opening(store.cells(index), beats)
-        notes = cells_to_frames(cells)
+    pianists = SecondPianists(store)
+    for index in indices:
+        cells = _first_beats(store.cells(index), beats)
+        notes_N = cells_to_frames(cells)
         hidden = replace(cells, segment_velocity=np.full_like(cells.segment_velocity, HIDDEN_VELOCITY))
         beats_sec = np.asarray(store.beats_sec(index))[: cells.n_beats + 1]
         bars = store.bar_starts(index)
         piece = Piece.from_cells(hidden, beats_sec, bar_starts=bars[bars <= cells.n_beats])
-        rendered = render(piece, index).frame_notes
-        assert all(np.array_equal(rendered[name], notes[name]) for name in ("pitch", "onset")), (
-            "the same notes"
+        rendered_N = render(piece, index).frame_notes
+        assert all(np.array_equal(rendered_N[name], notes_N[name]) for name in ("pitch", "onset")), (
+            "same notes"
         )
-        yield _compared(store, index, notes, rendered["velocity"], versions)
+        second = pianists.find(index, notes_N)
+        agreements = _agreements(notes_N["velocity"], rendered_N["velocity"], second)
+        yield PieceDynamics(store.pieces[index], agreements, second.id if second else "")
 
 
-def _opening(cells: Cells, beats: int | None) -> Cells:
-    """The first beats of a piece, counted from its first note."""
+def _first_beats(cells: Cells, beats: int | None) -> Cells:
+    """The first beats of a piece, counted from its first note; all for None."""
     if beats is None:
         return cells
     end = min(int(cells.beat[0]) + beats, cells.n_beats)
@@ -133,161 +132,92 @@ def _opening(cells: Cells, beats: int | None) -> Cells:
     )
 
 
-def _compared(
-    store: CellStore,
-    index: int,
-    notes: FrameNotes,
-    rendered_N: NDArray[np.uint8],
-    versions: Mapping[tuple[str, str], list[int]],
-) -> PieceDynamics:
-    """A piece with all that can be held against its velocities."""
-    human_N, row = notes["velocity"], store.pieces[index]
-    figures = {"": compare(rendered_N, human_N), CONSTANT: compare(_median(human_N), human_N)}
-    others = versions[row.source, row.composition]
-    at = others.index(index)
-    for other in (*others[at + 1 :], *others[:at]):
-        found = _second_human(store, index, notes, other)
-        if found is None:
-            continue
-        paired, other_P = found
-        human_P = human_N[paired]
-        figures[HUMAN] = compare(other_P, human_P)
-        figures[PAIRED] = compare(rendered_N[paired], human_P)
-        figures[PAIRED_CONSTANT] = compare(_median(human_P), human_P)
-        return PieceDynamics(row, figures, store.pieces[other].id)
-    return PieceDynamics(row, figures)
+def _agreements(
+    human_N: NDArray[np.uint8], rendered_N: NDArray[np.uint8], second: SecondPianist | None
+) -> dict[str, Agreement]:
+    """Agreements with the pianist's velocities, by prefix."""
+    agreements = {MODEL: compare(rendered_N, human_N), CONSTANT: compare(_median(human_N), human_N)}
+    if second is not None:
+        human_P = human_N[second.paired]
+        agreements[HUMAN] = compare(second.velocity, human_P)
+        agreements[PAIRED] = compare(rendered_N[second.paired], human_P)
+        agreements[PAIRED_CONSTANT] = compare(_median(human_P), human_P)
+    return agreements
 
 
-def _median(human_N: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.full_like(human_N, round(float(np.median(human_N))))
+def _median(velocity_N: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.full_like(velocity_N, round(float(np.median(velocity_N))))
 
 
-def _second_human(
-    store: CellStore, index: int, notes: FrameNotes, other: int
-) -> tuple[NDArray[np.int64], NDArray[np.uint8]] | None:
-    """Which notes [P] of a performance another one has too, and its velocities [P] of them.
-
-    None where the two do not go through the same beats of the score, or are one recording.
-    """
-    (first, count), (other_first, other_count) = (_annotated_beats(store, which) for which in (index, other))
-    if count != other_count:
-        return None
-    other_notes = cells_to_frames(store.cells(other))
-    paired, of_other = pair_notes(_from_beat(notes, first), _from_beat(other_notes, other_first))
-    velocity_P = other_notes["velocity"][of_other]
-    if paired.size < LEAST_PAIRED * notes.size or np.array_equal(velocity_P, notes["velocity"][paired]):
-        return None
-    return paired, velocity_P
-
-
-def _annotated_beats(store: CellStore, index: int) -> tuple[int, int]:
-    """The first beat of a grid that is annotated, and how many are; where no bar is known, those of the whole grid."""
-    annotated = np.flatnonzero(store.downbeat(index) >= 0)
-    return (int(annotated[0]), annotated.size) if annotated.size else (0, store.pieces[index].beats + 1)
-
-
-def _from_beat(notes: FrameNotes, beat: int) -> FrameNotes:
-    moved = notes.copy()
-    moved["onset"] -= beat * FRAMES
-    return moved
-
-
-def _versions(store: CellStore) -> Mapping[tuple[str, str], list[int]]:
-    """The performances with velocities of each composition, by data set: two data sets share recordings."""
-    versions = defaultdict(list)
-    for index, row in enumerate(store.pieces):
-        if row.kind == "performance" and not row.flat:
-            versions[row.source, row.composition].append(index)
-    return versions
-
-
-def _limit(settings: Mapping[str, Any], name: str) -> int | None:
-    limit = settings[name]
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+def _count(settings: Mapping[str, Any], name: str) -> int | None:
+    """The value of `evaluate.pieces` or `evaluate.beats`."""
+    count: int | None = settings[name]
+    if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
         raise UserError(
-            f"evaluate.{name}={limit!r} found, expected a whole number of at least 1, or null for all"
+            f"evaluate.{name}={count!r} found, expected a whole number of at least 1, or null for all"
         )
-    return limit
+    return count
 
 
-def _chosen(store: CellStore, cfg: Mapping[str, Any], beats: int | None) -> tuple[list[int], int]:
-    """Performances of the split, and how many are left out as the velocities of their notes say nothing."""
-    of_split = performances(store.pieces, cfg)
-    chosen = [
+def _select(store: CellStore, cfg: Mapping[str, Any], beats: int | None) -> tuple[list[int], int]:
+    """Performances of the split, and how many are left out because the velocities of their notes are flat."""
+    in_split = performances(store.pieces, cfg)
+    indices = [
         index
-        for index in of_split
-        if not store.flat(index) and np.ptp(_opening(store.cells(index), beats).segment_velocity)
+        for index in in_split
+        if not store.flat(index) and np.ptp(_first_beats(store.cells(index), beats).segment_velocity)
     ]
-    if not chosen:
+    if not indices:
         raise UserError(
-            f"evaluate.split={cfg['evaluate']['split']}: the velocities of all {len(of_split)} performances say "
-            "nothing, so that there is no human to compare with; give other data"
+            f"evaluate.split={cfg['evaluate']['split']}: all {len(in_split)} performances have flat velocities, so "
+            "there is no pianist to compare with; give other data"
         )
-    return chosen, len(of_split) - len(chosen)
+    return indices, len(in_split) - len(indices)
 
 
-def _spread(chosen: list[int], limit: int | None) -> list[int]:
-    """At most so many, evenly spaced from the first to the last."""
-    if limit is None or limit >= len(chosen):
-        return chosen
-    return [chosen[at] for at in np.linspace(0, len(chosen) - 1, limit).round().astype(int)]
+def _describe(results: Sequence[PieceDynamics]) -> str:
+    return f"velocity r {_mean([result.agreements[MODEL] for result in results]).r:.3f}"
 
 
-def _told(results: Iterable[PieceDynamics], pieces: int) -> Iterator[PieceDynamics]:
-    """Says some ten times how far it is."""
-    told = []
-    for done, result in enumerate(results, 1):
-        told.append(result.figures[""])
-        if done * 10 // pieces > (done - 1) * 10 // pieces:
-            print(f"evaluate: {done} of {pieces} pieces, velocity r {_average(told).r:.3f}", flush=True)
-        yield result
+def _mean(agreements: list[Agreement]) -> Agreement:
+    """Mean over pieces, weighted by their notes."""
+    notes = [agreement.notes for agreement in agreements]
+    means = (
+        np.average([getattr(agreement, name) for agreement in agreements], weights=notes) for name in _FIGURES
+    )
+    return Agreement(sum(notes), *map(float, means))
 
 
-def _average(figures: list[Figures]) -> Figures:
-    """Of several pieces: each counts as many times as it has notes."""
-    weights = [piece.notes for piece in figures]
-    mae, r, js = (float(np.average([piece[i] for piece in figures], weights=weights)) for i in (1, 2, 3))
-    return Figures(sum(weights), mae, r, js)
-
-
-def _columns(side: str, figures: Figures) -> dict[str, float]:
-    """Figures by name; a constant has no correlation."""
-    named = {f"{side}velocity_{name}": float(getattr(figures, name)) for name in ("mae", "r", "js")}
-    if side in (CONSTANT, PAIRED_CONSTANT):
-        del named[f"{side}velocity_r"]
-    return named
+def _named(prefix: str, agreement: Agreement) -> dict[str, float]:
+    """Figures by metric name, without the correlation of a constant."""
+    names = [name for name in _FIGURES if name != "r" or prefix not in (CONSTANT, PAIRED_CONSTANT)]
+    return {f"{prefix}velocity_{name}": float(getattr(agreement, name)) for name in names}
 
 
 def _metrics(results: list[PieceDynamics]) -> Metrics:
-    metrics: Metrics = {
-        "pieces": len(results),
-        "notes": sum(result.figures[""].notes for result in results),
-    }
-    for side in SIDES:
-        if found := [result.figures[side] for result in results if side in result.figures]:
-            metrics |= _columns(side, _average(found))
-    paired = [result.figures for result in results if HUMAN in result.figures]
+    notes = sum(result.agreements[MODEL].notes for result in results)
+    metrics: Metrics = {"pieces": len(results), "notes": notes}
+    for prefix in COMPARISONS:
+        agreements = [result.agreements[prefix] for result in results if prefix in result.agreements]
+        if agreements:
+            metrics |= _named(prefix, _mean(agreements))
+    paired = [result.agreements for result in results if result.second_pianist]
     metrics["paired_pieces"] = len(paired)
     if paired:
-        notes = sum(figures[HUMAN].notes for figures in paired)
-        metrics |= {
-            "paired_notes": notes,
-            "paired_fraction": notes / sum(figures[""].notes for figures in paired),
-        }
+        paired_notes = sum(agreements[HUMAN].notes for agreements in paired)
+        all_notes = sum(agreements[MODEL].notes for agreements in paired)
+        metrics |= {"paired_notes": paired_notes, "paired_fraction": paired_notes / all_notes}
     return metrics
 
 
-def _write(path: Path, results: list[PieceDynamics]) -> None:
-    names = [name for side in SIDES for name in _columns(side, Figures(0, 0, 0, 0))]
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ("id", "path", "notes", "second_human", "paired_notes", *names))
-        writer.writeheader()
-        for result in results:
-            figures = {
-                name: round(value, 4)
-                for side, found in result.figures.items()
-                for name, value in _columns(side, found).items()
-            }
-            paired = {"paired_notes": result.figures[HUMAN].notes} if result.other else {}
-            about = {"id": result.row.id, "path": result.row.path, "second_human": result.other}
-            writer.writerow({**about, "notes": result.figures[""].notes, **paired, **figures})
+def _write_pieces(path: Path, results: list[PieceDynamics]) -> None:
+    names = [name for prefix in COMPARISONS for name in _named(prefix, Agreement(0, 0, 0, 0))]
+    rows = []
+    for result in results:
+        figures: dict[str, float] = {}
+        for prefix, agreement in result.agreements.items():
+            figures |= _named(prefix, agreement)
+        paired_notes = result.agreements[HUMAN].notes if result.second_pianist else ""
+        about = (result.row.id, result.row.path, result.agreements[MODEL].notes, result.second_pianist)
+        rows.append((*about, paired_notes, *(round(figures[n], 4) if n in figures else "" for n in names)))
+    write_csv(path, ("id", "path", "notes", "second_human", "paired_notes", *names), rows)

@@ -4,7 +4,7 @@ Every token but BOS is scored once (see `pianolm.evaluation.bits`), unconstraine
 grammar allows there, which is how pianolm generates. A model trained with the constrained loss never learned what the
 grammar forbids, so both figures are the constrained one.
 
-Windows start at most `evaluate.stride` tokens apart. The model's own tokenizer makes the tokens, so the music need not
+Each token sees at least half of the model's context. The model's own tokenizer makes the tokens, so the music need not
 be what it was trained on.
 """
 
@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,7 +69,6 @@ def run(ctx: StageContext) -> Metrics:
     hardware = resolve_hardware(ctx.cfg)
     lm = PianoLM.from_pretrained(ctx.upstream["model"], "cuda" if hardware.accelerator == "gpu" else "cpu")
     context = int(lm.model.config.max_position_embeddings)
-    stride = _stride(ctx.cfg["evaluate"]["stride"], context)
     store = CellStore.open(ctx.upstream["cells"])
     indices, flat = _select(store, ctx, lm.tokenizer)
     if _trained_constrained(lm):
@@ -77,16 +76,14 @@ def run(ctx: StageContext) -> Metrics:
             "evaluate: the model was trained with the constrained loss: all bits are constrained", flush=True
         )
     results = list(
-        report_progress(
-            score_performances(lm, store, indices, stride, hardware.precision), len(indices), _so_far
-        )
+        report_progress(score_performances(lm, store, indices, hardware.precision), len(indices), _so_far)
     )
     _write_pieces(ctx.run_dir / "pieces.csv", results)
     return {
         **_metrics(results),
         "flat_pieces_left_out": flat,
         "context": context,
-        "least_context": context + 1 - stride,
+        "least_context": context + 1 - max(context // 2, 1),
     }
 
 
@@ -94,7 +91,7 @@ MEASURE = Measure("lm", needs=("model", "cells"), run=run)
 
 
 def score_performances(
-    lm: PianoLM, store: CellStore, indices: Iterable[int], stride: int, precision: str = "32-true"
+    lm: PianoLM, store: CellStore, indices: Iterable[int], precision: str = "32-true"
 ) -> Iterator[PieceBits]:
     """Scores pieces of a store.
 
@@ -102,7 +99,6 @@ def score_performances(
         lm: The model and its tokenizer.
         store: The music.
         indices: Pieces of the store.
-        stride: Most tokens between the starts of two windows.
         precision: Lightning's name of the precision in which matrices are multiplied.
     """
     import torch
@@ -123,7 +119,7 @@ def score_performances(
     autocast = {"bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "16-mixed": torch.float16}
     dtype = autocast.get(precision)
     with torch.autocast(lm.model.device.type, dtype, enabled=dtype is not None):
-        for bits in score_pieces(lm.model, tokenized(), stride):
+        for bits in score_pieces(lm.model, tokenized()):
             index, piece = pending.popleft()
             unconstrained, constrained = (
                 _by_group(tokenizer, piece.ids, bits[name]) for name in (UNCONSTRAINED, _CONSTRAINED)
@@ -159,17 +155,6 @@ def _by_group(
         for name, kinds in KIND_GROUPS.items()
         if not absent.get(name, False)
     }
-
-
-def _stride(stride: Any, context: int) -> int:
-    if stride is None:
-        return max(context // 2, 1)
-    if not isinstance(stride, int) or isinstance(stride, bool) or not 1 <= stride <= context:
-        raise UserError(
-            f"evaluate.stride={stride!r} found, expected a whole number of tokens from 1 to {context}, the model's "
-            "context, or null for half of it"
-        )
-    return stride
 
 
 def _select(store: CellStore, ctx: StageContext, tokenizer: PianoTokenizer) -> tuple[list[int], int]:

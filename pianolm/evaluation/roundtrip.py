@@ -1,7 +1,9 @@
-"""`evaluate=roundtrip`: how much of what the MIDI files say comes back from the ids, in frames, seconds and velocities.
+"""`evaluate=roundtrip`: differences between MIDI files and what their ids decode to, in frames, seconds and velocities.
 
-Reads the files of the data source anew, so that what is measured is MIDI → ids → notes and not the cell store, and so
-that a source needs no training part.
+Reads the MIDI files themselves, so that MIDI → ids → notes is measured without the cell store and the data source
+needs no training split.
+
+Shapes: N notes of a piece, M notes whose onset is decoded and shared with no other note, E exact notes, B beats.
 """
 
 from __future__ import annotations
@@ -25,26 +27,26 @@ from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.tokenizer.vocabulary import CODE_KINDS
 
 REASONS = ("merged", "cut", "other")
-"""Why a note does not come back as it was: another of its pitch starts in its frame and lasts longer or is equal to it;
-its key is struck again before it ends; anything else, which would be a defect."""
+"""Why a note is not decoded exactly: another note of its pitch starts in its frame and lasts at least as long; its key
+is struck again before it ends; anything else, which would be a bug."""
 _EXACT = -1
 
 
 class Roundtrip(NamedTuple):
-    """One piece, encoded and decoded.
+    """Differences between a piece and what its ids decode to.
 
     Attributes:
-        tokens: Ids of the piece.
-        codes: Pattern codes among them.
-        cells: Active cells.
-        lost: [N] int8, −1 for a note that came back exactly, else an index into `REASONS`.
-        onset: [N] int64, frame of the note by its seconds, before any rule of the roll.
-        end: [N] int64, frame after its last.
-        decoded_end: [N] int64, that of the decoded note of its pitch and onset, −1 where there is none.
-        onset_error_sec: [M] |decoded − original| of notes whose onset came back and is theirs alone.
-        offset_error_sec: [E] likewise of the ends of exact notes.
-        beat_error_sec: [B] likewise of beats after the first.
-        velocity_error: [M] in MIDI units.
+        tokens: Number of ids.
+        codes: Number of pattern codes among them.
+        cells: Number of active cells.
+        lost: [N] int8, −1 for a note that is decoded exactly, else an index into `REASONS`.
+        onset: [N] int64, frame of the note's onset in the file.
+        end: [N] int64, frame of its end in the file.
+        decoded_end: [N] int64, end of the decoded note of the same pitch and onset, −1 if there is none.
+        onset_error_sec: [M] |decoded − original| of onsets.
+        offset_error_sec: [E] |decoded − original| of the ends of exact notes.
+        beat_error_sec: [B] |decoded − original| of beats after the first.
+        velocity_error: [M] |decoded − original| in MIDI units.
     """
 
     tokens: int
@@ -61,9 +63,9 @@ class Roundtrip(NamedTuple):
 
 
 def roundtrip(tokenizer: PianoTokenizer, piece: Piece) -> Roundtrip:
-    """Encodes a piece, decodes the ids, and compares with the notes as the file has them.
+    """Encodes a piece, decodes the ids, and compares with the notes of the file.
 
-    Seconds are compared with the first beats of both laid on each other, as tokens hold no absolute time.
+    Seconds are counted from the first beat of each, since tokens have no absolute time.
     """
     ids = tokenizer.encode(piece).ids
     decoded = tokenizer.decode(ids)
@@ -73,7 +75,7 @@ def roundtrip(tokenizer: PianoTokenizer, piece: Piece) -> Roundtrip:
     match = _match(notes["pitch"], onset, frames)
     decoded_end = np.where(match >= 0, frames["end"][match], -1) if frames.size else np.full(onset.size, -1)
     lost = _explain(notes["pitch"], onset, end, decoded_end)
-    alone = np.flatnonzero((match >= 0) & ~_shared(notes["pitch"], onset))
+    unshared = np.flatnonzero((match >= 0) & ~_shared(notes["pitch"], onset))
     exact = np.flatnonzero(lost == _EXACT)
     start_sec = piece.beats_sec[0] - decoded.beats_sec[0]
     kinds = tokenizer.vocabulary.kind_of[ids]
@@ -89,26 +91,28 @@ def roundtrip(tokenizer: PianoTokenizer, piece: Piece) -> Roundtrip:
         onset=onset,
         end=end,
         decoded_end=decoded_end,
-        onset_error_sec=error(onset[alone], notes["onset_sec"][alone]),
+        onset_error_sec=error(onset[unshared], notes["onset_sec"][unshared]),
         offset_error_sec=error(end[exact], notes["offset_sec"][exact]),
         beat_error_sec=np.abs(decoded.beats_sec + start_sec - piece.beats_sec)[1:],
         velocity_error=np.abs(
-            notes["velocity"][alone].astype(np.int64) - frames["velocity"][match[alone]].astype(np.int64)
+            notes["velocity"][unshared].astype(np.int64)
+            - frames["velocity"][match[unshared]].astype(np.int64)
         ),
     )
 
 
 def _match(pitch: NDArray[np.uint8], onset: NDArray[np.int64], frames: FrameNotes) -> NDArray[np.int64]:
-    """[N] the decoded note of the same pitch and onset frame, −1 where there is none."""
-    wanted = _key(pitch, onset)
-    found = _key(frames["pitch"], frames["onset"])  # ascending, each once
-    if not found.size:
-        return np.full(wanted.size, -1)
-    at = np.minimum(np.searchsorted(found, wanted), found.size - 1)
-    return np.where(found[at] == wanted, at, -1)
+    """[N] index of the decoded note of the same pitch and onset frame, −1 if there is none."""
+    key_N = _key(pitch, onset)
+    decoded_keys = _key(frames["pitch"], frames["onset"])  # sorted and unique
+    if not decoded_keys.size:
+        return np.full(key_N.size, -1)
+    at = np.minimum(np.searchsorted(decoded_keys, key_N), decoded_keys.size - 1)
+    return np.where(decoded_keys[at] == key_N, at, -1)
 
 
 def _key(pitch: NDArray[np.uint8], onset: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A number for each pitch and onset frame, ordered by pitch."""
     return pitch.astype(np.int64) << 40 | onset
 
 
@@ -125,11 +129,11 @@ def _explain(
     end: NDArray[np.int64],
     decoded_end: NDArray[np.int64],
 ) -> NDArray[np.int8]:
-    """[N] −1 for notes that came back exactly, else why not; of equal notes one counts as come back."""
+    """[N] −1 for notes that are decoded exactly, else the reason why not; of equal notes only one is exact."""
     _, first = np.unique(np.stack([pitch, onset, end]), axis=1, return_index=True)
-    once = np.zeros(onset.size, bool)
-    once[first] = True
-    exact = (decoded_end == end) & once
+    is_first = np.zeros(onset.size, bool)
+    is_first[first] = True
+    exact = (decoded_end == end) & is_first
     shared = _shared(pitch, onset)
     cut = (decoded_end >= 0) & (decoded_end < end)
     kinds = [_EXACT, REASONS.index("merged"), REASONS.index("cut")]
@@ -137,27 +141,31 @@ def _explain(
 
 
 @dataclass(frozen=True)
-class Read:
-    """A record and the piece it holds, or why it cannot be used."""
+class RecordRead:
+    """A record and its piece, or the reason why the file cannot be used."""
 
     record: Record
     piece: Piece | None
     reason: str = ""
 
 
-def read_performances(ctx: StageContext) -> Iterator[Read]:
-    """The performances of `data.*` in `evaluate.split`, read one at a time."""
+def read_performances(ctx: StageContext) -> Iterator[RecordRead]:
+    """Reads the performances of `data.*` in `evaluate.split`, one at a time."""
     data = ctx.cfg["data"]
     records = select_records(collect(data, ctx.work / "midi").records, data)
     for record in (records[index] for index in performances(records, ctx.cfg)):
         try:
-            yield Read(record, Piece.from_midi(record.midi_path, record.beats))
+            yield RecordRead(record, Piece.from_midi(record.midi_path, record.beats))
         except (UserError, OSError) as error:
-            yield Read(record, None, str(error))
+            yield RecordRead(record, None, str(error))
 
 
 def run(ctx: StageContext) -> Metrics:
-    """Measures, and writes `pieces.csv` and `lost_notes.csv` to the run directory."""
+    """Measures, and writes `pieces.csv`, `lost_notes.csv` and `rejects.csv` to the run directory.
+
+    Raises:
+        UserError: The tokenizer or the data cannot be used, or no file can be read.
+    """
     tokenizer = PianoTokenizer.from_pretrained(ctx.upstream["tokenizer"])
     results: list[Roundtrip] = []
     velocity_errors = []
@@ -174,8 +182,8 @@ def run(ctx: StageContext) -> Metrics:
         lost += _lost_rows(read.record, read.piece, result)
     if not results:
         raise UserError(
-            f"none of {len(rejects)} files can be used, the first: {': '.join(rejects[0])}; mend that, or choose other "
-            "files with data.* and evaluate.split"
+            f"none of {len(rejects)} files can be used, the first: {': '.join(rejects[0])}; repair it, or select "
+            "other files with data.* and evaluate.split"
         )
     write_csv(ctx.run_dir / "pieces.csv", _PIECE_COLUMNS, pieces)
     write_csv(ctx.run_dir / "lost_notes.csv", _LOST_COLUMNS, lost)

@@ -1,4 +1,4 @@
-"""Velocities of two performances, note by note.
+"""Compares the velocities of two performances note by note.
 
 Shapes: N notes; M and K those of two performances; P pairs.
 """
@@ -14,21 +14,21 @@ from pianolm.music.beats import FRAMES
 from pianolm.music.cells import FrameNotes
 
 BIN_WIDTH = 8
-"""Velocities a bin of the distributions, which makes 16 bins. Narrower ones measure chance: two samples of 1000 notes
-from one normal distribution are 0.07 apart in these and 0.19 in bins of one velocity."""
+"""Width of the bins of velocity distributions; there are 16. Narrower bins measure sampling noise: two samples of 1000
+notes from one normal distribution have distance 0.07 with these bins and 0.19 with bins of one velocity."""
 PAIR_FRAMES = FRAMES // 8
-"""How far apart on the beat grid two humans may play a note of the score."""
+"""Most frames between the onsets at which two pianists play the same note of the score."""
 
 
-class Figures(NamedTuple):
-    """How near velocities come to others.
+class Agreement(NamedTuple):
+    """Agreement of velocities with those of a pianist.
 
     Attributes:
         notes: N.
         mae: Mean absolute difference in MIDI units.
-        r: Pearson correlation; 0 where one side has one velocity only.
-        js: Jensen–Shannon distance of their distributions in bins of `BIN_WIDTH`: the root of the divergence to base
-            2, 0 for equal and 1 for disjoint ones.
+        r: Pearson correlation; 0 if one side has a single velocity.
+        js: Jensen–Shannon distance of the two distributions in bins of `BIN_WIDTH`: the square root of the base-2
+            divergence, 0 for equal and 1 for disjoint distributions.
     """
 
     notes: int
@@ -37,12 +37,12 @@ class Figures(NamedTuple):
     js: float
 
 
-def compare(velocity_N: NDArray[np.uint8], human_N: NDArray[np.uint8]) -> Figures:
-    """Velocities held against a human's, note by note; at least one note."""
+def compare(velocity_N: NDArray[np.uint8], human_N: NDArray[np.uint8]) -> Agreement:
+    """Compares velocities with a pianist's for the same notes; N is at least 1."""
     one, other = velocity_N.astype(np.float64), human_N.astype(np.float64)
     spread = one.std() * other.std()
     covariance = ((one - one.mean()) * (other - other.mean())).mean()
-    return Figures(
+    return Agreement(
         notes=one.size,
         mae=float(np.abs(one - other).mean()),
         r=float(covariance / spread) if spread else 0.0,
@@ -61,18 +61,20 @@ def _js_distance(one_N: NDArray[np.uint8], other_N: NDArray[np.uint8]) -> float:
 
 
 def pair_notes(one_M: FrameNotes, other_K: FrameNotes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Notes [P] of two performances, as indices into each, that are one note of the score.
+    """Pairs notes of two performances that are the same note of the score.
 
-    They have the same pitch, lie at most `PAIR_FRAMES` apart, and neither lies nearer to another.
+    Paired notes have the same pitch, are at most `PAIR_FRAMES` apart and are each other's nearest.
 
     Args:
-        one_M: Sorted by (pitch, onset), onsets in frames from a beat of the score.
-        other_K: Likewise from the same beat; at least one note each.
+        one_M: At least one note, sorted by (pitch, onset), onsets in frames from a beat of the score.
+        other_K: The same for the other performance, onsets from the same beat.
+
+    Returns:
+        Indices [P] into both.
     """
     onsets = np.concatenate([one_M["onset"], other_K["onset"]])
-    span = (
-        int(onsets.max() - onsets.min()) + PAIR_FRAMES + 1
-    )  # so that other pitches are further away than that
+    # A pitch step is larger than any difference of onsets that is paired.
+    span = int(onsets.max() - onsets.min()) + PAIR_FRAMES + 1
     one, other = (notes["pitch"].astype(np.int64) * span + notes["onset"] for notes in (one_M, other_K))
     of_one, of_other = _nearest(one, other), _nearest(other, one)
     paired = (of_other[of_one] == np.arange(one.size)) & (np.abs(one - other[of_one]) <= PAIR_FRAMES)
@@ -80,8 +82,8 @@ def pair_notes(one_M: FrameNotes, other_K: FrameNotes) -> tuple[NDArray[np.int64
     return first, of_one[first]
 
 
-def _nearest(wanted: NDArray[np.int64], there: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Which of some ascending numbers is nearest to each wanted one, the lower of two."""
-    above = np.searchsorted(there, wanted)
-    low, high = np.maximum(above - 1, 0), np.minimum(above, there.size - 1)
-    return np.where(np.abs(wanted - there[low]) <= np.abs(there[high] - wanted), low, high)
+def _nearest(values: NDArray[np.int64], sorted_values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Index of the nearest of `sorted_values` to each value, the lower of two equally near."""
+    above = np.searchsorted(sorted_values, values)
+    low, high = np.maximum(above - 1, 0), np.minimum(above, sorted_values.size - 1)
+    return np.where(np.abs(values - sorted_values[low]) <= np.abs(sorted_values[high] - values), low, high)

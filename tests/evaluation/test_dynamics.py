@@ -1,4 +1,4 @@
-"""`evaluate=dynamics`: a model that copies, second humans found by the beats of the score, the stage as a whole."""
+"""`evaluate=dynamics`: a model that copies the pianist, second pianists, the whole stage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pianolm.data.cell_store import CellStore, CellStoreWriter, PieceRow
 from pianolm.data.reading import downbeat_flags
 from pianolm.errors import UserError
 from pianolm.evaluation.dynamics import PieceDynamics, measure
-from pianolm.evaluation.velocity_agreement import PAIR_FRAMES, Figures, compare
+from pianolm.evaluation.velocity_agreement import PAIR_FRAMES, Agreement, compare
 from pianolm.music.beats import FRAMES, BeatAnnotation
 from pianolm.music.cells import FRAME_NOTE_DTYPE, FrameNotes
 from pianolm.music.notes import make_notes
@@ -43,7 +43,7 @@ def score(seed: int = 0) -> FrameNotes:
 
 
 def human(seed: int, tempo_bpm: float, ahead: bool = False, notes: FrameNotes | None = None) -> Piece:
-    """Plays the score in a tempo that wavers, each note a little early or late; `ahead` adds one before beat 0."""
+    """Plays the score in a varying tempo, each note a little early or late; `ahead` adds a note before beat 0."""
     rng = np.random.default_rng(seed)
     notes = score() if notes is None else notes
     beats_sec = 5 + np.cumsum(np.append(0, 60 / tempo_bpm * rng.uniform(0.8, 1.25, N_BEATS)))
@@ -93,7 +93,7 @@ def sonata(*pieces: Piece) -> Humans:
 
 
 def copying(humans: Humans) -> Callable[[Piece, int], Piece]:
-    """A model that knows what the human played, of the opening that it is given; it is shown one velocity alone."""
+    """A model that returns the velocities of the pianist; the piece it is given has one velocity."""
 
     def render(piece: Piece, number: int) -> Piece:
         assert np.unique(piece.notes["velocity"]).size == 1
@@ -114,25 +114,25 @@ def measured(tmp_path: Path, humans: Humans, beats: int | None = None) -> list[P
 
 def test_a_model_that_copies_makes_no_error(tmp_path: Path) -> None:
     (result,) = measured(tmp_path, sonata(human(0, 90)))
-    assert result.figures[""] == Figures(N_NOTES, 0, pytest.approx(1), 0)
-    assert set(result.figures) == {"", "constant_"}
-    assert result.other == ""
+    assert result.agreements[""] == Agreement(N_NOTES, 0, pytest.approx(1), 0)
+    assert set(result.agreements) == {"", "constant_"}
+    assert result.second_pianist == ""
 
 
 def test_a_constant_is_the_median_of_the_notes(tmp_path: Path) -> None:
     piece = human(0, 90)
     (result,) = measured(tmp_path, sonata(piece))
     velocity = piece.notes["velocity"].astype(float)
-    assert result.figures["constant_"].mae == np.abs(velocity - round(np.median(velocity))).mean()
+    assert result.agreements["constant_"].mae == np.abs(velocity - round(np.median(velocity))).mean()
 
 
 @pytest.mark.parametrize("ahead", [False, True])
-def test_two_humans_meet_on_the_beats_of_the_score(tmp_path: Path, ahead: bool) -> None:
+def test_two_pianists_are_paired_on_the_beats_of_the_score(tmp_path: Path, ahead: bool) -> None:
     """In their own tempi, one of them with a note before the first beat."""
     slow, fast = human(1, 50), human(2, 120, ahead)
     assert fast.repairs.added_before == ahead
     results = measured(tmp_path, sonata(slow, fast))
-    assert [result.other for result in results] == ["human 1", "human 0"]
+    assert [result.second_pianist for result in results] == ["human 1", "human 0"]
 
     def of_score(piece: Piece) -> NDArray[np.float64]:
         frames = np.sort(piece.frame_notes[piece.frame_notes["pitch"] < 100], order=["pitch", "onset"])
@@ -141,10 +141,10 @@ def test_two_humans_meet_on_the_beats_of_the_score(tmp_path: Path, ahead: bool) 
     one, other = of_score(slow), of_score(fast)
     assert one.size == N_NOTES
     for result in results:
-        figures = result.figures["human_"]
+        figures = result.agreements["human_"]
         assert figures.notes == N_NOTES, "the note before the beats has no partner"
-        assert result.figures["paired_"] == Figures(figures.notes, 0, pytest.approx(1), 0)
-        assert result.figures["paired_constant_"].notes == N_NOTES
+        assert result.agreements["paired_"] == Agreement(figures.notes, 0, pytest.approx(1), 0)
+        assert result.agreements["paired_constant_"].notes == N_NOTES
         assert figures.mae == np.abs(one - other).mean()
         assert figures.r == pytest.approx(np.corrcoef(one, other)[0, 1])
 
@@ -154,11 +154,11 @@ def test_the_opening_alone_is_rendered_and_paired(tmp_path: Path) -> None:
     for (_, piece), result in zip(humans, measured(tmp_path, humans, beats=4), strict=True):
         onset = piece.frame_notes["onset"]
         expected = int((onset // FRAMES < onset.min() // FRAMES + 4).sum())
-        assert result.figures[""].notes == expected < N_NOTES
-        assert expected - 4 <= result.figures["human_"].notes <= expected
+        assert result.agreements[""].notes == expected < N_NOTES
+        assert expected - 4 <= result.agreements["human_"].notes <= expected
 
 
-def test_what_is_no_second_human_is_passed_over(tmp_path: Path) -> None:
+def test_other_beats_other_notes_and_copies_are_no_second_pianist(tmp_path: Path) -> None:
     first = human(1, 50)
     longer = Piece.from_notes(
         first.notes, BeatAnnotation(np.append(first.beats_sec, 60.0), np.zeros(18, bool))
@@ -166,9 +166,9 @@ def test_what_is_no_second_human_is_passed_over(tmp_path: Path) -> None:
     elsewhere = human(4, 50, notes=score(seed=9))
     once_more = [("copies/sonata", first), ("toy/rondo", human(2, 80))]
     humans = [*sonata(first, first, longer, elsewhere), *once_more]
-    assert [result.other for result in measured(tmp_path / "none", humans)] == [""] * 6
+    assert [result.second_pianist for result in measured(tmp_path / "none", humans)] == [""] * 6
     humans.append(*sonata(human(3, 70)))
-    others = [result.other for result in measured(tmp_path / "one", humans)]
+    others = [result.second_pianist for result in measured(tmp_path / "one", humans)]
     assert others == ["human 6", "human 6", "", "", "", "", "human 0"]
 
 
@@ -187,7 +187,7 @@ def test_the_stage_weighs_pieces_by_their_notes(tmp_path: Path) -> None:
     short = human(5, 100, notes=score()[:12])
     humans = [*sonata(human(0, 60), human(1, 90)), ("toy/rondo", short), ("toy/rondo", human(6, 80))]
     parts = given_parts(tmp_path, humans, flat=(3,))
-    metrics = evaluated(tmp_path, *parts, "evaluate.temperature=0.9", "evaluate.top_p=0.8", "seed=3")
+    metrics = evaluated(tmp_path, *parts, "evaluate.temperature=0.9", "seed=3")
     assert (metrics["pieces"], metrics["flat_pieces_left_out"], metrics["notes"]) == (
         3,
         1,
@@ -202,7 +202,7 @@ def test_the_stage_weighs_pieces_by_their_notes(tmp_path: Path) -> None:
     found = []
     for index in range(3):
         piece = humans[index][1]
-        lively = lm.render_dynamics(piece, 0.9, 0.8, seed=3 + index)
+        lively = lm.render_dynamics(piece, 0.9, 1.0, seed=3 + index)
         found.append(compare(lively.frame_notes["velocity"], piece.frame_notes["velocity"]))
     notes = sum(figures.notes for figures in found)
     for name in ("mae", "r", "js"):
@@ -224,7 +224,7 @@ def test_the_stage_weighs_pieces_by_their_notes(tmp_path: Path) -> None:
     assert not (tmp_path / "artifacts").exists(), "nothing had to be built"
 
 
-def test_limits_spread_over_the_split_and_seeds_matter(tmp_path: Path) -> None:
+def test_pieces_are_evenly_spaced_and_seeds_change_the_result(tmp_path: Path) -> None:
     parts = given_parts(tmp_path, sonata(*(human(i, 60) for i in range(5))))
     metrics = evaluated(tmp_path, *parts, "evaluate.pieces=3", "evaluate.beats=2")
     with (tmp_path / "run" / "pieces.csv").open() as file:
@@ -236,7 +236,7 @@ def test_limits_spread_over_the_split_and_seeds_matter(tmp_path: Path) -> None:
     assert again["velocity_mae"] == metrics["velocity_mae"] != other["velocity_mae"]
 
 
-def test_without_a_second_human_there_are_no_figures_of_one(tmp_path: Path) -> None:
+def test_without_a_second_pianist_there_are_no_metrics_of_one(tmp_path: Path) -> None:
     metrics = evaluated(tmp_path, *given_parts(tmp_path, sonata(human(0, 60))), "evaluate.temperature=0")
     assert metrics["paired_pieces"] == 0
     assert not [name for name in metrics if name.startswith(("human_", "paired_v"))]
@@ -251,15 +251,15 @@ def test_without_a_second_human_there_are_no_figures_of_one(tmp_path: Path) -> N
         ),
         (["evaluate.beats=1.5"], "evaluate.beats=1.5 found"),
         (["evaluate.temperature=-1"], "temperature=-1.0 found, expected"),
-        (["evaluate.split=test"], "no performance there; its performances are in validation"),
+        (["evaluate.split=test"], "no performance in it; its performances are in validation"),
         (
             ["upstream.model={tmp}/base"],
-            "/base holds a model of mode base, whose tokens carry no velocity; give one",
+            "/base holds a model of mode base, whose tokens have no velocity; give one",
         ),
-        (["upstream.cells={tmp}/flat"], "the velocities of all 1 performances say nothing"),
+        (["upstream.cells={tmp}/flat"], "all 1 performances have flat velocities"),
     ],
 )
-def test_what_does_not_fit_is_one_sentence(tmp_path: Path, overrides: list[str], message: str) -> None:
+def test_wrong_settings_are_told_in_one_sentence(tmp_path: Path, overrides: list[str], message: str) -> None:
     parts = given_parts(tmp_path, sonata(human(0, 60)))
     store_of(tmp_path / "flat", sonata(human(0, 60)), flat=(0,))
     model_directory(tmp_path / "base", velocity=False)

@@ -33,7 +33,7 @@ def evaluated(tmp_path: Path, *overrides: str) -> dict[str, float]:
 @pytest.mark.parametrize("velocity", [False, True])
 def test_the_stage_adds_up_tokens_notes_and_seconds(tmp_path: Path, velocity: bool) -> None:
     model, cells = model_directory(tmp_path / "model", velocity), cell_store(tmp_path / "cells")
-    metrics = evaluated(tmp_path, f"upstream.model={model}", f"upstream.cells={cells}", "evaluate.stride=10")
+    metrics = evaluated(tmp_path, f"upstream.model={model}", f"upstream.cells={cells}")
     lm, store = PianoLM.from_pretrained(model), CellStore.open(cells)
     bits, notes, tokens, seconds, constrained = dict.fromkeys(Kind, 0.0), 0, 0, 0.0, 0.0
     for index in range(2):
@@ -41,7 +41,7 @@ def test_the_stage_adds_up_tokens_notes_and_seconds(tmp_path: Path, velocity: bo
         ids = lm.tokenizer.encode(piece).ids
         masks = {"constrained": legal_ids(lm.tokenizer.grammar, ids)}
         tokenized = TokenizedPiece(ids, beat_positions(ids, lm.tokenizer.vocabulary), masks)
-        (found,) = score_pieces(lm.model, [tokenized], 10, batch_tokens=64)
+        (found,) = score_pieces(lm.model, [tokenized], batch_tokens=64)
         for at, kind in enumerate(lm.tokenizer.vocabulary.kind_of[ids]):
             bits[Kind(kind)] += found[UNCONSTRAINED][at]
         constrained += found["constrained"].sum()
@@ -62,7 +62,7 @@ def test_the_stage_adds_up_tokens_notes_and_seconds(tmp_path: Path, velocity: bo
         parts = [value for key, value in metrics.items() if key.startswith(f"{name}_")]
         assert len(parts) == 3 + velocity
         assert sum(parts) == pytest.approx(metrics[name])
-    assert metrics["least_context"] == CONTEXT + 1 - 10
+    assert metrics["least_context"] == CONTEXT + 1 - CONTEXT // 2
     with (tmp_path / "run" / "pieces.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == ["piece 0", "piece 1"]
@@ -106,13 +106,11 @@ def test_flat_performances_count_for_a_model_without_velocities_only(tmp_path: P
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["evaluate.stride=0"], "evaluate.stride=0 found, expected a whole number of tokens from 1 to 48"),
-        (["evaluate.stride=49"], "evaluate.stride=49 found"),
         (
             ["evaluate.split=dev"],
             "evaluate.split='dev' found, expected one of train, validation, test or all",
         ),
-        (["evaluate.split=test"], "no performance there; its performances are in validation"),
+        (["evaluate.split=test"], "no performance in it; its performances are in validation"),
         (["evaluate.name=bits"], "evaluate.name='bits' found, expected one of dynamics, lm, roundtrip"),
         (["upstream.model={tmp}/cells"], "no config.json; expected a directory published by stage=base"),
         (["upstream.cells={tmp}/model"], "expected a directory published by stage=prepare"),

@@ -1,4 +1,4 @@
-"""`evaluate=roundtrip`: what comes back, what does not and why, in a source with or without a training part."""
+"""`evaluate=roundtrip`: exact and lost notes with their reasons, errors in seconds, the whole stage."""
 
 from __future__ import annotations
 
@@ -65,10 +65,10 @@ def test_errors_in_seconds_are_those_of_tempo_and_frame() -> None:
     assert 0 < result.beat_error_sec.max() <= np.abs(np.diff(steps)).max()
     assert result.onset_error_sec.max() <= result.beat_error_sec.max() + 0.5 / 48
     assert (result.lost == EXACT).all()
-    assert result.velocity_error.tolist() == [0] * 20  # what is decoded without velocities
+    assert result.velocity_error.tolist() == [0] * 20  # the velocity of decoding without velocity tokens
 
 
-def test_the_stage_measures_what_the_tokenizer_of_another_run_makes_of_files(
+def test_the_stage_measures_files_with_the_tokenizer_of_another_run(
     tmp_path: Path, midi_file: MidiFile
 ) -> None:
     untrained(velocity=True).save_pretrained(tmp_path / "tokenizer")
@@ -91,7 +91,7 @@ def test_the_stage_measures_what_the_tokenizer_of_another_run_makes_of_files(
     assert metrics["artifact"] == str(run_dir)
     assert 0 < metrics["velocity_mae"] < 40
     assert metrics["codes_per_cell"] >= 1
-    assert not (tmp_path / "artifacts").exists()  # nothing had to be built
+    assert not (tmp_path / "artifacts").exists()  # nothing was built
     with (run_dir / "pieces.csv").open() as file:
         assert sum(int(row["notes"]) for row in csv.DictReader(file)) == 96
     with (run_dir / "rejects.csv").open() as file:
@@ -109,10 +109,10 @@ def test_without_a_tokenizer_one_is_built(tmp_path: Path) -> None:
     ("override", "message"),
     [
         ("evaluate.split=dev", "evaluate.split='dev' found, expected one of train, validation, test or all"),
-        ("evaluate.split=test", "no performance there; its performances are in train"),
+        ("evaluate.split=test", "no performance in it; its performances are in train"),
     ],
 )
-def test_a_split_that_is_not_there_is_named(
+def test_a_split_without_performances_is_named(
     tmp_path: Path, midi_file: MidiFile, override: str, message: str
 ) -> None:
     untrained().save_pretrained(tmp_path / "tokenizer")
@@ -129,8 +129,8 @@ def test_a_split_that_is_not_there_is_named(
         execute(cfg, tmp_path / "run")
 
 
-def test_real_performances_come_back(tmp_path: Path, shared_data: Path) -> None:
-    """With a codebook that has seen no music: exactness and time do not depend on it."""
+def test_real_performances_are_decoded_exactly(tmp_path: Path, shared_data: Path) -> None:
+    """With an untrained codebook, on which exactness and timing do not depend."""
     untrained(velocity=True).save_pretrained(tmp_path / "tokenizer")
     cfg = tiny(
         tmp_path,

@@ -1,4 +1,4 @@
-"""Velocities compared: known numbers, bounds, and which notes of two performances are one."""
+"""Agreement of velocities: known values, bounds, and the pairing of notes of two performances."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pianolm.evaluation.velocity_agreement import PAIR_FRAMES, Figures, compare, pair_notes
+from pianolm.evaluation.velocity_agreement import PAIR_FRAMES, Agreement, compare, pair_notes
 from pianolm.music.cells import FRAME_NOTE_DTYPE, FrameNotes
 
 
@@ -16,22 +16,24 @@ def velocities(*values: int) -> NDArray[np.uint8]:
     return np.array(values, np.uint8)
 
 
-def test_known_velocities_give_known_figures() -> None:
+def test_agreement_of_known_velocities() -> None:
     human_N = velocities(40, 48, 56, 64)
-    assert compare(human_N, human_N) == Figures(4, 0, pytest.approx(1), 0)
+    assert compare(human_N, human_N) == Agreement(4, 0, pytest.approx(1), 0)
     moved = compare(velocities(48, 56, 64, 72), human_N)
-    assert moved == Figures(4, 8, pytest.approx(1), pytest.approx(0.5)), "a quarter of each lies apart"
+    assert moved == Agreement(4, 8, pytest.approx(1), pytest.approx(0.5)), (
+        "a quarter of each distribution differs"
+    )
     turned = compare(velocities(64, 56, 48, 40), human_N)
-    assert turned == Figures(4, 16, pytest.approx(-1), 0), "the same distribution"
-    assert compare(velocities(1, 100), velocities(50, 127)) == Figures(
+    assert turned == Agreement(4, 16, pytest.approx(-1), 0), "the same distribution"
+    assert compare(velocities(1, 100), velocities(50, 127)) == Agreement(
         2, 38, pytest.approx(1), pytest.approx(1)
     )
-    assert compare(velocities(52, 52, 52, 52), human_N) == Figures(4, 8, 0, pytest.approx(0.7409, abs=1e-4))
-    assert compare(velocities(47), velocities(40)) == Figures(1, 7, 0, 0), "one bin"
+    assert compare(velocities(52, 52, 52, 52), human_N) == Agreement(4, 8, 0, pytest.approx(0.7409, abs=1e-4))
+    assert compare(velocities(47), velocities(40)) == Agreement(1, 7, 0, 0), "one bin"
 
 
 @given(st.lists(st.tuples(st.integers(1, 127), st.integers(1, 127)), min_size=2))
-def test_figures_lie_within_their_bounds(pairs: list[tuple[int, int]]) -> None:
+def test_agreement_is_symmetric_and_bounded(pairs: list[tuple[int, int]]) -> None:
     one, other = np.array(pairs, np.uint8).T
     found, back = compare(one, other), compare(other, one)
     assert found == pytest.approx(back)
