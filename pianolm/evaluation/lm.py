@@ -160,7 +160,7 @@ def _by_group(
 def _select(store: CellStore, ctx: StageContext, tokenizer: PianoTokenizer) -> tuple[list[int], int]:
     """Performances of the split to score, and how many are left out because their velocities are flat.
 
-    A model with velocities cannot be charged for those of a flat piece, and without them its notes lack some bits.
+    The velocities of a flat piece are meaningless, and without their bits its notes cannot be compared with others.
     """
     in_split = performances(store.pieces, ctx.cfg)
     indices = [index for index in in_split if tokenizer.codec is None or not store.flat(index)]

@@ -1,4 +1,4 @@
-"""Pictures: piano rolls, drawn without a display."""
+"""Draws piano rolls, without a display."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _WIDTH_IN, _MAX_WIDTH_IN, _IN_PER_SEC = 14.0, 60.0, 0.3
 _LEFT_IN, _RIGHT_IN, _TOP_IN, _BOTTOM_IN, _GAP_IN = 0.62, 0.95, 0.45, 0.52, 0.12
 _TEMPO_IN, _MIN_ROLL_IN, _PITCH_IN = 0.75, 3.2, 0.085
 _LABEL_IN = 0.45
-_MARGIN_PITCHES = 3  # above, there is room for the word that marks a prompt
+_MARGIN_PITCHES = 3  # above the highest note there is space for the prompt label
 _BLACK_KEYS = (1, 3, 6, 8, 10)
 _VELOCITIES = (20, 110)
 _TICK_STEPS = (1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100, 128, 200, 250, 256, 500, 512, 1000)
@@ -29,7 +29,7 @@ _DPI = 100
 
 @dataclass(frozen=True)
 class _Theme:
-    """Colours of a picture; the loudest note is the one that stands out most from the ground."""
+    """Colours of a picture; louder notes contrast more with the background."""
 
     ground: str
     text: str
@@ -42,7 +42,7 @@ class _Theme:
 
 
 def _viridis(softest: float, loudest: float) -> ListedColormap:
-    """The part of viridis that can be told from the ground."""
+    """The part of the viridis colormap that contrasts with the background."""
     return ListedColormap(colormaps["viridis"](np.linspace(softest, loudest, 256)))
 
 
@@ -69,20 +69,20 @@ _DARK = _Theme(
 
 
 def figure(width: float, height: float) -> Figure:
-    """An empty figure in inches that can be saved without a display."""
-    made = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(made)
-    return made
+    """An empty figure of a size in inches that can be saved without a display."""
+    empty = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(empty)
+    return empty
 
 
 def save_piano_roll(piece: Piece, path: str | Path, title: str = "", prompt_end_beat: int = 0) -> None:
-    """Draws a piece into a file: see `draw_piano_roll`.
+    """Draws a piece into a file; see `draw_piano_roll`.
 
     Args:
-        piece: At least one beat long.
+        piece: A piece of at least one beat.
         path: PNG to write.
-        title: Above the picture.
-        prompt_end_beat: Beats of the prompt that the piece begins with, which are shaded.
+        title: Title of the picture.
+        prompt_end_beat: Beats of the prompt at the beginning of the piece, which are shaded.
     """
     draw_piano_roll(piece, title, prompt_end_beat)[0].savefig(path, dpi=_DPI)
 
@@ -90,19 +90,19 @@ def save_piano_roll(piece: Piece, path: str | Path, title: str = "", prompt_end_
 def draw_piano_roll(
     piece: Piece, title: str = "", prompt_end_beat: int = 0, dark: bool = False
 ) -> tuple[Figure, tuple[float, float, float, float]]:
-    """Draws a piece: a bar a note, velocity as colour, a line a beat, stronger ones at known bars, the tempo below.
+    """Draws notes as bars coloured by velocity, with lines at beats and bars, and the tempo below.
 
     Time counts from the first beat, as in the MIDI file and the audio. The picture is wider for a long piece.
 
     Args:
-        piece: At least one beat long.
-        title: Above the picture.
-        prompt_end_beat: Beats of the prompt that the piece begins with, which are shaded.
-        dark: Light on a dark ground.
+        piece: A piece of at least one beat.
+        title: Title of the picture.
+        prompt_end_beat: Beats of the prompt at the beginning of the piece, which are shaded.
+        dark: Whether the background is dark.
 
     Returns:
-        The figure, and where the axes lie in it, from first to last beat: left, top, right and bottom as fractions
-        of its width and height from the top left.
+        The figure, and the box of the axes from first to last beat: left, top, right and bottom as fractions of the
+        figure's width and height, from the top left.
     """
     theme = _DARK if dark else _LIGHT
     beats_sec = piece.beats_sec - piece.beats_sec[0]
@@ -110,45 +110,49 @@ def draw_piano_roll(
     roll_in = max(_MIN_ROLL_IN, (high - low) * _PITCH_IN)
     width = float(np.clip(beats_sec[-1] * _IN_PER_SEC, _WIDTH_IN, _MAX_WIDTH_IN))
     height = _BOTTOM_IN + _TEMPO_IN + _GAP_IN + roll_in + _TOP_IN + (0.3 if title else 0)
-    drawn = figure(width, height)
-    drawn.set_layout_engine("none")
-    drawn.set_facecolor(theme.ground)
-    left, across = _LEFT_IN / width, 1 - (_LEFT_IN + _RIGHT_IN) / width
-    above = _BOTTOM_IN + _TEMPO_IN + _GAP_IN
-    tempo = drawn.add_axes((left, _BOTTOM_IN / height, across, _TEMPO_IN / height))
-    roll = drawn.add_axes((left, above / height, across, roll_in / height), sharex=tempo)
-    scale = drawn.add_axes((1 - 0.78 / width, above / height, 0.13 / width, roll_in / height))
-    for axes in (tempo, roll, scale):
-        _dress(axes, theme)
-    painted = _draw_notes(roll, piece, theme)
-    drawn.colorbar(painted, cax=scale)
+    picture, roll, tempo, scale = _make_axes(width, height, roll_in, theme)
+    notes = _draw_notes(roll, piece, theme)
+    picture.colorbar(notes, cax=scale)
     scale.set_ylabel("velocity", color=theme.text)
     _draw_keys(roll, low, high, theme)
-    shown = max(int((width - _LEFT_IN - _RIGHT_IN) / _LABEL_IN), 1)
-    _draw_grid((roll, tempo), shown, beats_sec, piece.bar_starts, theme)
+    most_labels = max(int((width - _LEFT_IN - _RIGHT_IN) / _LABEL_IN), 1)
+    _draw_grid((roll, tempo), most_labels, beats_sec, piece.bar_starts, theme)
     _draw_tempo(tempo, beats_sec, theme)
     if prompt_end_beat > 0:
         _shade_prompt(roll, tempo, float(beats_sec[min(prompt_end_beat, piece.n_beats)]), theme)
     tempo.set_xlim(0, beats_sec[-1])
     roll.tick_params(labelbottom=False, bottom=False)
     if title:
-        drawn.text(left, 1 - 0.12 / height, title, va="top", size=12, color=theme.text, parse_math=False)
-    return drawn, (left, 1 - (above + roll_in) / height, left + across, 1 - _BOTTOM_IN / height)
+        left = _LEFT_IN / width
+        picture.text(left, 1 - 0.12 / height, title, va="top", size=12, color=theme.text, parse_math=False)
+    top = _BOTTOM_IN + _TEMPO_IN + _GAP_IN + roll_in
+    box = (_LEFT_IN / width, 1 - top / height, 1 - _RIGHT_IN / width, 1 - _BOTTOM_IN / height)
+    return picture, box
+
+
+def _make_axes(width: float, height: float, roll_in: float, theme: _Theme) -> tuple[Figure, Axes, Axes, Axes]:
+    """A figure with axes for the notes, for the tempo below them, and for the velocity scale."""
+    picture = figure(width, height)
+    picture.set_layout_engine("none")
+    picture.set_facecolor(theme.ground)
+    left, across = _LEFT_IN / width, 1 - (_LEFT_IN + _RIGHT_IN) / width
+    bottom = (_BOTTOM_IN + _TEMPO_IN + _GAP_IN) / height
+    tempo = picture.add_axes((left, _BOTTOM_IN / height, across, _TEMPO_IN / height))
+    roll = picture.add_axes((left, bottom, across, roll_in / height), sharex=tempo)
+    scale = picture.add_axes((1 - 0.78 / width, bottom, 0.13 / width, roll_in / height))
+    for axes in (tempo, roll, scale):
+        axes.set_facecolor(theme.ground)
+        axes.tick_params(colors=theme.text, labelsize=9)
+        axes.spines[:].set_color(theme.bar)
+    return picture, roll, tempo, scale
 
 
 def _pitch_range(piece: Piece) -> tuple[int, int]:
-    """Lowest and highest pitch to show: those of the notes and a little more, at least two octaves."""
+    """Lowest and highest pitch to show: the range of the notes with margins, at least two octaves."""
     pitch = piece.notes["pitch"].astype(int)
     low, high = (int(pitch.min()), int(pitch.max())) if pitch.size else (60, 60)
     spare = max(24 - (high - low), 0)
     return max(low - spare // 2 - _MARGIN_PITCHES, 0), min(high + (spare + 1) // 2 + _MARGIN_PITCHES, 127)
-
-
-def _dress(axes: Axes, theme: _Theme) -> None:
-    axes.set_facecolor(theme.ground)
-    axes.tick_params(colors=theme.text, labelsize=9)
-    for spine in axes.spines.values():
-        spine.set_color(theme.bar)
 
 
 def _draw_notes(axes: Axes, piece: Piece, theme: _Theme) -> PolyCollection:
@@ -156,16 +160,16 @@ def _draw_notes(axes: Axes, piece: Piece, theme: _Theme) -> PolyCollection:
     onset, offset = notes["onset_sec"] - piece.beats_sec[0], notes["offset_sec"] - piece.beats_sec[0]
     low, high = notes["pitch"] - 0.45, notes["pitch"] + 0.45
     corners = np.stack([onset, low, onset, high, offset, high, offset, low], axis=1).reshape(-1, 4, 2)
-    painted = PolyCollection(
+    bars = PolyCollection(
         list(corners), array=notes["velocity"].astype(float), cmap=theme.velocity, clim=_VELOCITIES
     )
-    painted.set(edgecolor=theme.ground, linewidth=0.4, zorder=3)
-    axes.add_collection(painted, autolim=False)
-    return painted
+    bars.set(edgecolor=theme.ground, linewidth=0.4, zorder=3)
+    axes.add_collection(bars, autolim=False)
+    return bars
 
 
 def _draw_keys(axes: Axes, low: int, high: int, theme: _Theme) -> None:
-    """Rows of the black keys, and the name of every C."""
+    """Shades the rows of black keys and names every C."""
     for pitch in range(low, high + 1):
         if pitch % 12 in _BLACK_KEYS:
             axes.axhspan(pitch - 0.5, pitch + 0.5, color=theme.black_key, linewidth=0, zorder=0)
@@ -182,23 +186,23 @@ def _draw_grid(
     bars: NDArray[np.intp],
     theme: _Theme,
 ) -> None:
-    """Lines at beats, stronger ones at known bars; above at most `labels` numbers, of bars if known, else of beats."""
+    """Draws lines at beats and bars, and above at most `labels` numbers of bars, or of beats if no bar is known."""
     for axes in panels:
         for at_sec, colour, order in ((beats_sec, theme.beat, 1), (beats_sec[bars], theme.bar, 2)):
             lines = axes.vlines(at_sec, 0, 1, transform=axes.get_xaxis_transform())
             lines.set(color=colour, linewidth=0.6, zorder=order)
-    known = bars.size > 0
-    at_sec = beats_sec[bars] if known else beats_sec
+    has_bars = bars.size > 0
+    at_sec = beats_sec[bars] if has_bars else beats_sec
     step = next((step for step in _TICK_STEPS if at_sec.size / step <= labels), _TICK_STEPS[-1])
-    if not known:
+    if not has_bars:
         step = max(step, 4)
     numbers = np.arange(at_sec.size)[::step]
     above = panels[0].secondary_xaxis("top")
-    above.set_xticks(at_sec[numbers], [str(number + 1 if known else number) for number in numbers])
+    above.set_xticks(at_sec[numbers], [str(number + 1 if has_bars else number) for number in numbers])
     above.tick_params(colors=theme.text, labelsize=9, length=3)
     above.spines[:].set_color(theme.bar)
     panels[0].annotate(
-        "bars" if known else "beats",
+        "bars" if has_bars else "beats",
         (0, 1),
         (-10, 5),
         xycoords="axes fraction",

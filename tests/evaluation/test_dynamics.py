@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +22,7 @@ from pianolm.music.cells import FRAME_NOTE_DTYPE, FrameNotes
 from pianolm.music.notes import make_notes
 from pianolm.run import execute
 from tests.evaluation.toys import model_directory
-from tests.test_chain import run_cli
-from tests.tiny import TINY, tiny
+from tests.tiny import tiny
 
 N_BEATS = 16
 N_NOTES = 40
@@ -275,25 +273,14 @@ def test_an_opening_of_one_velocity_is_flat(tmp_path: Path) -> None:
     assert (metrics["pieces"], metrics["flat_pieces_left_out"]) == (1, 1)
 
 
-def test_from_the_command_line_the_chain_is_built_and_measured(tmp_path: Path, midi_file: MidiFile) -> None:
-    """On a folder of MIDI files, one of them flat."""
+def test_a_given_model_measures_a_folder_that_is_prepared_first(tmp_path: Path, midi_file: MidiFile) -> None:
+    """On MIDI files, one of them flat."""
     for i in range(6):
         midi_file(tmp_path / f"music/{i}.mid", seed=i, velocity=64 if i == 2 else None)
-    settings = [setting for setting in TINY if not setting.startswith("data.")]
-    done = run_cli(
-        *(
-            tmp_path,
-            *settings,
-            "stage=evaluate",
-            "evaluate=dynamics",
-            "evaluate.split=all",
-            "evaluate.beats=8",
-        ),
-        *("data=folder", f"data.root={tmp_path}/music", "finetune.from_scratch=true"),
-    )
-    assert done.returncode == 0, done.stderr
-    metrics = json.loads((tmp_path / done.stdout.strip().splitlines()[-1]).read_text())
+    model = model_directory(tmp_path / "model", velocity=True)
+    folder = ("data=folder", f"data.root={tmp_path}/music", f"upstream.model={model}")
+    metrics = evaluated(tmp_path, *folder, "evaluate.split=all", "evaluate.beats=8")
     assert (metrics["pieces"], metrics["flat_pieces_left_out"], metrics["notes"]) == (5, 1, 80)
     assert 0 < metrics["velocity_mae"] < 127
     assert -1 <= metrics["velocity_r"] <= 1
-    assert (Path(metrics["artifact"]) / "pieces.csv").is_file()
+    assert (tmp_path / "run" / "pieces.csv").is_file()

@@ -19,8 +19,8 @@ from pianolm.run import execute
 from pianolm.tokenizer.token_mask import legal_ids
 from pianolm.tokenizer.vocabulary import Kind
 from tests.evaluation.toys import CONTEXT, cell_store, model_directory
-from tests.test_chain import only, run_cli
-from tests.tiny import TINY, tiny
+from tests.test_chain import only
+from tests.tiny import tiny
 
 MidiFile = Callable[..., Path]
 
@@ -132,16 +132,8 @@ def test_scores_are_no_performances(tmp_path: Path) -> None:
         evaluated(tmp_path, f"upstream.model={model}", f"upstream.cells={cells}")
 
 
-def test_from_the_command_line_a_model_of_one_source_measures_another(
-    tmp_path: Path, midi_file: MidiFile
-) -> None:
-    """The chain trains a tiny model on the demo; then its directory measures a folder of MIDI files."""
-    places = (
-        f"paths.artifacts={tmp_path}/artifacts",
-        f"paths.work={tmp_path}/work",
-        f"paths.outputs={tmp_path}/out",
-    )
-    settings = [setting for setting in (*TINY, *places) if not setting.startswith("data.")]
+def test_a_model_trained_on_one_source_measures_another(tmp_path: Path, midi_file: MidiFile) -> None:
+    """A tiny model is built on the demo; then its directory measures a folder of MIDI files."""
     metrics = evaluated(tmp_path, "tokenizer=base")
     model = only(tmp_path, "base")
     trained = json.loads((model / "artifact.json").read_text())["metrics"]
@@ -150,8 +142,6 @@ def test_from_the_command_line_a_model_of_one_source_measures_another(
     for i in range(2):
         midi_file(tmp_path / f"music/{i}.mid", seed=i)
     folder = ("data=folder", f"data.root={tmp_path}/music", "evaluate.split=all", f"upstream.model={model}")
-    done = run_cli(tmp_path, *settings, "stage=evaluate", "evaluate=lm", *folder)
-    assert done.returncode == 0, done.stderr
-    metrics = json.loads(Path(done.stdout.strip().splitlines()[-1]).read_text())
+    metrics = evaluated(tmp_path, *folder)
     assert (metrics["pieces"], metrics["notes"]) == (2, 64)
-    assert (Path(metrics["artifact"]) / "pieces.csv").is_file()
+    assert (tmp_path / "run" / "pieces.csv").is_file()

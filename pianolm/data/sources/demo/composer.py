@@ -19,7 +19,7 @@ class Composition:
     Attributes:
         title: style and key, such as "Nocturne in E-flat major".
         onset_sec, offset_sec: float64 [N]; notes of one pitch never overlap.
-        pitch, velocity: uint8 [N]; velocities lie in 1–127.
+        pitch, velocity: uint8 [N]; velocities are 1–127.
         beats_sec: float64 [B], strictly increasing; the last one closes the last beat.
         downbeat: bool [B].
         metre: (count, unit); in (6, 8) a beat is a dotted quarter, so a bar has two.

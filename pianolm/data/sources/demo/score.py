@@ -8,7 +8,7 @@ from pianolm.data.sources.demo.theory import Chord, Key, Metre
 
 
 class Role(IntEnum):
-    """Part that a note belongs to; melody and descant lie in the right hand."""
+    """Part that a note belongs to; melody and descant are played by the right hand."""
 
     MELODY = 0
     DESCANT = 1
@@ -64,7 +64,7 @@ class Phrase(NamedTuple):
 
 @dataclass(frozen=True)
 class Score:
-    """A whole piece: `lead_in` ticks of upbeat lie before tick 0, `length` ticks after it."""
+    """A piece with an upbeat of `lead_in` ticks before tick 0 and `length` ticks after it."""
 
     title: str
     style: str

@@ -109,7 +109,7 @@ def voicing(chord: Chord, bass: int, low: int, ceiling: int, previous: tuple[int
 
     Args:
         chord: the chord.
-        bass: MIDI pitch of the highest note that belongs to the bass; the voicing lies above it.
+        bass: MIDI pitch of the highest note that belongs to the bass; the voicing is above it.
         low: about the lowest MIDI pitch wanted.
         ceiling: highest MIDI pitch allowed; members above it are left out.
         previous: the voicing before, low to high; may be empty.

@@ -28,7 +28,7 @@ def arc(position: float) -> float:
 
 
 def _chord_at(spans: list[Span], tick: int, before: Chord) -> Chord:
-    """The chord sounding at a tick; `before` ahead of the first span."""
+    """The chord sounding at a tick; before the first span it is `before`."""
     return next((span.chord for span in reversed(spans) if span.onset <= tick), before)
 
 
