@@ -1,4 +1,4 @@
-"""A headless Chromium by its debugging pipe: opens a page, asks it questions and notes what it does.
+"""A headless Chromium controlled through its debugging pipe: opens a page, runs scripts and records events.
 
 The DevTools protocol over two pipes (`--remote-debugging-pipe`): JSON messages, each ended by a zero byte.
 """
@@ -25,17 +25,17 @@ _PAINTED = """new Promise(done => requestAnimationFrame(() => requestAnimationFr
 
 def find_browser() -> str:
     """The program of an installed Chromium; skips the test where there is none."""
-    found = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
-    if found is None:
+    program = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
+    if program is None:
         pytest.skip(f"no browser: none of {', '.join(PROGRAMS)} is installed")
-    return found
+    return program
 
 
 class Browser:
     """A browser with one page.
 
     Attributes:
-        events: What the page did: DevTools events in order.
+        events: DevTools events of the page, in order.
     """
 
     def __init__(self, profile: Path, *options: str) -> None:
@@ -84,7 +84,7 @@ class Browser:
         os.close(self._write)
 
     def ask(self, method: str, **params: Any) -> dict[str, Any]:
-        """The result of a DevTools method; events that come before it are kept."""
+        """The result of a DevTools method; events received before it are kept."""
         self._last_id += 1
         message: dict[str, Any] = {"id": self._last_id, "method": method, "params": params}
         if self._session:
@@ -98,7 +98,7 @@ class Browser:
             self.events.append(answer)
 
     def open(self, page: Path) -> None:
-        """Opens a file and waits until all it holds is loaded."""
+        """Opens a file and waits until it has loaded."""
         self.ask("Page.navigate", url=page.as_uri())
         until = time.monotonic() + LIMIT_SEC
         while not any(event.get("method") == "Page.loadEventFired" for event in self.events):
@@ -106,7 +106,7 @@ class Browser:
             self.events.append(self._next())
 
     def run(self, script: str) -> Any:
-        """The value of a JavaScript expression; a promise is waited for."""
+        """The value of a JavaScript expression; waits for a promise."""
         result = self.ask(
             "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=True
         )
@@ -114,7 +114,7 @@ class Browser:
         return result["result"].get("value")
 
     def screenshot(self, path: Path, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Saves what the page looks like as a PNG."""
+        """Saves a screenshot of the page as PNG."""
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.ask("Emulation.setEmulatedMedia", features=scheme)
         self.ask(
@@ -128,14 +128,14 @@ class Browser:
         path.write_bytes(base64.b64decode(self.ask("Page.captureScreenshot")["data"]))
 
     def requests(self) -> list[str]:
-        """Addresses that the page asked for, without what it holds itself."""
+        """Addresses that the page requested, without data it holds itself."""
         urls = [
             e["params"]["request"]["url"] for e in self.events if e["method"] == "Network.requestWillBeSent"
         ]
         return [url for url in urls if not url.startswith("data:")]
 
     def complaints(self) -> list[str]:
-        """What stands in the console, and errors of scripts."""
+        """Console messages and errors of scripts."""
         kinds = ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded")
         return [json.dumps(event["params"]) for event in self.events if event["method"] in kinds]
 

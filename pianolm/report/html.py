@@ -1,6 +1,6 @@
-"""One page for a run: its pieces to see, to hear and to take away, and how they were made.
+"""A web page for a run: its pieces as pictures, sound and MIDI, and the settings.
 
-The page is a single file that holds its pictures, sound and MIDI: it opens anywhere and asks the network for nothing.
+The page is a single file that holds its pictures, sound and MIDI, so it needs no network.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from pianolm.report.piano_roll import draw_piano_roll
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _DPI = 130
-_FULL_WIDTH_IN = 14.0  # a wider picture scrolls
+_FULL_WIDTH_IN = 14.0
+"""Width of a picture that fills the page; a wider one scrolls."""
 
-_SECTION = Template("""<section>
+_SECTION = Template("""<section aria-label="$name">
 <header><h2>$name</h2><p class="facts">$facts</p></header>
-<div class="scroll">
+<div class="scroll" tabindex="0" role="group" aria-label="Piano roll of $name; a click plays from there">
 <div class="roll" style="width: $width%; --left: $left%; --top: $top%; --bottom: $bottom%"
   data-left="$from" data-right="$to" data-seconds="$seconds">
 <picture><source media="(prefers-color-scheme: dark)" srcset="$dark"><img src="$light" alt="$alt"></picture>
-<div class="head"></div>
+<div class="head" aria-hidden="true"></div>
 </div>
 </div>
 <div class="play">$player<a href="$midi" download="$name.mid">$name.mid</a></div>
@@ -38,15 +39,15 @@ _SECTION = Template("""<section>
 
 @dataclass(frozen=True)
 class PagePiece:
-    """A piece as the page shows it.
+    """A piece of the page.
 
     Attributes:
         name: Heading, and name of the MIDI file.
         piece: The music, at least one beat long.
-        midi: Its MIDI file.
-        mp3: Its sound; empty for none.
-        prompt_end_beat: Beats of the prompt that it begins with.
-        remark: Said beside its figures.
+        midi: Content of its MIDI file.
+        mp3: Content of its MP3 file; empty for no player.
+        prompt_end_beat: Beats at its beginning that are the prompt's.
+        remark: Text before its figures.
     """
 
     name: str
@@ -65,11 +66,14 @@ def save_page(
     Args:
         path: HTML file to write.
         title: Heading.
-        lead: A sentence below it.
-        pieces: In order.
-        settings: What the run was made with: names and values of a table.
+        lead: The sentence below it.
+        pieces: In the order of the page.
+        settings: Rows of the table of settings: names and values.
     """
-    rows = [f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in settings.items()]
+    rows = [
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
+        for name, value in settings.items()
+    ]
     page = Template(_TEMPLATE.read_text("utf-8")).substitute(
         title=escape(title),
         lead=escape(lead),
@@ -80,16 +84,17 @@ def save_page(
 
 
 def describe(piece: Piece) -> str:
-    """A piece in figures: notes, beats, length, velocities."""
+    """The figures of a piece: notes, beats, length, tempo, velocities."""
     seconds = piece.beats_sec[-1] - piece.beats_sec[0]
     velocity = piece.notes["velocity"]
     span = f" · velocity {velocity.min()}–{velocity.max()}" if velocity.size else ""
-    tempo_bpm = 60 * piece.n_beats / seconds  # tempo tokens are off from beat to beat, and right in the sum
+    tempo_bpm = 60 * piece.n_beats / seconds  # the mean, as single beats are rounded to tempo tokens
     length = f"{int(seconds // 60)}:{int(seconds % 60):02d}"
     return f"{piece.notes.size} notes · {piece.n_beats} beats · {length} · {tempo_bpm:.0f} BPM{span}"
 
 
 def _section(shown: PagePiece) -> str:
+    """The part of the page with one piece."""
     pictures, box, width_in = {}, (0.0, 0.0, 1.0, 1.0), _FULL_WIDTH_IN
     for dark in (False, True):
         drawn, box = draw_piano_roll(shown.piece, prompt_end_beat=shown.prompt_end_beat, dark=dark)
@@ -97,7 +102,9 @@ def _section(shown: PagePiece) -> str:
         pictures[dark] = _data_uri("image/webp", _webp(drawn))
     left, top, right, bottom = box
     facts = describe(shown.piece)
-    player = f'<audio controls preload="auto" src="{_data_uri("audio/mpeg", shown.mp3)}"></audio>'
+    label = escape(f"Sound of {shown.name}")
+    sound = _data_uri("audio/mpeg", shown.mp3)
+    player = f'<audio controls preload="auto" aria-label="{label}" src="{sound}"></audio>'
     return _SECTION.substitute(
         name=escape(shown.name),
         facts=escape(f"{shown.remark} · {facts}" if shown.remark else facts),
@@ -116,12 +123,12 @@ def _section(shown: PagePiece) -> str:
 
 
 def _webp(drawn: Figure) -> bytes:
-    """A figure as WebP without loss but in 256 colours: a fifth of a PNG, and two thirds of what all colours take."""
-    buffer, small = io.BytesIO(), io.BytesIO()
-    drawn.savefig(buffer, format="png", dpi=_DPI, pil_kwargs={"compress_level": 1})
-    whole = Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    whole.convert("RGB").save(small, "webp", lossless=True, quality=100)
-    return small.getvalue()
+    """A figure as lossless WebP with 256 colours: a fifth of the size of a PNG, two thirds of that with all colours."""
+    png, webp = io.BytesIO(), io.BytesIO()
+    drawn.savefig(png, format="png", dpi=_DPI, pil_kwargs={"compress_level": 1})
+    reduced = Image.open(png).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    reduced.convert("RGB").save(webp, "webp", lossless=True, quality=100)
+    return webp.getvalue()
 
 
 def _data_uri(kind: str, content: bytes) -> str:

@@ -48,7 +48,7 @@ def run(ctx: StageContext) -> Metrics:
     """Generates and writes the files of the run to `ctx.run_dir`."""
     from pianolm.generation.output import PAGE, add_prompts, page_text, write_output
     from pianolm.generation.tasks import generate_output
-    from pianolm.report.audio import choose_soundfont
+    from pianolm.report.fluidsynth import choose_soundfont
     from pianolm.training.trainer import resolve_hardware, set_threads
 
     options = ctx.cfg["generate"]

@@ -1,10 +1,8 @@
-"""Sound: where the notes are, at their pitch, as loud as they are struck; by the own piano and by FluidSynth."""
+"""Audio: notes at their time, pitch and loudness by the built-in piano; WAV and MP3 files."""
 
 from __future__ import annotations
 
 import io
-import os
-import stat
 import wave
 from itertools import pairwise
 from pathlib import Path
@@ -13,11 +11,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from pianolm.errors import UserError
 from pianolm.music.notes import make_notes
 from pianolm.music.piece import Piece
-from pianolm.report import audio
-from pianolm.report.audio import TAIL_SEC, choose_soundfont, mp3_bytes, render, save_audio
+from pianolm.report import piano_synth
+from pianolm.report.audio import TAIL_SEC, mp3_bytes, render, save_audio
 
 RATE_HZ = 22_050
 
@@ -40,7 +37,7 @@ def peak_hz(samples: np.ndarray, near_hz: float, rate_hz: int = RATE_HZ) -> floa
     return float(hz[inside][spectrum[inside].argmax()])
 
 
-def test_sound_is_where_the_notes_are_and_silence_after() -> None:
+def test_notes_sound_at_their_times_and_silence_follows() -> None:
     sound = render(piece([0.5, 2.5], [1.0, 3.0], [60, 64], [80, 80]), RATE_HZ)
     assert sound.dtype == np.float32
     assert sound.size == round((4.0 + TAIL_SEC) * RATE_HZ)
@@ -75,7 +72,7 @@ def test_a_stronger_strike_is_louder_and_brighter() -> None:
     assert centres[-1] > 1.2 * centres[0]
 
 
-def test_a_key_held_longer_sounds_longer_and_dies_away_meanwhile() -> None:
+def test_a_longer_note_sounds_longer_and_decays() -> None:
     short, long = (render(piece([0.0], [end], [60], [80]), RATE_HZ) for end in (0.5, 3.5))
     assert level_db(long, 1.5, 2.0) > level_db(short, 1.5, 2.0) + 30
     assert level_db(long, 3.0, 3.5) < level_db(long, 0.1, 0.6) - 8
@@ -98,7 +95,7 @@ def test_a_loud_cluster_does_not_clip_and_nothing_is_nan() -> None:
 
 
 @pytest.mark.parametrize("rate_hz", [8000, 44_100])
-def test_extremes_are_rendered(rate_hz: int) -> None:
+def test_extreme_notes_are_rendered(rate_hz: int) -> None:
     odd = piece([0.0, 0.0, 0.1], [0.0, 70.0, 0.101], [127, 21, 0], [1, 127, 127])
     sound = render(odd, rate_hz)
     assert np.isfinite(sound).all()
@@ -112,85 +109,26 @@ def test_a_piece_without_notes_is_silent(tmp_path: Path) -> None:
     assert (tmp_path / "empty.wav").stat().st_size > 2 * 4 * RATE_HZ
 
 
-def test_the_same_piece_sounds_the_same() -> None:
+def test_rendering_is_deterministic() -> None:
     music = piece([0.0, 0.5], [1.0, 1.0], [50, 70], [40, 90])
     first = render(music, RATE_HZ)
-    audio._key.cache_clear()
+    piano_synth._key.cache_clear()
     assert np.array_equal(first, render(music, RATE_HZ))
 
 
-def test_wav_files_hold_what_is_rendered(tmp_path: Path) -> None:
+def test_a_wav_file_has_the_rendered_samples(tmp_path: Path) -> None:
     music = piece([0.0], [1.0], [69], [90])
     save_audio(music, tmp_path / "a.wav", RATE_HZ)
     with wave.open(str(tmp_path / "a.wav")) as file:
         assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, RATE_HZ)
-        whole = np.frombuffer(file.readframes(file.getnframes()), "<i2")
-    np.testing.assert_allclose(whole / 32767, render(music, RATE_HZ), atol=1 / 32767)
+        integers = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+    np.testing.assert_allclose(integers / 32767, render(music, RATE_HZ), atol=1 / 32767)
 
 
-def test_mp3_is_short_and_holds_the_same_sound() -> None:
+def test_mp3_is_small_and_has_the_same_sound() -> None:
     sound = render(piece([0.0, 1.0], [1.0, 2.0], [69, 60], [90, 90]), 44_100)
     encoded = mp3_bytes(sound, 44_100)
     assert len(encoded) < 2 * sound.size / 10
     back, rate_hz = soundfile.read(io.BytesIO(encoded), dtype="float32")
     assert (rate_hz, back.size) == (44_100, sound.size)
     assert np.corrcoef(back, sound)[0, 1] > 0.99
-
-
-def installed_soundfont() -> Path:
-    found = choose_soundfont("auto")
-    if found is None:
-        pytest.skip("no FluidSynth with a soundfont on this machine")
-    return found
-
-
-def test_fluidsynth_plays_the_same_notes_at_the_same_time() -> None:
-    soundfont = installed_soundfont()
-    sound = render(piece([0.5, 2.5], [1.0, 3.0], [69, 69], [90, 40]), RATE_HZ, soundfont)
-    assert sound.size == round((4.0 + TAIL_SEC) * RATE_HZ)
-    assert level_db(sound, 0.0, 0.45) < -60
-    assert level_db(sound, 0.5, 1.0) > level_db(sound, 2.5, 3.0) + 3
-    assert peak_hz(sound[int(0.55 * RATE_HZ) : int(0.95 * RATE_HZ)], 440) == pytest.approx(440, rel=5e-3)
-
-
-def fake_fluidsynth(folder: Path, script: str) -> None:
-    program = folder / "fluidsynth"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-
-
-def test_without_fluidsynth_the_own_piano_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("PIANOLM_SOUNDFONT", raising=False)
-    assert choose_soundfont("auto") is None
-    assert choose_soundfont(None) is None
-    with pytest.raises(UserError, match="fluidsynth that plays it is not installed"):
-        choose_soundfont(str(tmp_path / "a.sf2"))
-    monkeypatch.setenv("PIANOLM_SOUNDFONT", str(tmp_path / "a.sf2"))
-    with pytest.raises(UserError, match=r"a\.sf2: the program fluidsynth"):
-        choose_soundfont("auto")
-
-
-@pytest.mark.parametrize("script", ["exit 3", "exit 0"])
-def test_a_fluidsynth_that_fails_is_one_sentence(
-    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake_fluidsynth(tmp_path, script)
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    (tmp_path / "a.sf2").write_bytes(b"RIFF")
-    with pytest.raises(UserError, match=r"a\.sf2: fluidsynth fails \(\w+\); try another") as error:
-        choose_soundfont(str(tmp_path / "a.sf2"))
-    assert "\n" not in str(error.value)
-    monkeypatch.delenv("PIANOLM_SOUNDFONT", raising=False)
-    monkeypatch.setattr(audio, "_SOUNDFONT_PLACES", (str(tmp_path),))
-    assert choose_soundfont("auto") is None, "what lies there by chance and does not work is passed over"
-
-
-def test_what_is_no_soundfont_is_one_sentence(tmp_path: Path) -> None:
-    whole = installed_soundfont().read_bytes()
-    with pytest.raises(UserError, match=r"none\.sf2: no such file"):
-        choose_soundfont(str(tmp_path / "none.sf2"))
-    for content in (b"no soundfont" * 99, whole[:3000]):
-        (tmp_path / "a.sf2").write_bytes(content)
-        with pytest.raises(UserError, match=r"a\.sf2: fluidsynth cannot play it"):
-            choose_soundfont(str(tmp_path / "a.sf2"))

@@ -1,4 +1,4 @@
-"""The page of a run: whole in one file, and in a browser it shows, plays and asks the network for nothing."""
+"""The page of a run: complete in one file; in a browser it shows pictures, plays sound and needs no network."""
 
 from __future__ import annotations
 
@@ -83,11 +83,11 @@ def outline(page: Path) -> Outline:
     parsed = Outline()
     parsed.feed(page.read_text("utf-8"))
     parsed.close()
-    assert not parsed._open, "everything is closed"
+    assert not parsed._open, "every tag is closed"
     return parsed
 
 
-def test_everything_is_in_the_file(page: Path, outline: Outline) -> None:
+def test_everything_is_in_one_file(page: Path, outline: Outline) -> None:
     text = page.read_text("utf-8")
     assert not re.search(r"https?://", text)
     assert not re.search(r"url\(|@import|<link|<iframe|fetch\(|XMLHttpRequest", text)
@@ -105,6 +105,7 @@ def test_each_piece_has_a_player_two_pictures_and_its_midi(outline: Outline, tmp
     assert len(outline.of("audio")) == len(outline.of("img")) == len(outline.of("source")) == 3
     assert all("controls" in player for player in outline.of("audio"))
     assert all(picture["alt"] for picture in outline.of("img"))
+    assert all(player["aria-label"] for player in outline.of("audio"))
     downloads = outline.of("a")
     assert [link["download"] for link in downloads] == ["piece_00.mid", f"{NASTY}.mid", "long.mid"]
     for seed, link in enumerate(downloads):
@@ -114,25 +115,27 @@ def test_each_piece_has_a_player_two_pictures_and_its_midi(outline: Outline, tmp
         assert np.array_equal(np.sort(found["pitch"]), np.sort(expected["pitch"]))
 
 
-def test_few_colours_change_a_picture_hardly(outline: Outline) -> None:
+def test_256_colours_hardly_change_a_picture(outline: Outline) -> None:
     content = str(outline.of("img")[0]["src"]).removeprefix("data:image/webp;base64,")
     found = Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB")
     assert len(found.getcolors(257) or range(257)) <= 256
-    whole = io.BytesIO()
-    draw_piano_roll(music(0), prompt_end_beat=4)[0].savefig(whole, format="png", dpi=130)
-    off = np.abs(np.asarray(found, int) - np.asarray(Image.open(whole).convert("RGB"), int)).max(axis=2)
-    assert off.mean() < 0.5
-    assert np.quantile(off, 0.99) < 12
+    original = io.BytesIO()
+    draw_piano_roll(music(0), prompt_end_beat=4)[0].savefig(original, format="png", dpi=130)
+    difference = np.abs(np.asarray(found, int) - np.asarray(Image.open(original).convert("RGB"), int)).max(
+        axis=2
+    )
+    assert difference.mean() < 0.5
+    assert np.quantile(difference, 0.99) < 12
 
 
-def test_names_stand_there_as_they_are_and_add_no_tags(outline: Outline) -> None:
-    assert outline.text.count(NASTY) == 4, "title, heading, a piece, a setting"
+def test_names_are_escaped(outline: Outline) -> None:
+    assert outline.text.count(NASTY) == 4, "title, heading, name of a piece, a setting"
     assert f"From {NASTY}" in outline.text
     assert not outline.of("b")
     assert len(outline.of("tr")) == 2
 
 
-def test_a_piece_is_told_in_figures() -> None:
+def test_a_piece_is_described_by_figures() -> None:
     piece = Piece.from_notes(make_notes([0.0, 1.0], [0.5, 1.5], [60, 61], [30, 90]), np.arange(131) * 0.5)
     assert describe(piece) == "2 notes · 130 beats · 1:05 · 120 BPM · velocity 30–90"
     uneven = Piece.from_notes(make_notes([], [], [], []), np.cumsum([0.0, 0.6, 0.6, 0.8, 0.8, 0.6, 0.6]))
@@ -155,7 +158,7 @@ def browser(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Br
         yield opened
 
 
-def test_in_a_browser_pictures_and_sound_are_there(browser: Browser) -> None:
+def test_in_a_browser_pictures_and_sound_load(browser: Browser) -> None:
     sizes = browser.run("[...document.images].map(i => [i.naturalWidth, i.naturalHeight])")
     assert len(sizes) == 3
     assert all(width > 1000 and height > 300 for width, height in sizes)
@@ -185,7 +188,7 @@ def test_in_a_browser_a_piece_plays_and_the_line_follows(browser: Browser) -> No
     assert browser.run("document.querySelectorAll('audio')[1].paused"), "one piece at a time"
 
 
-def test_in_a_browser_a_click_on_the_picture_goes_there(browser: Browser) -> None:
+def test_in_a_browser_a_click_on_the_picture_plays_from_there(browser: Browser) -> None:
     sought = browser.run(
         "new Promise(done => { const roll = document.querySelector('.roll'), box = roll.getBoundingClientRect();"
         "  const audio = document.querySelector('audio'); audio.pause();"
@@ -196,7 +199,7 @@ def test_in_a_browser_a_click_on_the_picture_goes_there(browser: Browser) -> Non
     assert sought == pytest.approx(2.0, abs=0.1)
 
 
-def test_in_a_browser_nothing_is_asked_for_and_nothing_is_amiss(browser: Browser, page: Path) -> None:
+def test_in_a_browser_nothing_is_requested_and_the_console_is_empty(browser: Browser, page: Path) -> None:
     browser.run("new Promise(done => setTimeout(done, 200))")
     assert set(browser.requests()) <= {page.as_uri()}
     assert browser.complaints() == []
