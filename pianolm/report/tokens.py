@@ -92,13 +92,12 @@ def save_bar(
     n_codes = _draw_codes(codes, beats, pitches, beat_in)
     tokens.set(xlim=(0, n_beats), ylim=(_LINE_IN * token_rows + 0.1, 0))
     _draw_tokens(tokens, lines, beat_in)
-    velocity = "" if tokenizer.codec is None else " and its velocity"
+    per_pitch = "its codes" if tokenizer.codec is None else "its codes and its velocity"
     headings = (
         f"Notes in seconds: {int(np.bitwise_count(piece.cells.onset[rows]).sum())} struck",
         f"Cells: {rows.size} pairs of beat and pitch, {FRAMES} frames a beat; black: struck, pale: held over",
         f"Codes: {n_codes}, each with the frames it stands for",
-        f"Tokens: {sum(map(len, beats))}, read line by line, beat by beat: tempo, then for every pitch its codes"
-        + velocity,
+        f"Tokens: {sum(map(len, beats))}, read line by line, beat by beat: tempo, then for every pitch {per_pitch}",
     )
     for panel, heading in zip(panels, headings, strict=True):
         panel.set_title(heading, loc="left", size=10, bbox={"color": "white", "pad": 1})
