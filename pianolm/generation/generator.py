@@ -43,6 +43,10 @@ class FixedTempo:
 class Generator:
     """A model prepared for generation: its weights as an engine needs them, and the grammar.
 
+    Each piece draws one random number per sampled token from its own generator. On a CPU each piece is computed by
+    itself, so the other pieces change no bit of it. On a GPU the last bits of logits depend on the number of pieces,
+    which may, rarely, change a sample.
+
     Args:
         model: A Llama over the grammar's vocabulary. Its weights are read now.
         grammar: Decides which tokens may come next.
@@ -85,10 +89,6 @@ class Generator:
         is put in where the stopping criteria are met. When the context is full, the cache is filled again with the last
         whole beats.
 
-        Each piece draws one random number per sampled token from its own generator. On a CPU each piece is computed by
-        itself, so the other pieces change no bit of it. On a GPU the last bits of logits depend on the number of
-        pieces, which may, rarely, change a sample.
-
         Args:
             states: The pieces; changed in place.
             config: Sampling and length.
@@ -96,15 +96,10 @@ class Generator:
         Yields:
             The index of a piece each time it has completed a new beat.
         """
-        sampler, stopping, fixed_tempo = (
-            Sampler(self.order, config),
-            config.stopping,
-            self._fixed_tempo(config),
-        )
+        sampler, stopping = Sampler(self.order, config), config.stopping
+        fixed_tempo = self._fixed_tempo(config)
         n_rows = min(len(states), self._batch_size)
-        engine = self.make_engine(
-            n_rows + 1
-        )  # the last row holds the prompt, so that pieces of one prompt share it
+        engine = self.make_engine(n_rows + 1)  # the last row keeps a prompt, which its pieces copy
         queue, active, prompt = deque(range(len(states))), dict[int, int](), list[int]()
         while queue or active:
             for row in [row for row in range(n_rows) if row not in active][: len(queue)]:

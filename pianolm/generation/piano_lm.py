@@ -12,6 +12,7 @@ from zlib import crc32
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from transformers import LlamaForCausalLM
 
 from pianolm.errors import UserError
@@ -169,12 +170,9 @@ class PianoLM:
         Args:
             prompt: One prompt, or several by name; the pieces of each prompt are those that it gives alone. A prompt
                 that cannot be used is named in the error, before anything is generated.
-            config: See `generate`.
+            config: See `generate`, as for the other arguments.
             pieces: Number of pieces of each prompt.
-            with_prompt: See `generate`.
-            prompt_beats: See `generate`.
-            seed: See `generate`.
-            **settings: See `generate`.
+            with_prompt, prompt_beats, seed, **settings: See `generate`.
 
         Returns:
             The pieces, prompt by prompt.
@@ -191,20 +189,10 @@ class PianoLM:
         first_beat_sec: dict[int, float] = {}
         for index in self.generator.generate(states, config):
             first_beat_sec.setdefault(index, time.perf_counter() - start)
-        generated = []
-        for index, state in enumerate(states):
-            kept_beats = state.prompt_beats if with_prompt else 0
-            piece = self._decode(state, with_prompt, config.tempo_bpm)
-            generated.append(
-                GeneratedPiece(
-                    ids=np.array(state.ids, np.int64),
-                    piece=with_bars(piece, bars[index], state.prompt_beats, state.prompt_beats - kept_beats),
-                    prompt_beats=kept_beats,
-                    new_tokens=len(state.ids) - state.prompt_tokens,
-                    first_beat_seconds=first_beat_sec[index],
-                )
-            )
-        return generated
+        return [
+            self._result(state, bars[index], with_prompt, config.tempo_bpm, first_beat_sec[index])
+            for index, state in enumerate(states)
+        ]
 
     def stream(
         self,
@@ -272,6 +260,25 @@ class PianoLM:
         seeds = np.random.SeedSequence(entropy).generate_state(pieces, np.uint32).tolist()
         context = self.generator.context
         return [GenerationState(self.tokenizer.grammar, ids, s, context, name) for s in seeds]
+
+    def _result(
+        self,
+        state: GenerationState,
+        bars_D: NDArray[np.intp],
+        with_prompt: bool,
+        tempo_bpm: float | None,
+        first_beat_seconds: float,
+    ) -> GeneratedPiece:
+        """A finished piece with the bars of its prompt."""
+        kept_beats = state.prompt_beats if with_prompt else 0
+        piece = self._decode(state, with_prompt, tempo_bpm)
+        return GeneratedPiece(
+            ids=np.array(state.ids, np.int64),
+            piece=with_bars(piece, bars_D, state.prompt_beats, state.prompt_beats - kept_beats),
+            prompt_beats=kept_beats,
+            new_tokens=len(state.ids) - state.prompt_tokens,
+            first_beat_seconds=first_beat_seconds,
+        )
 
     def _decode(
         self, state: GenerationState, with_prompt: bool, tempo_bpm: float | None, end: int | None = None

@@ -41,19 +41,15 @@ class LoadReport:
 
     Attributes:
         loaded: Names in the model that got their values.
-        missing: Names in the model that the file lacks.
         unexpected: Names in the file that the model lacks.
     """
 
     loaded: list[str]
-    missing: list[str]
     unexpected: list[str]
 
     def __str__(self) -> str:
-        parts = [f"{len(self.loaded)} tensors loaded"]
-        for label, names in (("missing", self.missing), ("left over", self.unexpected)):
-            parts.append(f"{len(names)} {label}" + (f" ({', '.join(names[:5])})" if names else ""))
-        return ", ".join(parts)
+        names = f" ({', '.join(self.unexpected[:5])})" if self.unexpected else ""
+        return f"{len(self.loaded)} tensors loaded, {len(self.unexpected)} left over{names}"
 
 
 def load_weights(
@@ -84,9 +80,7 @@ def load_weights(
     if isinstance(embedding, CodebookEmbedding):
         targets |= {EMBEDDING: embedding.free, HEAD: embedding.free}
     weights = {name: tensor for name, tensor in named.tensors.items() if name in targets}
-    unexpected = sorted(
-        [*named.unexpected, *(named.original[name] for name in named.tensors if name not in targets)]
-    )
+    left_over = [named.original[name] for name in named.tensors if name not in targets]
     _refuse_untied(weights, source)
     weights.pop(HEAD, None)
     _refuse_mismatch(weights, named, targets, model, source)
@@ -94,14 +88,19 @@ def load_weights(
     if isinstance(embedding, CodebookEmbedding) and EMBEDDING in weights:
         weights[FREE] = embedding.free_part(weights.pop(EMBEDDING), unseen_V)
         weights[PROJECTION] = own[PROJECTION]
-    result = model.load_state_dict(weights, strict=False)
-    missing = [name for name in result.missing_keys if name != HEAD]
+    _refuse_missing(weights, [name for name in own if name != HEAD], source)
+    model.load_state_dict(weights, strict=False)  # not strict, as a tied output layer is not in the file
+    return LoadReport(loaded, sorted([*named.unexpected, *left_over]))
+
+
+def _refuse_missing(weights: Mapping[str, Tensor], names: list[str], source: str) -> None:
+    """Raises UserError where a file lacks a tensor of the model, which would otherwise keep random numbers."""
+    missing = [name for name in names if name not in weights]
     if missing:
         raise UserError(
-            f"{source}: lacks {missing[0]}{_and_more(missing)} of this model of {len(own)} tensors; give weights of "
-            "the same architecture"
+            f"{source}: lacks {missing[0]}{_and_more(missing)} of this model of {len(names)} tensors; give the "
+            "complete weights of a model of this architecture"
         )
-    return LoadReport(loaded, missing, unexpected)
 
 
 def _refuse_untied(weights: Mapping[str, Tensor], source: str) -> None:
@@ -177,6 +176,22 @@ def llama_from_weights(
     """
     named = rename_tensors(read_tensors(path, source), source)
     weights = {name: tensor for name, tensor in named.tensors.items() if not name.endswith(_BUFFER)}
+    _check_embedding(weights, vocabulary, source)
+    config = _config_of(weights, heads, rope_theta, context, source)
+    config.pad_token_id, config.bos_token_id = vocabulary.pad, vocabulary.bos
+    config.eos_token_id = vocabulary.eos
+    model = LlamaForCausalLM(config).to(weights[EMBEDDING].dtype)  # type: ignore[arg-type]  # transformers wraps `to` and loses its types
+    own = model.state_dict()
+    if config.tie_word_embeddings:
+        weights.pop(HEAD, None)
+        own.pop(HEAD, None)
+    _refuse_difference(weights, own, named, source)
+    model.load_state_dict(weights, strict=False)  # not strict, as a tied output layer is not in the file
+    return model.eval()
+
+
+def _check_embedding(weights: Mapping[str, Tensor], vocabulary: Vocabulary, source: str) -> None:
+    """Raises UserError where a file has no table of embeddings or one of another vocabulary."""
     if EMBEDDING not in weights:
         raise UserError(
             f"{source}: a checkpoint of a run with model.embedding=codebook found, whose table of embeddings is not in "
@@ -187,22 +202,6 @@ def llama_from_weights(
             f"{source}: embedding of {weights[EMBEDDING].shape[0]} ids, the tokenizer has {vocabulary.size}; give the "
             "tokenizer of this model, or set tokenizer.vocabulary to its sizes"
         )
-    config = _config_of(weights, heads, rope_theta, context, source)
-    config.pad_token_id, config.bos_token_id, config.eos_token_id = (
-        vocabulary.pad,
-        vocabulary.bos,
-        vocabulary.eos,
-    )
-    model = LlamaForCausalLM(config).to(weights[EMBEDDING].dtype)  # type: ignore[arg-type]  # transformers wraps `to` and loses its types
-    own = model.state_dict()
-    if config.tie_word_embeddings:
-        weights.pop(HEAD, None)
-        own.pop(HEAD, None)
-    _refuse_difference(weights, own, named, source)
-    model.load_state_dict(
-        weights, strict=False
-    )  # names are compared above; a tied output layer has none of its own
-    return model.eval()
 
 
 def _config_of(
@@ -244,11 +243,7 @@ def _refuse_difference(
     weights: Mapping[str, Tensor], own: Mapping[str, Tensor], named: NamedWeights, source: str
 ) -> None:
     """Raises UserError where a file's tensors are not exactly those of a model."""
-    missing = [name for name in own if name not in weights]
-    if missing:
-        raise UserError(
-            f"{source}: lacks {missing[0]}{_and_more(missing)} of a Llama of {len(own)} tensors; give the complete file"
-        )
+    _refuse_missing(weights, list(own), source)
     left_over = [named.original[name] for name in weights if name not in own]
     if left_over:
         raise UserError(
