@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pianolm.errors import UserError
-from pianolm.report.runs import draw_finished, run_names
+from pianolm.report.runs import draw_finished, run_names, selected_runs
 from pianolm.run import execute
 from pianolm.stage import StageContext
 from pianolm.stages import plot
@@ -38,9 +38,10 @@ def test_runs_are_compared_by_list_pattern_and_directory_above(tmp_path: Path) -
         (hydra / "overrides.yaml").write_text(f"- stage=base\n- base.learning_rate={rate}\n")
     first, second = (tmp_path / "sweep" / str(job) for job in range(2))
     for wanted in ([str(first), str(second)], f"{tmp_path}/sweep/*", str(tmp_path / "sweep")):
-        out = tmp_path / "out"
-        assert plot.run(context(out, wanted)) == {"pictures": 1, "runs": 2}
-        assert size(out / "curves_base.png")[0] > 1000
+        assert list(selected_runs({"run": wanted})) == [first, second]
+    out = tmp_path / "out"
+    assert plot.run(context(out, str(tmp_path / "sweep"))) == {"pictures": 1, "runs": 2}
+    assert size(out / "curves_base.png")[0] > 1000
     assert run_names([first, second]) == ["0  base.learning_rate=0.1", "1  base.learning_rate=0.2"]
     assert run_names([first]) == ["0"]
 
