@@ -1,4 +1,4 @@
-"""The engines give the logits of transformers' full forward pass; on a CPU no piece depends on those beside it."""
+"""Engines give the logits of transformers' full forward pass; on a CPU no row depends on the other rows."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from pianolm.tokenizer.vocabulary import Vocabulary
 from tests.toy_lm import CONTEXT, toy_llama
 
 TOLERANCE = 1e-4
-"""Of logits that reach 10 and more, in float32."""
+"""Of float32 logits that reach 10 and more."""
 SMALL = Vocabulary(l1=16, l2=8, l3=4, velocity=8, reserved=377, tempo=5)
 ORDER = np.random.default_rng(0).permutation(SMALL.size)
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "grouped": {"num_key_value_heads": 2},
     "by dots": {"hidden_size": 256, "intermediate_size": 512, "initializer_range": 0.005},
-    "all else": {
+    "everything else": {
         "num_key_value_heads": 1,
         "tie_word_embeddings": False,
         "attention_bias": True,
@@ -61,52 +61,52 @@ def full_logits(model: LlamaForCausalLM, ids: Sequence[int]) -> np.ndarray:
 def test_cached_logits_are_those_of_the_full_forward_pass(
     make: Callable[[LlamaForCausalLM, int], Engine], rows: int, kind: str
 ) -> None:
-    """Pieces of different lengths, read at once, in parts and token by token, up to a full cache, and anew."""
+    """Rows of different lengths, extended in parts and token by token, up to a full cache, copied and cleared."""
     model = toy_llama(SMALL, **KINDS[kind])
     engine, ids = make(model, rows), tokens(rows)
-    wanted = [full_logits(model, piece) for piece in ids]
-    at = [1 + 3 * row for row in range(rows)]
+    expected = [full_logits(model, piece) for piece in ids]
+    lengths = [1 + 3 * row for row in range(rows)]
 
     def check() -> None:
-        for row, length in enumerate(at):
-            found = engine.logits(row, 5, SMALL.size)
-            assert np.abs(found - wanted[row][length - 1, 5:]).max() < TOLERANCE
+        for row, length in enumerate(lengths):
+            logits = engine.logits(row, 5, SMALL.size)
+            assert np.abs(logits - expected[row][length - 1, 5:]).max() < TOLERANCE
             assert engine.lengths[row] == length
 
-    for row, length in enumerate(at):
+    for row, length in enumerate(lengths):
         engine.extend(row, ids[row][:length])
     check()
     for _ in range(10):
-        engine.read({row: ids[row][at[row] :][:1] for row in range(rows)})
-        at = [length + 1 for length in at]
+        engine.read({row: ids[row][lengths[row] :][:1] for row in range(rows)})
+        lengths = [length + 1 for length in lengths]
         check()
-    engine.extend(0, ids[0][at[0] : at[0] + 3])
-    at[0] += 3
+    engine.extend(0, ids[0][lengths[0] : lengths[0] + 3])
+    lengths[0] += 3
     check()
-    engine.extend(0, ids[0][at[0] :])
-    at[0] = CONTEXT
+    engine.extend(0, ids[0][lengths[0] :])
+    lengths[0] = CONTEXT
     check()
     engine.clear(0)
     engine.extend(0, ids[0][:12])
-    at[0] = 12
+    lengths[0] = 12
     check()
     engine.copy(0, rows - 1)
-    wanted[-1], at[-1], ids[-1] = wanted[0], at[0], ids[0]
+    expected[-1], lengths[-1], ids[-1] = expected[0], lengths[0], ids[0]
     check()
-    engine.read({rows - 1: ids[0][12:13]})  # the others wait
-    at[-1] += 1
+    engine.read({rows - 1: ids[0][12:13]})  # the other rows stay as they are
+    lengths[-1] += 1
     check()
-    engine.read({row: ids[row][at[row] :][:1] for row in range(rows)})
-    at = [length + 1 for length in at]
+    engine.read({row: ids[row][lengths[row] :][:1] for row in range(rows)})
+    lengths = [length + 1 for length in lengths]
     check()
-    engine.read({row: ids[row][at[row] :][: 1 + row % 3] for row in range(rows)})
-    at = [length + 1 + row % 3 for row, length in enumerate(at)]
+    engine.read({row: ids[row][lengths[row] :][: 1 + row % 3] for row in range(rows)})
+    lengths = [length + 1 + row % 3 for row, length in enumerate(lengths)]
     check()
-    assert max(np.abs(w).max() for w in wanted) > 3
+    assert max(np.abs(one).max() for one in expected) > 3
 
 
 @pytest.mark.parametrize("kind", ["grouped", "by dots"])
-def test_pieces_do_not_change_a_bit_of_each_other(kind: str) -> None:
+def test_rows_do_not_change_a_bit_of_each_other(kind: str) -> None:
     model, (alone, *others) = toy_llama(SMALL, **KINDS[kind]), tokens(12)
     assert LlamaWeights(model, ORDER).by_dots == (kind == "by dots")
     one, many = numpy_engine(model, 1), numpy_engine(model, 12)
@@ -121,17 +121,17 @@ def test_pieces_do_not_change_a_bit_of_each_other(kind: str) -> None:
         assert np.array_equal(one.logits(0, 0, SMALL.size), many.logits(11, 0, SMALL.size))
 
 
-def test_weights_of_lower_precision_are_played_on_a_cpu_in_float32() -> None:
+def test_weights_of_lower_precision_are_used_in_float32_on_a_cpu() -> None:
     model = toy_llama(SMALL).to(torch.bfloat16)
     engine, ids = numpy_engine(model, 1), tokens(1)[0]
     engine.extend(0, ids)
-    wanted = full_logits(model.float(), ids)[-1]
-    assert np.abs(engine.logits(0, 0, SMALL.size) - wanted).max() < TOLERANCE
+    expected = full_logits(model.float(), ids)[-1]
+    assert np.abs(engine.logits(0, 0, SMALL.size) - expected).max() < TOLERANCE
 
 
 @pytest.mark.parametrize("make", [numpy_engine, torch_engine])
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (
             {"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}},
@@ -140,8 +140,8 @@ def test_weights_of_lower_precision_are_played_on_a_cpu_in_float32() -> None:
         ({"hidden_act": "gelu"}, "activation 'gelu'"),
     ],
 )
-def test_what_the_engines_cannot_do_is_said(
-    make: Callable[[LlamaForCausalLM, int], Engine], change: dict[str, Any], said: str
+def test_an_unsupported_model_is_refused(
+    make: Callable[[LlamaForCausalLM, int], Engine], change: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         make(toy_llama(SMALL, **change), 1)

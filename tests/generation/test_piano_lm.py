@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from pianolm import PianoLM, Piece
+from pianolm import PianoLM, PianoTokenizer, Piece
 from pianolm.errors import UserError
 from pianolm.music.notes import make_notes
+from pianolm.tokenizer.codebook import Codebook
+from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.vocabulary import Vocabulary
 from tests.generation.tools import HOT, frames, join, same, toy_lm
-from tests.toy_lm import GOLDEN, toy_llama
+from tests.toy_lm import CONTEXT, GOLDEN, toy_llama
 
 
 @pytest.fixture(scope="module")
@@ -209,3 +211,16 @@ def test_damaged_and_mismatched_parts_are_named(lm: PianoLM, saved: Path) -> Non
     (saved / "config.json").unlink()
     with pytest.raises(UserError, match=r"no config.json; expected a directory published by"):
         PianoLM.from_pretrained(saved)
+
+
+def test_a_plain_weights_file_generates_what_the_model_does(lm: PianoLM, tmp_path: Path) -> None:
+    weights = {f"net.llama.{name}": tensor for name, tensor in lm.model.state_dict().items()}
+    torch.save(weights, tmp_path / "x.pt")
+    loaded = PianoLM.from_weights(tmp_path / "x.pt", lm.tokenizer, heads=4, context=CONTEXT)
+    assert same(*loaded.generate(beats=3, seed=1), *lm.generate(beats=3, seed=1))
+    message = rf"^{tmp_path}/x\.pt: embedding of 4789 ids, the tokenizer has 4779"
+    other = PianoTokenizer(
+        Codebook(Vocabulary(tempo=40), lm.tokenizer.codebook.levels), TempoBins("log50", 40)
+    )
+    with pytest.raises(UserError, match=message):
+        PianoLM.from_weights(tmp_path / "x.pt", other, heads=4)
