@@ -180,7 +180,11 @@ def llama_from_weights(
     config = _config_of(weights, heads, rope_theta, context, source)
     config.pad_token_id, config.bos_token_id = vocabulary.pad, vocabulary.bos
     config.eos_token_id = vocabulary.eos
-    model = LlamaForCausalLM(config).to(weights[EMBEDDING].dtype)  # type: ignore[arg-type]  # transformers wraps `to` and loses its types
+    model = LlamaForCausalLM(config)
+    for (
+        parameter
+    ) in model.parameters():  # not `model.to`, which would round the frequencies of rotary positions
+        parameter.data = parameter.data.to(weights[EMBEDDING].dtype)
     own = model.state_dict()
     if config.tie_word_embeddings:
         weights.pop(HEAD, None)

@@ -103,7 +103,7 @@ def rename_tensors(tensors: Mapping[str, Tensor], source: str) -> NamedWeights:
 
 
 def _prefix(names: list[str], source: str) -> str:
-    """What stands before `embed_tokens`; of several, the one that only wrappers of modules have put there."""
+    """The prefix of the embedding's name; of several, the one that consists of module wrappers only."""
     endings = [name.removeprefix(_BODY) for name in (EMBEDDING, FREE)]
     prefixes = {
         name.removesuffix(ending)
@@ -142,7 +142,9 @@ def check_model_directory(directory: Path) -> None:
     """Raises UserError where a directory is not one that a stage published, with a sentence that says why."""
     expected = "expected a directory published by stage=base or stage=finetune"
     if directory.is_file():
-        raise UserError(f"{directory}: a file found, {expected}; a plain weights file needs a tokenizer")
+        raise UserError(
+            f"{directory}: a file found, {expected}; PianoLM.from_weights reads a plain weights file"
+        )
     if not (directory / "config.json").is_file():
         raise UserError(f"{directory}: no config.json; {expected}")
     weights = directory / WEIGHTS
@@ -150,12 +152,12 @@ def check_model_directory(directory: Path) -> None:
         pickles = sorted(
             path.name for path in directory.glob("*") if path.suffix in (*PYTORCH_ENDINGS, ".pkl")
         )
-        found = ""
+        hint = ""
         if pickles:
-            found = (
+            hint = (
                 f"; {', '.join(pickles)} found, but pickled weights are not read here, as they can run code"
             )
-        raise UserError(f"{directory}: no {WEIGHTS}{found}; {expected}")
+        raise UserError(f"{directory}: no {WEIGHTS}{hint}; {expected}")
     try:
         with safe_open(weights, "numpy"):
             pass

@@ -192,6 +192,14 @@ def test_what_shapes_do_not_show_is_given(tmp_path: Path) -> None:
     assert not torch.equal(logits(imported(file, heads=2)), logits(source))
 
 
+def test_weights_keep_their_precision_and_rotary_frequencies_theirs(tmp_path: Path) -> None:
+    weights = {name: tensor.bfloat16() for name, tensor in state(toy_llama(VOCABULARY)).items()}
+    model = imported(save(weights, tmp_path / "x.safetensors"))
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert torch.equal(model.get_input_embeddings().weight, weights["model.embed_tokens.weight"])
+    assert model.model.rotary_emb.inv_freq.dtype == torch.float32
+
+
 def test_constants_of_older_versions_are_left_out(tmp_path: Path) -> None:
     source = toy_llama(VOCABULARY)
     weights = state(source) | {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}
