@@ -29,7 +29,7 @@ reproduce-small: $(STAMP)  ## Compare pianolm's tokens with MidiTok's, reduced: 
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash experiments/tokenizer-comparison/run.sh --plan small --data demo \
 	  --out outputs/tokenizer-comparison-small
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash experiments/tokenizer-comparison/run.sh --plan small --data demo \
-	  --out outputs/tokenizer-comparison-small --sides pianolm-codebook --options held=ages --constrained
+	  --out outputs/tokenizer-comparison-small --sides pianolm-codebook --options ties=explicit --constrained
 
 test: $(STAMP)  ## Tests that take seconds each
 	$(BIN)/python -m pytest

@@ -15,12 +15,12 @@ CONTEXT = 48
 GOLDEN = Path(__file__).parent / "golden"
 LAYOUTS: list[dict[str, Any]] = [
     {},
-    {"held_velocity": False, "pitch_order": "descending"},
     {"bars": True},
-    {"held": "codes"},
-    {"held": "codes", "pitch_order": "descending", "bars": True},
-    {"held": "ages"},
-    {"held": "ages", "pitch_order": "descending", "bars": True},
+    {"ties": "implicit"},
+    {"ties": "implicit", "bars": True},
+    {"ties": "explicit"},
+    {"ties": "explicit", "bars": True},
+    {"exact": False},
 ]
 """Options of tokenizers with different grammars."""
 

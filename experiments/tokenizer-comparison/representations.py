@@ -21,12 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from pianolm.data.cell_store import CellStore
-from pianolm.lm.masked_targets import LegalTargets
+from pianolm.lm.masked_targets import MaskedTargets
 from pianolm.music.beats import FRAMES
 from pianolm.music.cells import FRAME_NOTE_DTYPE, Cells, FrameNotes, cells_to_frames
 from pianolm.stages.tokenize import build_tokenizer
 from pianolm.tokenizer.tempo import TempoBins
-from pianolm.tokenizer.token_mask import LegalIds, legal_ids
+from pianolm.tokenizer.token_mask import TokenMasks, token_masks
 from pianolm.tokenizer.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Kind
 
 GROUPS = ("pitch", "time", "velocity", "tempo")
@@ -100,13 +100,11 @@ class PianoTokens:
         self.group = {kind: kind if kind in GROUPS else "time" for kind in self.types}
         self.pad, self.bos, self.eos = vocabulary.pad, vocabulary.bos, vocabulary.eos
         named = {Kind.PITCH: "pitch", Kind.VELOCITY: "velocity", Kind.TEMPO: "tempo", Kind.EOS: "end"}
-        named |= {**dict.fromkeys(CODE_KINDS, "pattern"), Kind.BAR: "bar", Kind.AGE: "duration"}
+        named |= {**dict.fromkeys(CODE_KINDS, "pattern"), Kind.BAR: "bar", Kind.DURATION: "duration"}
         type_of_kind = np.array([self.types.index(named.get(kind, "end")) for kind in Kind])
         self.type_V, self.notes_V = type_of_kind[vocabulary.kind_of], tokenizer.strikes_per_id
         self.eighths_V = np.array([EIGHTHS_OF_KIND.get(kind, 0) for kind in Kind])[vocabulary.kind_of]
-        self.fingerprint = digest(
-            {"hashes": tokenizer.hashes, "exact": tokenizer.exact, "tolerance": tokenizer.tolerance}
-        )
+        self.fingerprint = digest({"hashes": tokenizer.hashes, "exact": tokenizer.exact})
 
     def encode(self, given: Performance) -> NDArray[np.int64]:
         return self.tokenizer.encode_cells(given.cells, given.beats_sec, given.bar_starts)
@@ -114,11 +112,11 @@ class PianoTokens:
     def decode(self, ids: NDArray[np.int64]) -> FrameNotes:
         return self.tokenizer.decode(ids).frame_notes
 
-    def token_masks(self, ids: NDArray[np.int64]) -> LegalIds:
-        return legal_ids(self.tokenizer.grammar, ids)
+    def token_masks(self, ids: NDArray[np.int64]) -> TokenMasks:
+        return token_masks(self.tokenizer.grammar, ids)
 
     def masked_targets(self) -> nn.Module:
-        return LegalTargets(self.tokenizer.grammar)
+        return MaskedTargets(self.tokenizer.grammar)
 
     def tied(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """[T] tokens of tied cells: no key is struck in them, their notes are held from the beat before."""
@@ -126,19 +124,19 @@ class PianoTokens:
         filled = np.cumsum(
             self.eighths_V[ids]
         )  # a cell is full with eight; its velocity follows, its age and pitch go ahead
-        cell = np.maximum(filled - ~np.isin(kind, (Kind.PITCH, Kind.AGE)), 0) // 8
+        cell = np.maximum(filled - ~np.isin(kind, (Kind.PITCH, Kind.DURATION)), 0) // 8
         strikes = np.bincount(cell, self.notes_V[ids])
-        return np.isin(kind, (Kind.AGE, Kind.PITCH, Kind.VELOCITY, *CODE_KINDS)) & (strikes[cell] == 0)
+        return np.isin(kind, (Kind.DURATION, Kind.PITCH, Kind.VELOCITY, *CODE_KINDS)) & (strikes[cell] == 0)
 
 
 class SetsByInput(nn.Module):
     """Token masks of targets as in `pianolm.lm.masked_targets`, chosen by the type of the input."""
 
-    sets: Tensor
+    masks: Tensor
 
-    def __init__(self, sets_KV: NDArray[np.bool_], type_V: NDArray[np.int64]) -> None:
+    def __init__(self, masks_KV: NDArray[np.bool_], type_V: NDArray[np.int64]) -> None:
         super().__init__()
-        self.register_buffer("sets", torch.from_numpy(sets_KV))
+        self.register_buffer("masks", torch.from_numpy(masks_KV))
         self.register_buffer("type_of", torch.from_numpy(type_V))
 
     def forward(self, input_ids_BT: Tensor, labels_BT: Tensor, position_ids_BT: Tensor | None) -> Tensor:
@@ -197,10 +195,10 @@ class MidiTokTokens:
             follows[row, [self.types.index(other) for other in named if other in self.types]] = True
         return follows[:, self.type_V]
 
-    def token_masks(self, ids: NDArray[np.int64]) -> LegalIds:
+    def token_masks(self, ids: NDArray[np.int64]) -> TokenMasks:
         """The first token is given, so its mask does not matter."""
         type_T = self.type_V[ids]
-        return LegalIds.from_sets(self._after_KV[before] for before in [type_T[0], *type_T[:-1]])
+        return TokenMasks.from_masks(self._after_KV[before] for before in [type_T[0], *type_T[:-1]])
 
     def decode(self, ids: NDArray[np.int64]) -> FrameNotes:
         score = self.tokenizer.decode([ids[1:-1].tolist()])

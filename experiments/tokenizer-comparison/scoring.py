@@ -11,7 +11,7 @@ from representations import GROUPS, PianoTokens, Tokens, left_out, performance, 
 from transformers import LlamaForCausalLM
 
 from pianolm.evaluation.bits import UNCONSTRAINED, TokenizedPiece, score_pieces
-from pianolm.tokenizer.token_mask import LegalIds
+from pianolm.tokenizer.token_mask import TokenMasks
 
 
 class TokenBits(NamedTuple):
@@ -34,14 +34,14 @@ def score(model: LlamaForCausalLM, tokens: Tokens, pieces: list[Ids]) -> list[To
     return [TokenBits(bits[UNCONSTRAINED], bits["constrained"], bits["tempo"]) for bits in scores]
 
 
-def tempo_masks(tokens: Tokens, ids: Ids) -> LegalIds:
+def tempo_masks(tokens: Tokens, ids: Ids) -> TokenMasks:
     """Masks whose bits are those of the tempo's value: all tempi at a tempo, elsewhere the token itself (0 bits).
 
     The other bits of a tempo say that a beat is over, which other tokenizations express by their positions.
     """
     is_tempo_V = np.isin(tokens.type_V, [i for i, name in enumerate(tokens.types) if name.lower() == "tempo"])
     each_V = np.arange(is_tempo_V.size)
-    return LegalIds.from_sets(is_tempo_V if is_tempo_V[token] else each_V == token for token in ids)
+    return TokenMasks.from_masks(is_tempo_V if is_tempo_V[token] else each_V == token for token in ids)
 
 
 def figures(model: LlamaForCausalLM, tokens: Tokens, corpus: Corpus) -> dict[str, Any]:

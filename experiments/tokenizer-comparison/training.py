@@ -68,7 +68,7 @@ class NotesModule(LanguageModule):
         masks = (
             ()
             if self._masks is None
-            else (self._masks.sets, self._masks(ids, labels, None)[labels != IGNORE])
+            else (self._masks.masks, self._masks(ids, labels, None)[labels != IGNORE])
         )
         return TargetLosses(*head_nll(*states, *masks), states.labels)
 

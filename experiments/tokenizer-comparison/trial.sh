@@ -6,8 +6,8 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 run() { bash "$here/run.sh" --plan trial --precision bf16 "$@"; }
 plain="pianolm-codebook pianolm-table"
-ages=(--options held=ages --grammar) # pianolm at its best
-codes=(--options held=codes --grammar)
+ages=(--options ties=explicit --grammar) # pianolm at its best
+codes=(--options ties=implicit --grammar)
 
 # shellcheck disable=SC2086 # names of sides are several words
 {
@@ -28,8 +28,8 @@ codes=(--options held=codes --grammar)
   run --data asap --notes 60000 --learning-rates 1e-3 --sides $plain "${codes[@]}"
   run --data asap --notes 60000 --learning-rates 2e-3 --sides pianolm-table "${codes[@]}"
   run --data asap --notes 60000 --learning-rates 1e-3 --sides $plain
-  run --data asap --notes 60000 --learning-rates 1e-3 --sides pianolm-codebook --options held=codes
-  run --data asap --notes 60000 --learning-rates 1e-3 --sides pianolm-codebook --options held=ages
+  run --data asap --notes 60000 --learning-rates 1e-3 --sides pianolm-codebook --options ties=implicit
+  run --data asap --notes 60000 --learning-rates 1e-3 --sides pianolm-codebook --options ties=explicit
 
   run --data pop909 --notes 125000 --learning-rates 1e-3 --seeds 0 1 2 --sides tsd tsd_tempo
   run --data pop909 --notes 125000 --learning-rates 1e-3 --sides remi

@@ -32,11 +32,11 @@ from pianolm.errors import UserError
 from pianolm.music.beats import BeatAnnotation
 from pianolm.music.cells import FRAMES
 from pianolm.music.notes import make_notes
-from pianolm.tokenizer.ages import LONGEST_FRAMES, age_numbers
 from pianolm.tokenizer.codebook import Patterns
 from pianolm.tokenizer.codebook_fit import complete, fit_codebook
-from pianolm.tokenizer.grammar import BETWEEN_CELLS, ILLEGAL, N_PHASES, Grammar, Phase
+from pianolm.tokenizer.grammar import BETWEEN_CELLS, ILLEGAL, N_PHASES, WITH_TIES, Grammar, Phase
 from pianolm.tokenizer.tempo import TempoBins
+from pianolm.tokenizer.ties import MAX_TIE_FRAMES, duration_bins
 from pianolm.tokenizer.tokenizer import DEFAULT_VELOCITY
 from pianolm.tokenizer.velocity.frame import FrameCodec
 from pianolm.tokenizer.velocity.segment import SegmentCodec
@@ -74,7 +74,7 @@ _TEMPO, _BAR, _PITCH, _EOS, _PAD, _BEAT = (
     int(Kind.PAD),
     int(Phase.BEAT),
 )
-_AGE = int(Kind.AGE)
+_DURATION = int(Kind.DURATION)
 _EIGHTHS = {int(kind): eighths for kind, eighths in EIGHTHS_OF_KIND.items()}
 
 
@@ -86,7 +86,7 @@ class Read(NamedTuple):
         beats: Beats.
         cells: A (beat, pitch, sustain, onset) each, as `Piece.cells` should hold them.
         bars: Beats that begin a bar.
-        skipped: Tokens that are not kept, and slots of codes that are missing; in `kept` these are silent.
+        skipped: Tokens that are not kept, and ties that are missing; in `kept` these are silent.
     """
 
     kept: list[int]
@@ -115,7 +115,7 @@ class Fuzzer:
     def __init__(self, tokenizer: PianoTokenizer, pieces: Sequence[Piece]) -> None:
         self.tokenizer = tokenizer
         self.vocabulary, self.grammar = tokenizer.vocabulary, tokenizer.grammar
-        self.table, self.slots = self.grammar.table.tolist(), self.grammar.rings is not None
+        self.table, self.has_ties = self.grammar.table.tolist(), self.grammar.ties != "repeat"
         self.kind_of = self.grammar.kind_of.astype(np.int64)
         self.silent = self.grammar.silent.tolist()
         self.sustain, self.onset = (masks.tolist() for masks in tokenizer.codebook.id_patterns)
@@ -124,13 +124,8 @@ class Fuzzer:
         self.starts = np.array([self.vocabulary.offset(kind) for kind in Kind])
         self.counts = np.array([self.vocabulary.count(kind) for kind in Kind])
         self.likely_kinds = _likely_kinds(self.grammar.table)
-        self.ages, self.first_age = self.grammar.ages, self.vocabulary.offset(Kind.AGE)
-        opens = (Kind.AGE,) if self.ages else CODE_KINDS
-        within = np.isin(np.arange(len(Kind)), [*opens, Kind.BAR])
-        in_slots, behind = (np.where(of, self.grammar.table, ILLEGAL) for of in (within, ~within))
-        self.likely_in_slots, self.likely_behind_slots = (
-            _likely_kinds(table)[Phase.BEAT] for table in (in_slots, behind)
-        )
+        self.explicit = self.grammar.ties == "explicit"
+        self.first_duration = self.vocabulary.offset(Kind.DURATION)
         self.silent_of_kind = np.full(len(Kind), -1)
         silent = np.flatnonzero(self.grammar.silent)
         self.silent_of_kind[self.grammar.kind_of[silent]] = silent
@@ -149,26 +144,29 @@ class Fuzzer:
         beats, floor, at, bars = 0, -1, 0, list[int]()
         held: dict[int, int] = {}  # pitch → the beat at whose end it sounds
         struck: dict[int, int] = {}  # pitch → the frame of the piece in which it was last struck
-        # of slots; without such all stay empty
-        due, told, added, missing = list[int](), set[int](), 0, 0
+        # of ties; without such all stay empty
+        pending, tied, added, missing = list[int](), set[int](), 0, 0
         while at < len(tokens):
             kind, stop = kinds[at], at + 1
-            pitch, aged = (
+            pitch, timed = (
                 (tokens[at] - self.first_pitch if kind == _PITCH else -1),
-                self.ages and kind == _AGE,
+                self.explicit and kind == _DURATION,
             )
-            if aged and kinds[stop : stop + 1] == [_PITCH]:
+            if timed and kinds[stop : stop + 1] == [_PITCH]:
                 pitch = tokens[stop] - self.first_pitch
-            in_slot = self.ages and pitch in due
-            if in_slot or kind in (_TEMPO, _EOS) or (kind == _PITCH and beats):
-                n_late = due.index(pitch) if in_slot else len(due)
-                due, late = due[n_late:], due[:n_late]
-                ended = [token for one in late for token in self._silent_slot(one, beats, struck)]
+            in_tie = self.explicit and pitch in pending
+            if in_tie or kind in (_TEMPO, _EOS) or (kind == _PITCH and beats):
+                n_late = pending.index(pitch) if in_tie else len(pending)
+                pending, late = pending[n_late:], pending[:n_late]
+                ended = [token for one in late for token in self._silent_tie(one, beats, struck)]
                 kept, added, missing = kept + ended, added + len(ended), missing + len(late)
             if kind == _TEMPO:
                 kept.append(tokens[at])
                 beats, floor = beats + 1, -1
-                due, told = self._due([pitch for pitch, beat in held.items() if beat == beats - 1]), set()
+                pending, tied = (
+                    self._pending([pitch for pitch, beat in held.items() if beat == beats - 1]),
+                    set(),
+                )
                 if self.tokenizer.bars and kinds[stop : stop + 1] == [_BAR]:
                     kept.append(tokens[stop])
                     bars += [beats - 1] if tokens[stop] == self.downbeat else []
@@ -178,49 +176,48 @@ class Fuzzer:
                 kept += tokens[at:stop] if self.table[phase][_EOS] != ILLEGAL else []
                 kept += [token for token, k in zip(tokens[stop:], kinds[stop:], strict=True) if k == _PAD]
                 break
-            elif aged and not in_slot:
-                stop += pitch >= 0  # the age of what is not due, and its pitch
-            elif in_slot or (kind == _PITCH and beats) or (due and not self.ages and kind in _EIGHTHS):
-                named = kind == _PITCH and not in_slot
-                pitch = pitch if named else due.pop(0)
-                age = [self._age(pitch, beats, struck)] if in_slot else []
-                missing += in_slot and not aged
-                stop, whole, sustain, onset = self._cell(tokens, kinds, at + (kind == _PITCH) + 2 * aged)
-                rank = 127 - pitch if self.grammar.descending else pitch
-                if whole and (not named or (sustain and rank > floor and pitch not in told)):
-                    kept += age + tokens[at + aged : stop]
-                    added += len(age) - (tokens[at : at + 1] == age)
-                    goes_on = held.get(pitch) == beats - 1 and not (named and self.slots)
+            elif timed and not in_tie:
+                stop += pitch >= 0  # a duration bin without a pending tie, and its pitch
+            elif in_tie or (kind == _PITCH and beats) or (pending and not self.explicit and kind in _EIGHTHS):
+                named = kind == _PITCH and not in_tie
+                pitch = pitch if named else pending.pop(0)
+                duration = [self._duration(pitch, beats, struck)] if in_tie else []
+                missing += in_tie and not timed
+                stop, whole, sustain, onset = self._cell(tokens, kinds, at + (kind == _PITCH) + 2 * timed)
+                if whole and (not named or (sustain and pitch > floor and pitch not in tied)):
+                    kept += duration + tokens[at + timed : stop]
+                    added += len(duration) - (tokens[at : at + 1] == duration)
+                    goes_on = held.get(pitch) == beats - 1 and not (named and self.has_ties)
                     strikes = onset | sustain & ~(sustain << 1 | goes_on)
                     if sustain:
                         cells.append((beats - 1, pitch, sustain, strikes))
                     if named:
-                        floor = rank
+                        floor = pitch
                     elif sustain:
-                        told.add(pitch)
+                        tied.add(pitch)
                     if strikes:
                         struck[pitch] = (beats - 1) * FRAMES + strikes.bit_length() - 1
                     if sustain & _END_OF_BEAT:
                         held[pitch] = beats
                 elif not named:
-                    ended = self._silent_slot(pitch, beats, struck)
+                    ended = self._silent_tie(pitch, beats, struck)
                     kept, added = kept + ended, added + len(ended)
             at = stop
-        ended = [token for pitch in due for token in self._silent_slot(pitch, beats, struck)]
-        kept, added, missing = kept + ended, added + len(ended), missing + len(due)
+        ended = [token for pitch in pending for token in self._silent_tie(pitch, beats, struck)]
+        kept, added, missing = kept + ended, added + len(ended), missing + len(pending)
         return Read(kept, beats, sorted(cells), bars, len(tokens) + added - len(kept) + missing)
 
-    def _age(self, pitch: int, beats: int, struck: dict[int, int]) -> int:
+    def _duration(self, pitch: int, beats: int, struck: dict[int, int]) -> int:
         frames = np.array([(beats - 1) * FRAMES - struck[pitch]])
-        return self.first_age + int(age_numbers(frames)[0])
+        return self.first_duration + int(duration_bins(frames)[0])
 
-    def _silent_slot(self, pitch: int, beats: int, struck: dict[int, int]) -> list[int]:
-        says = [self._age(pitch, beats, struck), self.first_pitch + pitch] if self.ages else []
-        return says + self.silent_codes
+    def _silent_tie(self, pitch: int, beats: int, struck: dict[int, int]) -> list[int]:
+        head = [self._duration(pitch, beats, struck), self.first_pitch + pitch] if self.explicit else []
+        return head + self.silent_codes
 
-    def _due(self, ringing: list[int]) -> list[int]:
-        """The pitches whose slots are due, in their order; none where what sounds on is told with its pitch."""
-        return sorted(ringing, reverse=self.grammar.descending) if self.slots else []
+    def _pending(self, sounding: list[int]) -> list[int]:
+        """The pitches of pending ties, ascending; none in layouts without ties."""
+        return sorted(sounding) if self.has_ties else []
 
     def _cell(self, tokens: list[int], kinds: list[int], at: int) -> tuple[int, bool, int, int]:
         """Reads a cell from its first code: where it ends, whether it is whole, its masks."""
@@ -269,10 +266,8 @@ class Fuzzer:
     def _likely(self, rng: np.random.Generator, count: int) -> np.ndarray:
         """[N, LONGEST] walks through the grammar's table that now and then take a wrong turn."""
         breaks = rng.choice(_BREAKS, count)
-        if self.slots:
-            return np.array([self._likely_slots(rng, share) for share in breaks.tolist()]).reshape(
-                -1, LONGEST
-            )
+        if self.has_ties:
+            return np.array([self._likely_ties(rng, share) for share in breaks.tolist()]).reshape(-1, LONGEST)
         phase, floor = np.zeros(count, np.int64), np.full(count, -1)
         ids = np.empty((count, LONGEST), np.int64)
         restart = np.full(len(Kind), -1)
@@ -293,25 +288,22 @@ class Fuzzer:
             phase = np.where(after >= 0, after, phase)
         return ids
 
-    def _likely_slots(self, rng: np.random.Generator, breaks: float) -> list[int]:
-        """[LONGEST] a walk as `_likely` has them, with all that the state says of slots."""
+    def _likely_ties(self, rng: np.random.Generator, breaks: float) -> list[int]:
+        """[LONGEST] a walk like those of `_likely`, along the states of a grammar with ties."""
         ids, state = list[int](), self.grammar.start()
         while len(ids) < LONGEST:
-            likely = self.likely_kinds[state.phase]
-            if state.phase in BETWEEN_CELLS:
-                likely = self.likely_in_slots if state.due else self.likely_behind_slots
             wrong = rng.random() < breaks
+            likely = self.likely_kinds[state.phase]
             kind = int(rng.integers(len(Kind)) if wrong else (rng.random() > likely).sum())
             token = int(self._of_kinds(rng, np.array([kind]))[0])
             if self.silent_of_kind[kind] >= 0 and rng.random() < 0.15:
                 token = int(self.silent_of_kind[kind])
-            if kind == Kind.AGE and state.due and self.ages and not wrong:
-                token = self.first_age + self.grammar.age(state)
-            elif state.phase == Phase.AGED and not wrong:
-                token = self.first_pitch + self.grammar.pitch(state)
-            elif kind == Kind.PITCH and state.floor < 127 and not wrong:
-                rank = min(state.floor + int(rng.integers(1, 30)), 127)
-                token = self.first_pitch + (127 - rank if self.grammar.descending else rank)
+            if kind == Kind.DURATION and state.ties.pending and not wrong:
+                token = self.first_duration + self.grammar.duration_bin(state)
+            elif state.phase == Phase.DURATION and not wrong:
+                token = self.first_pitch + state.pitch
+            elif kind == Kind.PITCH and state.last_pitch < 127 and not wrong:
+                token = self.first_pitch + min(state.last_pitch + int(rng.integers(1, 30)), 127)
             ids.append(token)
             if self.grammar.allows(state, token):
                 state = self.grammar.after(state, token)
@@ -400,9 +392,10 @@ class Fuzzer:
         if not np.array_equal(back.beats_sec, piece.beats_sec):
             return "beats move when encoded again"
         # on equal beats, equal seconds are equal frames
-        if back.notes.size != piece.notes.size or any(
+        changed = back.notes.size != piece.notes.size or any(
             (back.notes[name] != piece.notes[name]).any() for name in names
-        ):
+        )
+        if changed and self.tokenizer.exact:
             return "notes change when encoded again"
         first = piece.bar_starts.min(
             initial=piece.n_beats
@@ -453,8 +446,7 @@ def well_formed(grammar: Grammar, sequences: Sequence[np.ndarray]) -> tuple[np.n
     """`Grammar.first_problem` of many sequences at once, from the same table.
 
     Returns:
-        [N] position of the first problem, −1 where there is none; [N] the phase reached before it, that of codes where
-        a slot is due.
+        [N] position of the first problem, −1 where there is none; [N] the phase reached before it.
     """
     size = np.array([ids.size for ids in sequences])
     tokens = np.full((size.size, int(size.max(initial=0))), -1, np.int64)
@@ -463,7 +455,7 @@ def well_formed(grammar: Grammar, sequences: Sequence[np.ndarray]) -> tuple[np.n
     inside = (tokens >= 0) & (tokens < grammar.vocabulary.size)
     tokens = np.where(inside, tokens, 0)
     is_code = np.isin(np.arange(len(Kind)), CODE_KINDS)
-    # one more row and column, where nothing may stand: what has gone wrong, and what is no id
+    # one more row and column that allow nothing: for sequences with a problem, and for numbers that are no ids
     table = np.full((N_PHASES + 1, len(Kind) + 1), N_PHASES)
     table[:-1, :-1] = np.where(grammar.table == ILLEGAL, N_PHASES, grammar.table)
     kinds = np.where(inside, grammar.kind_of[tokens], len(Kind))
@@ -471,90 +463,84 @@ def well_formed(grammar: Grammar, sequences: Sequence[np.ndarray]) -> tuple[np.n
     position, reached = np.full(size.size, -1), np.zeros(size.size, np.int64)
     floor, sounding = np.full(size.size, -1), np.zeros(size.size, bool)
     strikes = np.ones(grammar.vocabulary.size, bool) if grammar.strikes is None else grammar.strikes
-    struck, slots = np.zeros(size.size, bool), _Slots(grammar, size.size)
+    struck, ties = np.zeros(size.size, bool), _Ties(grammar, size.size)
     for at in range(tokens.shape[1]):
-        kind, rank = kinds[:, at], grammar.rank_of[tokens[:, at]]
+        kind, pitch = kinds[:, at], grammar.pitch_of[tokens[:, at]]
         after = table[reached, kind]
         is_pitch = kind == Kind.PITCH
+        names = is_pitch & (reached != Phase.DURATION)
         sounds, strike = sounding | (code[:, at] & ~silent[:, at]), struck | strikes[tokens[:, at]]
         completes = code[:, at] & ((after == Phase.VELOCITY) | (after == Phase.BEAT))
         after = np.where(completes & (after == Phase.VELOCITY) & ~strike, Phase.BEAT, after)
-        bad = (after == N_PHASES) | (is_pitch & (rank <= floor)) | (completes & ~sounds & ~slots.waiting)
-        bad |= slots.wrong(reached, kind, code[:, at], rank, tokens[:, at])
+        bad = (after == N_PHASES) | (names & (pitch <= floor)) | (completes & ~sounds & ~ties.waiting)
+        bad |= ties.wrong(reached, kind, pitch, tokens[:, at])
         running = (at < size) & (position < 0)
         position[running & bad] = at
         go = running & ~bad
-        names = is_pitch & (reached != Phase.AGED)
-        slots.count(go & is_pitch, names, go & code[:, at], tokens[:, at])
+        ties.count(go & is_pitch, names, go & code[:, at], tokens[:, at])
         reached = np.where(go, after, reached)
-        slots.advance(go & (kind == Kind.TEMPO), go & completes, sounds, floor, tokens[:, at])
+        ties.advance(go & (kind == Kind.TEMPO), go & completes, sounds, floor, tokens[:, at])
+        for phase, pending in WITH_TIES.items():
+            reached = np.where((reached == phase) & ties.waiting, pending, reached)
         sounding = np.where(go, sounds & code[:, at] & ~completes, sounding)
         struck = np.where(go, strike & code[:, at] & ~completes, struck)
-        floor = np.where(go & names, rank, np.where(go & (kind == Kind.TEMPO), -1, floor))
-    return position, np.where(slots.waiting & np.isin(reached, BETWEEN_CELLS), Phase.CODES, reached)
+        floor = np.where(go & names, pitch, np.where(go & (kind == Kind.TEMPO), -1, floor))
+    return position, reached
 
 
-class _Slots:
-    """Which pitches sound on in many sequences at once; without slots none ever does. [N, 128] by rank."""
+class _Ties:
+    """Which pitches sound on in many sequences at once, [N, 128]; none in a grammar without ties."""
 
     def __init__(self, grammar: Grammar, count: int) -> None:
-        self.rings, self.since_strike = grammar.rings, grammar.since_strike
-        self.first_age = grammar.vocabulary.offset(Kind.AGE)
-        self.due, self.ringing, self.told = np.zeros((3, count, 128), bool)
-        # frames since each rank was struck, at the beat line; and since that of the open cell was, so far
-        self.ages, self.since = np.zeros((count, 128), np.int64), np.zeros(count, np.int64)
+        self.codes, self.explicit = grammar.tie_codes, grammar.ties == "explicit"
+        self.first_duration = grammar.vocabulary.offset(Kind.DURATION)
+        self.pending, self.sounding, self.tied = np.zeros((3, count, 128), bool)
+        # frames since each pitch was struck, at the beat line; and since that of the open cell was, so far
+        self.frames, self.open_frames = np.zeros((count, 128), np.int64), np.zeros(count, np.int64)
         self.length = FRAMES // 8 * np.array([_EIGHTHS.get(kind, 0) for kind in grammar.kind_of.tolist()])
 
     @property
     def waiting(self) -> np.ndarray:
-        return self.due.any(axis=1)
+        return self.pending.any(axis=1)
 
     def wrong(
-        self,
-        reached: np.ndarray,
-        kind: np.ndarray,
-        is_code: np.ndarray,
-        rank: np.ndarray,
-        tokens: np.ndarray,
+        self, reached: np.ndarray, kind: np.ndarray, pitch: np.ndarray, tokens: np.ndarray
     ) -> np.ndarray:
-        """[N] where a token may not stand for what slots are due or have been told."""
-        between = np.isin(reached, BETWEEN_CELLS)
-        told = (kind == Kind.PITCH) & self.told[np.arange(rank.size), np.clip(rank, 0, 127)]
-        ends = np.isin(kind, [Kind.PITCH, Kind.TEMPO, Kind.EOS])
-        next_due = self.due.argmax(axis=1)
-        other = np.zeros(rank.size, bool)
-        if self.since_strike is not None:
-            age = age_numbers(self.ages[np.arange(rank.size), next_due])
-            ends |= (kind != Kind.BAR) & (tokens != self.first_age + age)
-            is_code, other = kind == Kind.AGE, (reached == Phase.AGED) & (rank != next_due)
-        return other | between & (np.where(self.waiting, ends, is_code & (self.rings is not None)) | told)
+        """[N] where a token that the table allows contradicts the ties."""
+        row, pending = np.arange(pitch.size), self.pending.argmax(axis=1)
+        tied = (kind == Kind.PITCH) & self.tied[row, np.clip(pitch, 0, 127)] & np.isin(reached, BETWEEN_CELLS)
+        if not self.explicit:
+            return tied
+        expected = self.first_duration + duration_bins(self.frames[row, pending])
+        wrong_bin = (kind == Kind.DURATION) & (tokens != expected)
+        return tied | wrong_bin | ((reached == Phase.DURATION) & (pitch != pending))
 
     def count(self, is_pitch: np.ndarray, names: np.ndarray, is_code: np.ndarray, tokens: np.ndarray) -> None:
-        """Takes a pitch in, or a code, for the age of its cell."""
-        if self.since_strike is None:
+        """Takes in a pitch or a code for the duration of its cell."""
+        if self.codes is None:
             return
-        of_slot = self.ages[np.arange(tokens.size), self.due.argmax(axis=1)]
-        self.since = np.where(is_pitch, np.where(names, 0, of_slot), self.since)
-        own = self.since_strike[tokens]
-        further = np.minimum(self.since + self.length[tokens], LONGEST_FRAMES)
-        after = np.where(self.rings[tokens], np.where(own >= 0, own, further), 0)
-        self.since = np.where(is_code, after, self.since)
+        of_tie = self.frames[np.arange(tokens.size), self.pending.argmax(axis=1)]
+        self.open_frames = np.where(is_pitch, np.where(names, 0, of_tie), self.open_frames)
+        since = self.codes.frames_since_strike[tokens]
+        further = np.minimum(self.open_frames + self.length[tokens], MAX_TIE_FRAMES)
+        after = np.where(self.codes.sounds_to_end[tokens], np.where(since >= 0, since, further), 0)
+        self.open_frames = np.where(is_code, after, self.open_frames)
 
     def advance(
         self, tempo: np.ndarray, whole: np.ndarray, sounds: np.ndarray, floor: np.ndarray, tokens: np.ndarray
     ) -> None:
-        """Takes a tempo in, or the last code of a slot or a cell."""
-        if self.rings is None:
+        """Takes in a tempo, or the last code of a cell."""
+        if self.codes is None:
             return
-        slot = np.flatnonzero(whole & self.waiting)
-        rank = np.where(self.waiting, self.due.argmax(axis=1), floor)
+        tie = np.flatnonzero(whole & self.waiting)
+        pitch = np.where(self.waiting, self.pending.argmax(axis=1), floor)
         at = np.flatnonzero(whole)
-        self.ringing[at, rank[at]] |= self.rings[tokens[at]]
-        self.ages[at, rank[at]] = self.since[at]
-        self.due[slot, rank[slot]] = False
-        self.told[slot, rank[slot]] = sounds[slot]
-        self.due[tempo] = self.ringing[tempo]
-        self.ringing[tempo] = self.told[tempo] = False
+        self.sounding[at, pitch[at]] |= self.codes.sounds_to_end[tokens[at]]
+        self.frames[at, pitch[at]] = self.open_frames[at]
+        self.pending[tie, pitch[tie]] = False
+        self.tied[tie, pitch[tie]] = sounds[tie]
+        self.pending[tempo] = self.sounding[tempo]
+        self.sounding[tempo] = self.tied[tempo] = False
 
 
 def _likely_kinds(table: np.ndarray) -> np.ndarray:
@@ -599,16 +585,16 @@ def read_folder(root: Path, count: int) -> list[Piece]:
     return pieces
 
 
-def segment_codec(codes: int, slots: int = 6) -> SegmentCodec:
+def segment_codec(codes: int, max_segments: int = 6) -> SegmentCodec:
     """A codec of the default form whose velocities are drawn, not learned."""
     rng = np.random.default_rng(0)
     return SegmentCodec.from_tables(
-        [rng.integers(1, 128, (codes, n)).astype(np.uint8) for n in range(1, slots + 1)]
+        [rng.integers(1, 128, (codes, n)).astype(np.uint8) for n in range(1, max_segments + 1)]
     )
 
 
 def frame_codec(codes: int, frames: int = 6) -> FrameCodec:
-    """A small codec of the reference form with random weights."""
+    """A small codec of the frame form with random weights."""
     rng = np.random.default_rng(0)
     widths = {"encoder": [2 * frames, 8, 4], "decoder": [4 + frames, 8], "output": [8 + frames, 8, frames]}
     tensors = {"codebook": rng.normal(0, 0.5, (codes, 4)).astype(np.float32)}
@@ -621,10 +607,10 @@ def frame_codec(codes: int, frames: int = 6) -> FrameCodec:
 
 
 def make_tokenizers(pieces: Sequence[Piece]) -> dict[str, PianoTokenizer]:
-    """The full and a tiny vocabulary, without and with velocity; one of each with bars, and with either form of slots.
+    """The full and a tiny vocabulary, without and with velocity; three levels, bars, implicit and explicit ties.
 
     The full one has a codebook fitted to the pieces and a codec of the default form; the tiny one has seen no music,
-    so that most of its cells need L4, and has a codec of the reference form with fewer codes than velocity ids.
+    so that most of its cells need L4, and has a codec of the frame form with fewer codes than velocity ids.
     """
     sustain = np.concatenate([piece.cells.sustain for piece in pieces])
     onset = np.concatenate([piece.cells.onset for piece in pieces])
@@ -637,12 +623,14 @@ def make_tokenizers(pieces: Sequence[Piece]) -> dict[str, PianoTokenizer]:
         "full velocity": PianoTokenizer(full, TempoBins(), segment_codec(512)),
         "tiny base": PianoTokenizer(tiny, tempo),
         "tiny velocity": PianoTokenizer(tiny, tempo, frame_codec(TINY.velocity - 3)),
-        "full velocity bars": PianoTokenizer(full, TempoBins(), segment_codec(512), bars=True),
+        "full velocity three levels": PianoTokenizer(
+            full, TempoBins("published"), segment_codec(512), exact=False
+        ),
         "tiny base bars": PianoTokenizer(with_bars, tempo, bars=True),
-        "full velocity held": PianoTokenizer(full, TempoBins(), segment_codec(512), held="codes"),
-        "tiny base held": PianoTokenizer(with_bars, tempo, pitch_order="descending", bars=True, held="codes"),
-        "full velocity ages": PianoTokenizer(full, TempoBins(), segment_codec(512), held="ages"),
-        "tiny base ages": PianoTokenizer(with_bars, tempo, pitch_order="descending", bars=True, held="ages"),
+        "full velocity implicit": PianoTokenizer(full, TempoBins(), segment_codec(512), ties="implicit"),
+        "tiny base implicit bars": PianoTokenizer(with_bars, tempo, ties="implicit", bars=True),
+        "full velocity explicit": PianoTokenizer(full, TempoBins(), segment_codec(512), ties="explicit"),
+        "tiny base explicit bars": PianoTokenizer(with_bars, tempo, ties="explicit", bars=True),
     }
 
 

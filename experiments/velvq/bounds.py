@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from transfer import measure
 
 from pianolm.data.cell_store import CellStore
-from pianolm.tokenizer.velocity.segment import VELOCITIES, SegmentCodec, slot_rows
+from pianolm.tokenizer.velocity.segment import VELOCITIES, SegmentCodec, segment_rows
 from pianolm.velvq.datamodule import pieces_with_dynamics
 from pianolm.velvq.network_segment import number_codes
 
@@ -34,7 +34,7 @@ def kmeans(store: CellStore) -> SegmentCodec:
     rng = np.random.default_rng(SEED)
     train = store.joined(pieces_with_dynamics(store, "train"))
     learned = {}
-    for rows in slot_rows(train, SLOTS, least=2):
+    for rows in segment_rows(train, SLOTS, least=2):
         drawn = rng.permutation(len(rows.velocity))[:POINTS]
         learned[rows.velocity.shape[1]] = centres(rows.velocity[drawn].astype(np.float32), rng)
     return SegmentCodec.from_tables(number_codes(learned, CODES, SLOTS), "squared", "equal")

@@ -22,7 +22,7 @@ from transformers import LlamaForCausalLM
 
 from pianolm.lm.loss import IGNORE, head_nll
 from pianolm.lm.scorer import TargetStates, target_states
-from pianolm.tokenizer.token_mask import LegalIds, unpacked
+from pianolm.tokenizer.token_mask import TokenMasks, unpack_masks
 
 Ids = NDArray[np.int64]
 Bits = NDArray[np.float64]
@@ -55,7 +55,7 @@ class TokenizedPiece:
 
     ids: Ids
     window_starts: Ids | None = None
-    token_masks: Mapping[str, LegalIds] = field(default_factory=dict)
+    token_masks: Mapping[str, TokenMasks] = field(default_factory=dict)
 
 
 def score_pieces(
@@ -157,11 +157,11 @@ def _constrained_nll(states: TargetStates, batch: list[_PieceWindow], name: str)
     packed_sets, set_of_target, n_sets = [], [], 0
     for piece, _, (_, scored, stop) in batch:
         mask = piece.token_masks[name]
-        used, set_of_window = np.unique(mask.which[scored:stop], return_inverse=True)
+        used, set_of_window = np.unique(mask.row[scored:stop], return_inverse=True)
         packed_sets.append(mask.packed[used])
         set_of_target.append(n_sets + set_of_window)
         n_sets += used.size
-    allowed_SV = torch.from_numpy(unpacked(np.concatenate(packed_sets), len(states.weight)))
+    allowed_SV = torch.from_numpy(unpack_masks(np.concatenate(packed_sets), len(states.weight)))
     set_n = torch.from_numpy(np.concatenate(set_of_target))
     device = states.weight.device
     return head_nll(*states, allowed_SV.to(device), set_n.to(device))[1]

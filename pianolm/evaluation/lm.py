@@ -25,7 +25,7 @@ from pianolm.errors import UserError
 from pianolm.evaluation.measure import Measure, report_progress, write_csv
 from pianolm.evaluation.selection import performances
 from pianolm.stage import Metrics, StageContext
-from pianolm.tokenizer.token_mask import legal_ids
+from pianolm.tokenizer.token_mask import token_masks
 from pianolm.tokenizer.vocabulary import KIND_GROUPS, Kind
 
 if TYPE_CHECKING:  # a plan reads `MEASURE` without importing torch
@@ -112,7 +112,7 @@ def score_performances(
         for index in indices:
             beats_sec = np.asarray(store.beats_sec(index))
             ids = tokenizer.encode_cells(store.cells(index), beats_sec, store.bar_starts(index))
-            masks = {_CONSTRAINED: legal_ids(tokenizer.grammar, ids)}
+            masks = {_CONSTRAINED: token_masks(tokenizer.grammar, ids)}
             pending.append((index, TokenizedPiece(ids, beat_positions(ids, tokenizer.vocabulary), masks)))
             yield pending[-1][1]
 
@@ -148,7 +148,7 @@ def _by_group(
     absent = {
         "velocity": tokenizer.codec is None,
         "bar": not tokenizer.bars,
-        "duration": tokenizer.held != "ages",
+        "duration": tokenizer.ties != "explicit",
     }
     return {
         name: float(bits_by_kind[list(kinds)].sum())

@@ -178,7 +178,7 @@ class Generator:
         self, state: GenerationState, stopping: StoppingCriteria, fixed_tempo: FixedTempo | None
     ) -> None:
         """Appends the tokens that follow from those before: duration bins of explicit ties and the pitches of these."""
-        if not self.grammar.ages:
+        if self.grammar.ties != "explicit":
             return
         while not state.finished and (token := self.order.only_candidate(state.grammar_state)) is not None:
             self._append(state, token, stopping, fixed_tempo)

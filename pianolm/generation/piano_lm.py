@@ -287,7 +287,7 @@ class PianoLM:
         prompt_beats = state.prompt_beats if with_prompt else 0
         if with_prompt:
             piece = self.tokenizer.decode(state.ids[:end])
-        elif self.tokenizer.slots:  # ties refer to notes of the prompt
+        elif self.tokenizer.ties != "repeat":  # ties refer to notes of the prompt
             piece = self.tokenizer.decode(state.ids[:end]).from_beat(state.prompt_beats)
         else:
             piece = self.tokenizer.decode(state.ids[state.prompt_tokens : end])

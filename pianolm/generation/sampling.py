@@ -25,7 +25,7 @@ _GREEDY_BELOW = 1e-6
 
 _KIND_ORDER = (
     *(Kind.L1, Kind.L2, Kind.L3, Kind.L4),
-    *(Kind.VELOCITY, Kind.BAR, Kind.AGE, Kind.EOS, Kind.PITCH, Kind.TEMPO),
+    *(Kind.VELOCITY, Kind.BAR, Kind.DURATION, Kind.EOS, Kind.PITCH, Kind.TEMPO),
     *(Kind.BOS, Kind.PAD),
 )
 """Order of the kinds in which the kinds that are allowed together in a state are neighbours."""
@@ -57,8 +57,7 @@ class TokenOrder:
 
     def __init__(self, grammar: Grammar) -> None:
         vocabulary, self._grammar = grammar.vocabulary, grammar
-        absent = {Kind.BAR: not grammar.bars, Kind.AGE: not grammar.ages}
-        kinds = [kind for kind in _KIND_ORDER if not absent.get(kind, False)]
+        kinds = [kind for kind in _KIND_ORDER if kind in grammar.kinds or kind is Kind.VELOCITY]
         ids_by_kind = [np.arange(vocabulary.size)[vocabulary.ids(kind)] for kind in kinds]
         unused = np.flatnonzero(~np.isin(grammar.kind_of, [int(kind) for kind in kinds]))
         self.ids = np.concatenate([*ids_by_kind, unused])
@@ -72,10 +71,12 @@ class TokenOrder:
 
     def candidates(self, state: State) -> Candidates:
         """The candidates in a state before EOS."""
-        candidates = self._cached_candidates(self._grammar.seen(state))
-        if not state.told or state.phase not in BETWEEN_CELLS:
+        candidates = self._cached_candidates(self._grammar.mask_key(state))
+        if not state.ties.tied or state.phase not in BETWEEN_CELLS:
             return candidates
-        taken = np.flatnonzero(self._grammar.told_ids(state)[self.ids[candidates.low : candidates.high]])
+        taken = np.flatnonzero(
+            self._grammar.tied_pitch_ids(state)[self.ids[candidates.low : candidates.high]]
+        )
         return candidates._replace(forbidden=np.concatenate([candidates.forbidden, taken]))
 
     def only_candidate(self, state: State) -> int | None:

@@ -53,7 +53,7 @@ class GenerationState:
         _check_last_beat(self.prompt_tokens, self.beat_starts, context, name)
         self.grammar_state = grammar.start()
         # The last beat alone determines the state, except where ties refer to the notes of the beats before it.
-        first = self.beat_starts[-1] if self.beat_starts and grammar.rings is None else 0
+        first = self.beat_starts[-1] if self.beat_starts and grammar.ties == "repeat" else 0
         for token in self.ids[first:]:
             self.grammar_state = grammar.advance(self.grammar_state, token)
         self.rng = np.random.default_rng(seed)

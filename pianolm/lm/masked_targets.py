@@ -1,130 +1,108 @@
-"""Learning under the grammar: of which ids each target of a batch is one, told from the tokens around it.
+"""Token masks for the constrained loss: among which ids each target of a batch was chosen, from the tokens around it.
 
-Shapes: B rows, T inputs of a row, V ids, S sets of ids.
+Shapes: B rows, T inputs of a row, V ids, M masks.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pianolm.tokenizer.grammar import Grammar, Phase, State
-from pianolm.tokenizer.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Kind
-
-_ANY, _OPENED, _CODES, _VELOCITY, _TEMPO, _TEMPO_DUE, _BAR, _BETWEEN = 0, 1, 2, 10, 11, 12, 13, 14
-"""Rows of the table of sets. Eight of `_CODES`, by the eighths filled; of `_BETWEEN` one a pitch floor from −1 on, and
-behind them, where slots begin with ages, for each age it alone, each pitch alone, and for each age it or a bar."""
+from pianolm.tokenizer.grammar import Grammar, Phase
+from pianolm.tokenizer.token_mask import ANY_ID, window_masks
+from pianolm.tokenizer.vocabulary import EIGHTHS_BY_KIND, Kind
 
 
-class LegalTargets(nn.Module):
-    """Sets of ids that may stand at a target, by place.
+class MaskedTargets(nn.Module):
+    """Finds the token mask of every target of a batch; see `pianolm.tokenizer.token_mask.WindowMasks` for the masks.
 
-    A window tells all of them but what sounds on from before it. Where that is told in slots (`held="codes"`, "ages"),
-    a set may hold pitches that a slot has spoken of, and that of a bar at the end of a window whatever may follow a
-    tempo. One that ends a cell may hold codes that leave it all silent. In a window that begins within a beat the
-    targets up to the first pitch, age or tempo may be anything, and so may what follows an EOS. A pitch at the
-    beginning of a window does not count as the first where it may be that of a slot.
+    Two things depend on tokens outside the window. If it begins within a beat, targets up to the first pitch, duration
+    bin or tempo may be any id; with explicit ties a pitch at the very beginning does not count, as it may be that of a
+    tie. If it ends with a bar, nothing shows whether ties are pending, and the mask holds what may follow a tempo in
+    either case. After EOS any id is allowed: another piece may begin.
 
     Args:
-        grammar: Of the tokens; they must keep to it.
+        grammar: Grammar of the tokens, which must be well-formed.
+
+    Attributes:
+        masks: [M, V] bool.
     """
 
-    sets: Tensor
+    masks: Tensor
 
     def __init__(self, grammar: Grammar) -> None:
         super().__init__()
-        states = [
-            State(Phase.OPENED),
-            *(State(Phase.CODES + filled, sounding=True) for filled in range(8)),
-            State(Phase.VELOCITY),
-            State(Phase.TEMPO),
-            State(Phase.TEMPO, due=1),
-            *(State(Phase.BEAT, floor) for floor in range(-1, grammar.vocabulary.pitch)),
-        ]
-        sets_SV = [np.ones(grammar.vocabulary.size, bool), *(grammar.allowed(state) for state in states)]
-        due = sets_SV[_TEMPO_DUE] if grammar.rings is not None else False
-        self._ages, vocabulary = grammar.ages, grammar.vocabulary
-        if grammar.ages:
-            due = due | (grammar.kind_of == Kind.AGE)
-        sets_SV.insert(_BAR, sets_SV[_TEMPO] | due)
-        self._age_alone = len(sets_SV)
-        self._pitch_alone = self._age_alone + vocabulary.count(Kind.AGE)
-        self._age_or_bar = self._pitch_alone + vocabulary.pitch
-        self._first_age, self._first_pitch = vocabulary.offset(Kind.AGE), vocabulary.offset(Kind.PITCH)
-        if grammar.ages:
-            each_VV = np.eye(vocabulary.size, dtype=bool)
-            ages_AV = each_VV[vocabulary.ids(Kind.AGE)]
-            sets_SV += [
-                *ages_AV,
-                *each_VV[vocabulary.ids(Kind.PITCH)],
-                *(ages_AV | (grammar.kind_of == Kind.BAR)),
-            ]
-        self.register_buffer("sets", torch.from_numpy(np.stack(sets_SV)), persistent=False)
-        eighths = [EIGHTHS_OF_KIND.get(kind, 0) for kind in Kind]
-        kind_of = torch.from_numpy(grammar.kind_of.astype(np.int64))
-        self.register_buffer("_kind_of", kind_of, persistent=False)
-        self.register_buffer("_eighths_of", torch.tensor(eighths)[kind_of], persistent=False)
-        self.register_buffer("_rank_of", torch.from_numpy(grammar.rank_of.astype(np.int64)), persistent=False)
-        is_code = torch.isin(kind_of, torch.tensor([int(kind) for kind in CODE_KINDS]))
-        self.register_buffer("_is_code", is_code, persistent=False)
-        self._bars = grammar.bars
+        found, vocabulary = window_masks(grammar), grammar.vocabulary
+        kind_of = torch.from_numpy(grammar.kind_of).long()
+        buffers = {
+            "masks": torch.from_numpy(found.masks),
+            "_phase": torch.from_numpy(found.phase),
+            "_first": torch.from_numpy(found.first),
+            "_kind_of": kind_of,
+            "_eighths_of": torch.from_numpy(EIGHTHS_BY_KIND)[kind_of],
+        }
+        for name, buffer in buffers.items():
+            self.register_buffer(name, buffer, persistent=False)
+        self._explicit, self._bars_and_ties = (
+            grammar.ties == "explicit",
+            grammar.bars and grammar.ties != "repeat",
+        )
+        self._first_pitch = vocabulary.offset(Kind.PITCH)
+        self._first_duration = vocabulary.offset(Kind.DURATION)
 
     def forward(self, input_ids_BT: Tensor, labels_BT: Tensor, position_ids_BT: Tensor | None) -> Tensor:
-        """[B, T] row of `sets` of every target.
+        """[B, T] index in `masks` of every target's mask.
 
         Args:
             input_ids_BT: Inputs.
-            labels_BT: Targets, shifted; negative ones do not count, and nor does their set.
+            labels_BT: Targets, shifted. The mask of a negative one, which no loss counts, means nothing.
             position_ids_BT: Positions that begin at 0 in every window, or None where a row is one window.
         """
-        kind_of, eighths_of, is_code = (self.get_buffer(n) for n in ("_kind_of", "_eighths_of", "_is_code"))
-        kind_BT = kind_of[input_ids_BT]
+        phase_of, first_mask, kind_of, eighths_of = (
+            self.get_buffer(name) for name in ("_phase", "_first", "_kind_of", "_eighths_of")
+        )
+        target_BT = labels_BT.clamp(min=0)
+        kind_BT, target_kind_BT = kind_of[input_ids_BT], kind_of[target_BT]
         place_BT = torch.arange(kind_BT.shape[1], device=kind_BT.device).expand_as(kind_BT)
         starts_BT = place_BT == 0 if position_ids_BT is None else position_ids_BT == 0
-        start_BT = _latest(place_BT, starts_BT)
-        is_pitch_BT, is_tempo_BT = kind_BT == Kind.PITCH, kind_BT == Kind.TEMPO
-        opens_BT = is_pitch_BT | is_tempo_BT | (kind_BT == Kind.BOS)
-        floor_of_BT = torch.where(is_pitch_BT, self.get_buffer("_rank_of")[input_ids_BT], -1)
-        if self._ages:
-            is_age_BT = kind_BT == Kind.AGE
-            opens_BT = (opens_BT & ~(is_pitch_BT & starts_BT)) | is_age_BT
-            of_slot_BT = is_age_BT.roll(1, dims=1) & ~starts_BT
-            floor_of_BT = torch.where(of_slot_BT, -1, floor_of_BT)
-        opened_BT = _latest(place_BT, opens_BT)
-        floor_BT = floor_of_BT.gather(1, opened_BT.clamp(min=0))
-        eighths_BT = eighths_of[input_ids_BT]
-        so_far_BT = eighths_BT.cumsum(1)
-        filled_BT = (so_far_BT - so_far_BT.gather(1, opened_BT.clamp(min=0))) % 8  # what opens fills none
-        target_BT = labels_BT.clamp(min=0)
-        next_is_code_BT = is_code[target_BT]
-        to_come_BT = torch.where(next_is_code_BT, _CODES, _BETWEEN + 1 + floor_BT)
-        done_BT = torch.where(kind_of[target_BT] == Kind.VELOCITY, _VELOCITY, to_come_BT)
-        found_BT = torch.where(
-            is_code[input_ids_BT], torch.where(filled_BT > 0, _CODES + filled_BT, done_BT), to_come_BT
-        )
-        if self._bars:
-            is_bar_BT = kind_of[target_BT] == Kind.BAR
-            opens_slot_BT = kind_of[target_BT] == Kind.AGE if self._ages else next_is_code_BT
-            due_BT = opens_slot_BT | is_bar_BT & opens_slot_BT.roll(-1, dims=1)
-            row_due_BT: Tensor | int = _TEMPO_DUE
-            if self._ages:
-                age_BT = torch.where(is_bar_BT, target_BT.roll(-1, dims=1), target_BT) - self._first_age
-                row_due_BT = self._age_or_bar + age_BT
-            tempo_BT = torch.where(due_BT, row_due_BT, _TEMPO)
+        opener_BT, last_pitch_BT = self._openers(input_ids_BT, kind_BT, place_BT, starts_BT)
+        before_BT = eighths_of[input_ids_BT].cumsum(1)
+        filled_BT = (before_BT - before_BT.gather(1, opener_BT.clamp(min=0))) % 8
+        phase_BT = phase_of[kind_BT, filled_BT, target_kind_BT]
+        is_duration_BT = target_kind_BT == Kind.DURATION
+        member_BT = torch.where(phase_BT == Phase.BEAT, 1 + last_pitch_BT, 0)
+        member_BT = torch.where(phase_BT == Phase.DURATION, target_BT - self._first_pitch, member_BT)
+        member_BT = torch.where(is_duration_BT, target_BT - self._first_duration, member_BT)
+        if self._bars_and_ties:  # the token after a bar shows whether ties are pending
+            tied_BT = (target_kind_BT == Kind.BAR) & (phase_BT.roll(-1, dims=1) == Phase.TIES)
+            phase_BT = torch.where(tied_BT, Phase.TEMPO_TIES, phase_BT)
+            member_BT = torch.where(tied_BT, member_BT.roll(-1, dims=1), member_BT)
+        mask_BT = first_mask[phase_BT.clamp(min=0)] + member_BT
+        known_BT = (phase_BT >= 0) & ((opener_BT >= _latest(place_BT, starts_BT)) | is_duration_BT)
+        mask_BT = torch.where(known_BT, mask_BT, ANY_ID)
+        if self._bars_and_ties:
             ends_BT = starts_BT.roll(-1, dims=1) | (place_BT == place_BT[:, -1:])
-            tempo_BT = torch.where(is_bar_BT & ends_BT, _BAR, tempo_BT)
-            found_BT = torch.where(is_tempo_BT, tempo_BT, found_BT)
-        found_BT = torch.where(is_pitch_BT, _CODES, found_BT)
-        found_BT = torch.where(kind_BT == Kind.BOS, _OPENED, found_BT)
-        found_BT = torch.where((opened_BT < start_BT) | (kind_BT == Kind.EOS), _ANY, found_BT)
-        if self._ages:
-            alone_BT = kind_of[target_BT] == Kind.AGE
-            alone_BT = alone_BT & ~is_tempo_BT if self._bars else alone_BT  # a bar might come as well
-            found_BT = torch.where(alone_BT, self._age_alone + target_BT - self._first_age, found_BT)
-            named_BT = is_age_BT & (kind_of[target_BT] == Kind.PITCH)
-            found_BT = torch.where(named_BT, self._pitch_alone + target_BT - self._first_pitch, found_BT)
-        return found_BT
+            mask_BT = torch.where(ends_BT & (target_kind_BT == Kind.BAR), len(self.masks) - 1, mask_BT)
+        return mask_BT
+
+    def _openers(
+        self, input_ids_BT: Tensor, kind_BT: Tensor, place_BT: Tensor, starts_BT: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Where the last token before each target stands at which no eighth is filled; and the beat's last pitch.
+
+        Returns:
+            [B, T] places of the last BOS, tempo, pitch or duration bin, −1 before the first; [B, T] the pitch that
+            stands there, −1 where it is none or that of a tie.
+        """
+        is_pitch_BT = kind_BT == Kind.PITCH
+        opens_BT = is_pitch_BT | (kind_BT == Kind.TEMPO) | (kind_BT == Kind.BOS)
+        pitch_BT = torch.where(is_pitch_BT, input_ids_BT - self._first_pitch, -1)
+        if self._explicit:
+            is_duration_BT = kind_BT == Kind.DURATION
+            opens_BT = (opens_BT & ~(is_pitch_BT & starts_BT)) | is_duration_BT
+            pitch_BT = torch.where(is_duration_BT.roll(1, dims=1) & ~starts_BT, -1, pitch_BT)
+        opener_BT = _latest(place_BT, opens_BT)
+        return opener_BT, pitch_BT.gather(1, opener_BT.clamp(min=0))
 
 
 def _latest(place_BT: Tensor, marked_BT: Tensor) -> Tensor:

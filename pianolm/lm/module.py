@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import LlamaForCausalLM
 
 from pianolm.lm.loss import IGNORE, head_nll
-from pianolm.lm.masked_targets import LegalTargets
+from pianolm.lm.masked_targets import MaskedTargets
 from pianolm.lm.model import packing
 from pianolm.lm.optimizer import OptimizerSettings, parameter_groups
 from pianolm.lm.scorer import TokenScorer, target_states
@@ -66,7 +66,7 @@ class LanguageModule(MonitoredModule):
         self.val_metrics: dict[str, float] = {}
         self.tokens_seen = self.slots_seen = 0
         self._unigram_entropy = unigram_entropy
-        self._legal = None if grammar is None else LegalTargets(grammar)
+        self._masked_targets = None if grammar is None else MaskedTargets(grammar)
         self._kind_of, self._strikes = torch.from_numpy(kind_of), torch.from_numpy(strikes)
         self._losses = TokenScorer(self._kind_of, self._strikes)
         self._train_losses = TokenScorer(self._kind_of, self._strikes)
@@ -82,9 +82,9 @@ class LanguageModule(MonitoredModule):
             self.model, batch["input_ids"], batch["labels"], **packing(batch.get("position_ids"))
         )
         sets: tuple[Tensor, ...] = ()
-        if self._legal is not None:
-            which_BT = self._legal(batch["input_ids"], batch["labels"], batch.get("position_ids"))
-            sets = self._legal.sets, which_BT[batch["labels"] != IGNORE]
+        if self._masked_targets is not None:
+            mask_BT = self._masked_targets(batch["input_ids"], batch["labels"], batch.get("position_ids"))
+            sets = self._masked_targets.masks, mask_BT[batch["labels"] != IGNORE]
         return TargetLosses(*head_nll(*states, *sets), states.labels)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:

@@ -27,8 +27,9 @@ from pianolm.lm.model import CONSTRAINED_LOSS, build_llama, count_parameters
 from pianolm.lm.module import LanguageModule
 from pianolm.lm.optimizer import OptimizerSettings
 from pianolm.stage import Metrics, StageContext
+from pianolm.tokenizer.config import read_settings
 from pianolm.tokenizer.features import token_features
-from pianolm.tokenizer.tokenizer import PianoTokenizer, read_settings
+from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.tokenizer.vocabulary import Kind
 from pianolm.training.trainer import fit, resolve_hardware
 

@@ -41,14 +41,8 @@ def _data_settings(cfg: Config) -> Mapping[str, Any]:
     return {"data": data, "manifest": manifest(cfg)}
 
 
-_WITHOUT = {"bars": False, "held": "cells"}
-"""Tokenizer options as they were before they could be chosen: no part of a fingerprint, so that what was published then
-is found again."""
-
-
 def _tokenizer_settings(cfg: Config) -> Mapping[str, Any]:
-    settings = cfg["tokenizer"].items()
-    return {"tokenizer": {k: v for k, v in settings if k not in _WITHOUT or v != _WITHOUT[k]}}
+    return {"tokenizer": cfg["tokenizer"]}
 
 
 def _precision(cfg: Config) -> str:

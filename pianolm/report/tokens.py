@@ -32,7 +32,7 @@ from pianolm.report.patterns import (
     pitch_name,
 )
 from pianolm.report.piano_roll import figure
-from pianolm.tokenizer.grammar import BETWEEN_CELLS
+from pianolm.tokenizer.grammar import WITH_TIES
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.tokenizer.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Kind
 
@@ -41,7 +41,7 @@ _LEFT_IN, _RIGHT_IN, _GAP_IN, _TOP_IN = 0.6, 0.75, 0.5, 0.4
 _TOKEN_POINTS, _LINE_IN = 7.5, 0.205
 _CHAR_IN = 0.602 * _TOKEN_POINTS / 72  # width of a letter of DejaVu Sans Mono
 _TOKEN_COLOURS = {
-    **dict.fromkeys((Kind.TEMPO, Kind.BAR, Kind.AGE), "#8c8c8c"),
+    **dict.fromkeys((Kind.TEMPO, Kind.BAR, Kind.DURATION), "#8c8c8c"),
     Kind.PITCH: "#3b3b3b",
     Kind.VELOCITY: "#7a5195",
     **LEVEL_COLOURS,
@@ -171,8 +171,8 @@ def beat_tokens(
             beats.append([BarToken(kind, f"{tokenizer.tempo.bpm[number]:.0f} BPM")])
         elif kind is Kind.BAR:
             beats[-1].append(BarToken(kind, vocabulary.describe(token)))
-        elif kind is Kind.AGE:
-            tie = BarToken(kind, vocabulary.describe(token), grammar.pitch(before), starts_tie=True)
+        elif kind is Kind.DURATION:
+            tie = BarToken(kind, vocabulary.describe(token), before.pitch, starts_tie=True)
             beats[-1].append(tie)
         elif kind is Kind.PITCH:
             pitch, eighth = number, 0
@@ -184,9 +184,9 @@ def beat_tokens(
                 (int(patterns.sustain[token]), int(patterns.onset[token])),
                 vocabulary.describe(token),
             )
-            implicit_tie = before.phase in BETWEEN_CELLS  # codes without a pitch token
+            implicit_tie = before.phase in WITH_TIES.values()  # codes without a pitch token
             if implicit_tie:
-                pitch, eighth = grammar.pitch(before), 0
+                pitch, eighth = before.pitch, 0
                 label = f"({pitch_name(pitch)}) {label}"
             beats[-1].append(BarToken(kind, label, pitch, eighth, *pattern, implicit_tie))
             eighth += EIGHTHS_OF_KIND[kind]
@@ -204,7 +204,7 @@ def arrange_tokens(tokens: list[BarToken], width_in: float) -> list[PlacedToken]
         elif left + token_in > width_in:
             line, left = line + 1, indent
         placed.append(PlacedToken(token, line, left, token_in))
-        after_duration = token.kind is Kind.AGE  # its pitch follows on the same line
+        after_duration = token.kind is Kind.DURATION  # its pitch follows on the same line
         left = max(left + token_in + 0.05, indent)
     return placed
 

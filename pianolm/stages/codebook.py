@@ -19,6 +19,7 @@ from pianolm.report.codebook_atlas import count_code_use, save_codebook_atlas
 from pianolm.report.tokens import save_bar
 from pianolm.stage import Metrics, StageContext
 from pianolm.tokenizer.codebook import Codebook
+from pianolm.tokenizer.codebook_file import save_codebook
 from pianolm.tokenizer.codebook_fit import fit_codebook
 from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.tokenizer import PianoTokenizer
@@ -42,7 +43,7 @@ def run(ctx: StageContext) -> Metrics:
     fit = fit_codebook(
         np.asarray(cells.sustain), np.asarray(cells.onset), vocabulary, method=ctx.cfg["codebook"]["method"]
     )
-    fit.codebook.save(ctx.out / "codebook.npz")
+    save_codebook(fit.codebook, ctx.out / "codebook.npz")
     save_codebook_atlas(fit.codebook, count_code_use(fit.codebook, cells), ctx.out / "atlas.png")
     _save_example_bar(store, fit.codebook, tempo, ctx.out / "bar.png")
     return {

@@ -16,7 +16,8 @@ from pianolm.errors import UserError
 from pianolm.generation.prompts import read_prompts, refuse_prompts_in
 from pianolm.stage import Metrics, StageContext
 from pianolm.stages.tokenize import build_tokenizer
-from pianolm.tokenizer.tokenizer import PianoTokenizer, read_settings, tokenizer_directory
+from pianolm.tokenizer.config import read_settings, tokenizer_directory
+from pianolm.tokenizer.tokenizer import PianoTokenizer
 
 if TYPE_CHECKING:
     from pianolm.generation.piano_lm import PianoLM

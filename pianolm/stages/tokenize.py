@@ -1,7 +1,7 @@
-"""Stage `tokenize`: cells become ids; the tokenizer is put together and saved beside them.
+"""Stage `tokenize`: assembles the tokenizer and turns cells into ids.
 
-Reads `tokenizer.*`. Needs the cell store, and either a tokenizer (`upstream.tokenizer`) or a codebook and, in
-velocity mode, a velocity codec. Publishes a token store with `tokenizer/` in it.
+Reads `tokenizer.*`. Needs the cell store, and either a tokenizer (`upstream.tokenizer`) or a codebook and, in velocity
+mode, a velocity codec. The codebook may be a file of other software. Publishes a token store with `tokenizer/` in it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,16 @@ from pianolm.data.cell_store import CellStore
 from pianolm.data.token_store import TokenStoreWriter
 from pianolm.errors import UserError
 from pianolm.stage import Metrics, StageContext
-from pianolm.tokenizer.codebook import Codebook
+from pianolm.tokenizer.codebook_file import import_codebook
+from pianolm.tokenizer.config import TokenizerSettings
 from pianolm.tokenizer.tempo import TempoBins
-from pianolm.tokenizer.tokenizer import MODES, OPTIONS, PianoTokenizer
+from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.tokenizer.velocity import VelocityCodec
-from pianolm.tokenizer.vocabulary import Vocabulary
 
-VERSION = 1
+VERSION = 2
+
+_LAYOUT = ("ties", "bars", "tempo", "exact")
+"""Settings that a given tokenizer brings itself."""
 
 
 def run(ctx: StageContext) -> Metrics:
@@ -46,60 +49,54 @@ def run(ctx: StageContext) -> Metrics:
     }
 
 
-def _refuse_options(settings: Mapping[str, Any], given: PianoTokenizer, path: Path) -> None:
-    """Raises UserError where an option is asked for that a given tokenizer does not have."""
-    asked = {name: settings.get(name, usual) for name, usual in OPTIONS.items()}
-    if settings["mode"] == "base":
-        del asked["held_velocity"]  # there are none
-    other = [name for name, value in asked.items() if value not in (OPTIONS[name], getattr(given, name))]
-    if other:
-        found = ", ".join(f"{name}={getattr(given, name)}" for name in other)
-        wanted = ", ".join(f"tokenizer.{name}={asked[name]}" for name in other)
-        raise UserError(
-            f"upstream.tokenizer={path}: made with {found}, but {wanted} is asked for; leave that out to take it as it "
-            "is, or leave upstream.tokenizer out to make another"
-        )
-
-
 def build_tokenizer(settings: Mapping[str, Any], upstream: Mapping[str, Path]) -> PianoTokenizer:
-    """The tokenizer that was given, or one from a codebook and a codec.
+    """The tokenizer that was given, or one from a codebook and a velocity codec.
+
+    Args:
+        settings: The configuration group `tokenizer`.
+        upstream: Paths by role: `tokenizer`, or `codebook` and, in velocity mode, `velvq`.
 
     Raises:
-        UserError: A setting is unknown, a part does not fit, or the given tokenizer is of the other mode.
+        UserError: A setting has an unknown value, a part does not fit, or the given tokenizer has other settings.
     """
-    mode = settings["mode"]
-    if mode not in MODES:
-        raise UserError(f"tokenizer.mode={mode!r} found, expected one of {', '.join(MODES)}")
+    wanted = TokenizerSettings.from_dict(settings)
     if "tokenizer" in upstream:
-        given = PianoTokenizer.from_pretrained(upstream["tokenizer"])
-        _refuse_options(settings, given, upstream["tokenizer"])
-        if given.mode == mode:
-            return given
-        if mode == "velocity":
-            raise UserError(
-                f"upstream.tokenizer={upstream['tokenizer']}: made without velocities, but tokenizer=velocity is "
-                "asked for; give a tokenizer with a velocity codec or use tokenizer=base"
-            )
-        return PianoTokenizer(
-            given.codebook,
-            given.tempo,
-            exact=given.exact,
-            tolerance=given.tolerance,
-            pitch_order=given.pitch_order,
-            bars=given.bars,
-            held=given.held,
-        )
-    vocabulary = Vocabulary.from_dict(dict(settings["vocabulary"]))
+        return _given_tokenizer(wanted, upstream["tokenizer"])
     path = upstream["codebook"]
-    codec = VelocityCodec.from_directory(upstream["velvq"]) if mode == "velocity" else None
+    path = path / "codebook.npz" if path.is_dir() else path
+    codebook, repairs = import_codebook(path, wanted.vocabulary)
+    if any(repairs):
+        print(f"tokenize: {repairs.sentence(path)}", flush=True)
     return PianoTokenizer(
-        Codebook.load(path / "codebook.npz" if path.is_dir() else path, vocabulary),
-        TempoBins(settings["tempo"], vocabulary.tempo),
-        codec,
-        exact=bool(settings["exact"]),
-        tolerance=int(settings["tolerance"]),
-        held_velocity=bool(settings["held_velocity"]),
-        pitch_order=settings["pitch_order"],
-        bars=bool(settings["bars"]),
-        held=settings["held"],
+        codebook,
+        TempoBins(wanted.tempo, wanted.vocabulary.tempo),
+        VelocityCodec.from_directory(upstream["velvq"]) if wanted.mode == "velocity" else None,
+        ties=wanted.ties,
+        bars=wanted.bars,
+        exact=wanted.exact,
     )
+
+
+def _given_tokenizer(wanted: TokenizerSettings, path: Path) -> PianoTokenizer:
+    """The tokenizer of a directory, in the mode wanted; settings at their default do not contradict it."""
+    given, default = PianoTokenizer.from_pretrained(path), TokenizerSettings()
+    other = [
+        name
+        for name in _LAYOUT
+        if getattr(wanted, name) not in (getattr(default, name), getattr(given.settings, name))
+    ]
+    if other:
+        found = ", ".join(f"{name}={getattr(given.settings, name)}" for name in other)
+        asked = ", ".join(f"tokenizer.{name}={getattr(wanted, name)}" for name in other)
+        raise UserError(
+            f"upstream.tokenizer={path}: made with {found}, but {asked} is asked for; leave that out to take the "
+            "tokenizer as it is, or leave upstream.tokenizer out to build another"
+        )
+    if given.mode == wanted.mode:
+        return given
+    if wanted.mode == "velocity":
+        raise UserError(
+            f"upstream.tokenizer={path}: made without velocities, but tokenizer.mode=velocity is asked for; give a "
+            "tokenizer with a velocity codec or set tokenizer.mode=base"
+        )
+    return given.without_velocities()

@@ -137,7 +137,7 @@ def complete(levels: list[Patterns], vocabulary: Vocabulary) -> Codebook:
         seen = dict.fromkeys(zip(chosen.sustain.tolist(), chosen.onset.tolist(), strict=True))
         masks = [] if frames == LEVEL_FRAMES[0] else [(0, 0)]
         masks += list(seen)[: vocabulary.count(kind) - len(masks)]
-        for pattern in _simple_patterns(frames):
+        for pattern in simple_patterns(frames):
             if len(masks) >= vocabulary.count(kind):
                 break
             if pattern not in seen:
@@ -152,8 +152,11 @@ def complete(levels: list[Patterns], vocabulary: Vocabulary) -> Codebook:
     return Codebook(vocabulary, (filled[0], filled[1], filled[2]))
 
 
-def _simple_patterns(frames: int) -> Iterator[tuple[int, int]]:
-    """One struck note, one held, a held one and a struck one, two struck ones; never silence."""
+def simple_patterns(frames: int) -> Iterator[tuple[int, int]]:
+    """Patterns for codes without a learned one, always in the same order and never silent.
+
+    A struck note, a held note, a held and a struck note, two struck notes.
+    """
     spans = [(a, b) for b in range(1, frames + 1) for a in range(b)]
     mask = {(a, b): (1 << b) - (1 << a) for a, b in spans}
     yield from ((mask[a, b], 1 << a) for a, b in spans)

@@ -1,23 +1,22 @@
-"""The grammar of token sequences: one table that the validator, the decoder, the sampler and the tests read.
+"""The grammar of token sequences: one table that validator, decoder, sampler, masked loss and tests read.
 
-    [BOS]  tempo  bar?  (pitch codes velocity)*  tempo  bar?  (pitch codes velocity)*  …  [EOS]
+    [BOS]  tempo  bar?  tie*  cell*  tempo  bar?  tie*  cell*  …  [EOS]
+    cell   :=  pitch codes velocity
     codes  :=  L1  |  half half        half  :=  L2  |  quarter quarter        quarter  :=  L3  |  L4 L4
 
-A state is a phase (a row of the table), the pitch floor (the last pitch of the beat) and whether the cell sounds yet.
+Options of the tokenizer change the table: `bar` exists only with `bars`, `L4` only with `exact`, and `velocity` only in
+velocity mode. Tied cells exist only with implicit and explicit ties, one for every pitch that sounds at the end of the
+beat before (see `pianolm.tokenizer.ties`); in these layouts a velocity follows only codes that strike a note:
 
-Four options of the tokenizer bend it. Only with bars has the table a place for a beat's position in its bar. Cells
-without a strike may go without their velocity token, and pitches may descend: both are read off the state. And what
-sounds on over a beat line may be told by codes alone,
+    tie    :=  codes velocity?                    ties=implicit
+    tie    :=  duration pitch codes velocity?     ties=explicit
+    cell   :=  pitch codes velocity?              with either
 
-    beat  :=  tempo  bar?  (codes velocity?)*  (pitch codes velocity)*
+A state is a phase (a row of the table) and what the table cannot express: the last pitch of the beat, since pitches
+ascend; whether the open cell sounds and strikes a note; and the ties. Duration and pitch of an explicit tie follow from
+the tokens before, so that exactly one id is allowed for each.
 
-a slot of codes for every pitch that sounds at the end of the beat before, in the order of pitches; all-silent codes say
-that it ended there. The state then holds these pitches as bit masks. With ages a slot says first how long its pitch has
-sounded, and which it is:
-
-    slot  :=  age pitch codes velocity?
-
-Both follow from what has been told, so that only one id may come in either place.
+Shapes: V ids, T tokens.
 """
 
 from __future__ import annotations
@@ -30,38 +29,46 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pianolm.music.beats import FRAMES
-from pianolm.tokenizer.ages import LONGEST_FRAMES, age_numbers, shortest_frames
-from pianolm.tokenizer.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Kind, Vocabulary
+from pianolm.tokenizer.ties import MAX_TIE_FRAMES, NO_TIES, Ties, duration_bins, shortest_frames
+from pianolm.tokenizer.vocabulary import CODE_KINDS, EIGHTHS_BY_KIND, EIGHTHS_OF_KIND, Kind, Vocabulary
 
 ILLEGAL = -1
-AGE_BITS = LONGEST_FRAMES.bit_length()
-_AGE_MASK = (1 << AGE_BITS) - 1
 
 
 class Phase(IntEnum):
-    """Rows of the table: what has been read so far. `CODES + n`: a pitch, then codes for n eighths of the beat."""
+    """Rows of the table: what the tokens so far end with. `CODES + n`: a cell with codes for n eighths of the beat."""
 
     START = 0
-    OPENED = 1  # after BOS
-    BEAT = 2  # after a tempo, its bar or a whole cell
-    CODES = 3  # 3 … 10: zero to seven eighths filled
-    VELOCITY = 11  # all eight filled, velocity wanted
-    ENDED = 12  # after EOS
-    TEMPO = 13  # after a tempo where a bar may come; without bars that is BEAT
-    AGED = 14  # after an age: the pitch of its slot is wanted
+    OPENED = 1  # BOS
+    BEAT = 2  # a tempo, its bar or a complete cell, and no tie is pending
+    CODES = 3  # 3 … 10: zero to seven eighths have codes
+    VELOCITY = 11  # all eight eighths have codes; the velocity is next
+    ENDED = 12  # EOS
+    TEMPO = 13  # a tempo that a bar may follow; without bars a tempo leads to BEAT
+    DURATION = 14  # a duration bin; the pitch of its tie is next
+    TIES = 15  # as BEAT, but ties are pending
+    TEMPO_TIES = 16  # as TEMPO, but ties are pending
 
 
-N_PHASES = 15
+N_PHASES = max(Phase) + 1
+BETWEEN_CELLS = (Phase.TEMPO, Phase.BEAT)
+"""Phases in which a cell, the next beat or EOS may follow."""
+WITH_TIES = {Phase.BEAT: Phase.TIES, Phase.TEMPO: Phase.TEMPO_TIES}
+"""The phase that takes the place of the one in the table while ties are pending."""
+# Plain numbers: a look-up of an enum member costs more than a step of validation.
+_TEMPO, _PITCH = int(Kind.TEMPO), int(Kind.PITCH)
+_CODES, _VELOCITY, _DURATION = int(Phase.CODES), int(Phase.VELOCITY), int(Phase.DURATION)
+_WITH_TIES = {int(phase): int(pending) for phase, pending in WITH_TIES.items()}
+_PENDING = frozenset(_WITH_TIES.values())
 
 
 def transition_table(
-    velocity: bool, bars: bool = False, slots: bool = False, ages: bool = False
+    velocity: bool, ties: str = "repeat", bars: bool = False, exact: bool = True
 ) -> NDArray[np.int8]:
-    """[phase, kind] → next phase, or ILLEGAL.
+    """[phase, kind] → next phase, or `ILLEGAL`; `WITH_TIES` says what it becomes while ties are pending.
 
-    A code that fills n eighths may stand only where a multiple of n is filled: halves and quarters are never split
-    by a coarser code. With slots, codes may open a cell without a pitch before them, or with ages an age may, and then
-    a pitch; the state says whether they do.
+    A code that fills n eighths is allowed only where a multiple of n is filled: halves and quarters are never split by
+    a coarser code.
     """
     table = np.full((N_PHASES, len(Kind)), ILLEGAL, np.int8)
     table[Phase.START, Kind.BOS] = Phase.OPENED
@@ -69,26 +76,24 @@ def transition_table(
     table[Phase.BEAT, Kind.PITCH] = Phase.CODES
     table[Phase.BEAT, Kind.EOS] = Phase.ENDED
     table[Phase.ENDED, Kind.PAD] = Phase.ENDED
-    done = Phase.VELOCITY if velocity else Phase.BEAT
-    for kind in CODE_KINDS:
+    complete = Phase.VELOCITY if velocity else Phase.BEAT
+    for kind in CODE_KINDS if exact else CODE_KINDS[:-1]:
         for filled in range(0, 8, EIGHTHS_OF_KIND[kind]):
             after = filled + EIGHTHS_OF_KIND[kind]
-            table[Phase.CODES + filled, kind] = done if after == 8 else Phase.CODES + after
+            table[Phase.CODES + filled, kind] = complete if after == 8 else Phase.CODES + after
     if velocity:
         table[Phase.VELOCITY, Kind.VELOCITY] = Phase.BEAT
-    if ages:
-        table[Phase.BEAT, Kind.AGE] = Phase.AGED
-        table[Phase.AGED, Kind.PITCH] = Phase.CODES
-    elif slots:
-        table[Phase.BEAT, list(CODE_KINDS)] = table[Phase.CODES, list(CODE_KINDS)]
+    if ties == "implicit":
+        table[Phase.TIES] = table[Phase.CODES]
+    elif ties == "explicit":
+        table[Phase.TIES, Kind.DURATION] = Phase.DURATION
+        table[Phase.DURATION, Kind.PITCH] = Phase.CODES
     if bars:
-        table[Phase.TEMPO] = table[Phase.BEAT]
+        table[Phase.TEMPO], table[Phase.TEMPO_TIES] = table[Phase.BEAT], table[Phase.TIES]
         table[Phase.TEMPO, Kind.BAR] = Phase.BEAT
+        if ties != "repeat":
+            table[Phase.TEMPO_TIES, Kind.BAR] = Phase.BEAT
     return table
-
-
-BETWEEN_CELLS = (Phase.TEMPO, Phase.BEAT)
-"""Phases in which a beat has begun and no cell is open, so that the next beat may begin."""
 
 
 class State(NamedTuple):
@@ -96,58 +101,68 @@ class State(NamedTuple):
 
     Attributes:
         phase: Row of the table.
-        floor: Rank of the last pitch of the beat, −1 before the first. The rank is the pitch, or 127 minus it where
-            pitches descend.
-        sounding: Whether the codes of the cell so far are not all silent.
-        struck: Whether one of them strikes a note, kept only where that decides about the velocity token.
-        due: Bits of the ranks whose slots are still to come in this beat; while one is open, its bit is the lowest.
-            Without slots this mask and the next two stay 0.
-        ringing: Bits of the ranks that sound at the end of the beat, as far as it has been told.
-        told: Bits of the ranks that a slot of this beat has spoken of, unless it was all silent.
-        ages: Where slots begin with an age, `AGE_BITS` a rank, the lowest rank first: frames since what is due, or
-            rings, was struck, at the beat line that it sounds on over; `LONGEST_FRAMES` at most.
-        since: The same of the slot or cell that is open, as far as its codes have come.
+        last_pitch: Last pitch that a cell of the beat named, −1 before the first. Explicit ties do not count.
+        sounding: Whether the codes of the open cell so far are not all silent.
+        struck: Whether one of them strikes a note, where that decides whether a velocity follows.
+        ties: Ties of the beat.
     """
 
     phase: int = Phase.START
-    floor: int = -1
+    last_pitch: int = -1
     sounding: bool = False
     struck: bool = False
-    due: int = 0
-    ringing: int = 0
-    told: int = 0
-    ages: int = 0
-    since: int = 0
+    ties: Ties = NO_TIES
 
     @property
     def between_cells(self) -> bool:
-        """Whether a beat has begun and all that was begun in it is whole, so that the next beat may begin."""
-        return self.phase in BETWEEN_CELLS and not self.due
+        """Whether a beat has begun, everything begun in it is complete, and the next beat may begin."""
+        return self.phase in BETWEEN_CELLS
+
+    @property
+    def pitch(self) -> int:
+        """The pitch whose tied cell is open or comes next; else the last one that the beat named."""
+        return self.ties.pending_pitch if self.ties.pending else self.last_pitch
+
+
+class TieCodes(NamedTuple):
+    """What a grammar with ties needs to know about the patterns of code ids; False or 0 for other ids.
+
+    Attributes:
+        strikes: [V] bool, whether the pattern strikes a note.
+        sounds_to_end: [V] bool, whether it sounds in its last frame.
+        frames_since_strike: [V] frames from its last strike to its end, −1 where it has none.
+    """
+
+    strikes: NDArray[np.bool_]
+    sounds_to_end: NDArray[np.bool_]
+    frames_since_strike: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Problem:
-    """The first thing wrong with a sequence: its position, and a sentence."""
+    """The first ill-formed token of a sequence: its position, and a sentence."""
 
     position: int
     message: str
 
 
 class Grammar:
-    """The table for one vocabulary and one mode.
+    """The table for one vocabulary and one layout.
 
     Args:
         vocabulary: The ids.
-        velocity: Whether every cell carries a velocity token.
+        velocity: Whether cells carry velocity tokens.
         silent: [V] bool, the codes whose pattern is all silent.
-        strikes: [V] bool, the codes that strike a note, where cells without one carry no velocity token; None where
-            every cell carries one.
-        descending: Whether the pitches of a beat fall instead of rising.
+        ties: `repeat`, `implicit` or `explicit`.
         bars: Whether a tempo may be followed by the beat's position in its bar.
-        rings: [V] bool, the codes that sound in their last frame, where what sounds on over a beat line is told in
-            slots; None where it is told as cells.
-        since_strike: [V] frames from the last strike of a code to its end, −1 where it has none, where slots begin with
-            an age; None where they do not.
+        exact: Whether there are L4 codes.
+        tie_codes: What ties need to know about codes; required unless `ties` is `repeat`.
+
+    Attributes:
+        table: [phase, kind], see `transition_table`.
+        kinds: Kinds of token that occur in this layout.
+        strikes: [V] bool, the codes that strike a note, where a velocity follows only these; None where every cell has
+            a velocity, or none has.
     """
 
     def __init__(
@@ -155,130 +170,114 @@ class Grammar:
         vocabulary: Vocabulary,
         velocity: bool,
         silent: NDArray[np.bool_],
-        strikes: NDArray[np.bool_] | None = None,
-        descending: bool = False,
+        ties: str = "repeat",
         bars: bool = False,
-        rings: NDArray[np.bool_] | None = None,
-        since_strike: NDArray[np.int64] | None = None,
+        exact: bool = True,
+        tie_codes: TieCodes | None = None,
     ) -> None:
         assert silent.shape == (vocabulary.size,), "one flag an id"
-        assert since_strike is None or rings is not None, "ages are of slots"
-        self.vocabulary = vocabulary
-        self.velocity = velocity
-        self.silent = silent
-        self.strikes = strikes if velocity else None
-        self.descending = descending
-        self.bars = bars
-        self.rings = rings
-        self.since_strike = since_strike
-        self.ages = since_strike is not None
-        self.table = transition_table(velocity, bars, slots=rings is not None, ages=self.ages)
+        assert (tie_codes is not None) == (ties != "repeat"), "ties need to know about codes"
+        self.vocabulary, self.velocity, self.silent = vocabulary, velocity, silent
+        self.ties, self.bars, self.exact, self.tie_codes = ties, bars, exact, tie_codes
+        self.strikes = tie_codes.strikes if tie_codes is not None and velocity else None
+        self.table = transition_table(velocity, ties, bars, exact)
+        self.kinds = frozenset(kind for kind in Kind if (self.table[:, kind] != ILLEGAL).any())
         self.kind_of = vocabulary.kind_of
         self.pitch_of = np.arange(vocabulary.size) - vocabulary.offset(Kind.PITCH)
-        self.rank_of = vocabulary.pitch - 1 - self.pitch_of if descending else self.pitch_of
-        is_code = np.isin(self.kind_of, [int(kind) for kind in CODE_KINDS])
-        self._completes = {  # codes that would complete a cell from this phase; silent ones may not if all was silent
-            phase: self._allowed_kinds(phase) & is_code & self._fills_up(phase)
-            for phase in range(Phase.CODES, Phase.CODES + 8)
-        }
-        self._by_phase = [self._allowed_kinds(phase) for phase in range(N_PHASES)]
-        self._is_code = is_code
-        self._is_pitch = self.kind_of == Kind.PITCH
-        is_age = self.kind_of == Kind.AGE
-        self._opens_slot = is_age if self.ages else is_code
-        self._is_bar = self.kind_of == Kind.BAR
-        self._but_told: dict[State, NDArray[np.bool_]] = {}
+        self._by_phase = [(row != ILLEGAL)[self.kind_of] for row in self.table]
+        self._masks: dict[State, NDArray[np.bool_]] = {}
+        self._make_lists()
+
+    def _make_lists(self) -> None:
+        """Plain lists of what `after` looks up token by token: NumPy scalars are several times slower."""
+        self._rows: list[list[int]] = self.table.tolist()
+        self._kinds: list[int] = self.kind_of.tolist()
+        self._eighths: list[int] = EIGHTHS_BY_KIND.tolist()
+        self._silent: list[bool] = self.silent.tolist()
+        self._strikes: list[bool] = [] if self.strikes is None else self.strikes.tolist()
+        self._sounds_to_end: list[bool] = []
         self._since_strike: list[int] = []
-        if since_strike is not None and rings is not None:
-            self._since_strike = np.where(
-                rings, since_strike, 0
-            ).tolist()  # what does not ring is told of no further
-        eighths = np.array([EIGHTHS_OF_KIND.get(kind, 0) for kind in Kind])
-        self._frames: list[int] = (eighths[self.kind_of] * (FRAMES // 8)).tolist()
-        self._number_of_age: list[int] = age_numbers(np.arange(LONGEST_FRAMES + 1)).tolist()
-
-    def _allowed_kinds(self, phase: int) -> NDArray[np.bool_]:
-        return (self.table[phase] != ILLEGAL)[self.kind_of]
-
-    def _fills_up(self, phase: int) -> NDArray[np.bool_]:
-        after = self.table[phase][self.kind_of]
-        return (after == Phase.VELOCITY) | (after == Phase.BEAT)
+        if self.tie_codes is not None:
+            sounds_to_end = self.tie_codes.sounds_to_end
+            self._sounds_to_end = sounds_to_end.tolist()
+            self._since_strike = np.where(sounds_to_end, self.tie_codes.frames_since_strike, 0).tolist()
+        self._bin_of_frames: list[int] = duration_bins(np.arange(MAX_TIE_FRAMES + 1)).tolist()
 
     def start(self) -> State:
         """The state before any token."""
         return State()
 
     def allowed(self, state: State) -> NDArray[np.bool_]:
-        """[V] the ids that may come next."""
-        ids = self._allowed_but_told(state)
-        return ids & ~self.told_ids(state) if state.told and state.phase in BETWEEN_CELLS else ids
+        """[V] the ids that may come next; not to be changed in place."""
+        ids = self._mask(state)
+        return ids & ~self.tied_pitch_ids(state) if self._excludes_tied(state) else ids
 
     def allows(self, state: State, token: int) -> bool:
-        """Whether one token may come next; any whole number may be asked about."""
-        if not 0 <= token < self.vocabulary.size or not self._allowed_but_told(state)[token]:
+        """Whether one token may come next, which may be any whole number."""
+        if not 0 <= token < self.vocabulary.size or not self._mask(state)[token]:
             return False
-        return not (state.told and self._is_pitch[token] and state.told >> int(self.rank_of[token]) & 1)
-
-    def told_ids(self, state: State) -> NDArray[np.bool_]:
-        """[V] the pitches that may not come because a slot of the beat has spoken of them."""
-        told = np.unpackbits(np.frombuffer(state.told.to_bytes(16, "little"), np.uint8), bitorder="little")
-        ids = np.zeros(self.vocabulary.size, bool)
-        ids[self._is_pitch] = told[self.rank_of[self._is_pitch]]
-        return ids
-
-    def seen(self, state: State) -> State:
-        """All of a state that the ids which may come depend on, but for what slots have spoken of."""
-        if state.phase == Phase.AGED:
-            return State(state.phase, due=state.due & -state.due)
-        floor = state.floor if state.phase == Phase.BEAT else -1  # elsewhere it does not matter
-        awaits_age = self.ages and state.due > 0 and state.phase in BETWEEN_CELLS
-        age = shortest_frames(self.age(state)) if awaits_age else 0
-        return State(state.phase, floor, state.sounding, due=int(state.due > 0), ages=age)
-
-    def age(self, state: State) -> int:
-        """Number of the age with which the slot that is due next begins."""
-        return self._number_of_age[self._age_frames(state)]
-
-    def _age_frames(self, state: State) -> int:
-        return state.ages >> self._rank_due(state) * AGE_BITS & _AGE_MASK
+        if self._kinds[token] != _PITCH or not self._excludes_tied(state):
+            return True
+        return not state.ties.tied >> int(self.pitch_of[token]) & 1
 
     @staticmethod
-    def _rank_due(state: State) -> int:
-        """The lowest that is due."""
-        return (state.due & -state.due).bit_length() - 1
+    def _excludes_tied(state: State) -> bool:
+        """Whether some pitches may not come because the beat has their tied cells."""
+        return state.ties.tied != 0 and state.phase in BETWEEN_CELLS
 
-    def _allowed_but_told(self, state: State) -> NDArray[np.bool_]:
-        """[V] the ids that may come next, were it not for what slots have spoken of; kept, as few states differ so."""
-        if self.rings is None:
-            return self._allowed(state)
-        seen = self.seen(state)
-        if seen not in self._but_told:
-            self._but_told[seen] = self._allowed(seen)
-        return self._but_told[seen]
+    def tied_pitch_ids(self, state: State) -> NDArray[np.bool_]:
+        """[V] the pitches whose tied cell of this beat was not all silent."""
+        bits = np.frombuffer(state.ties.tied.to_bytes(16, "little"), np.uint8)
+        ids = np.zeros(self.vocabulary.size, bool)
+        ids[self.vocabulary.ids(Kind.PITCH)] = np.unpackbits(bits, bitorder="little")
+        return ids
 
-    def _allowed(self, state: State) -> NDArray[np.bool_]:
-        ids = self._by_phase[state.phase]
-        if self.rings is not None and state.phase in BETWEEN_CELLS:
-            if state.due:
-                opens = self._opens_slot
-                if self.ages:
-                    opens = np.zeros_like(opens)
-                    opens[self.vocabulary.offset(Kind.AGE) + self.age(state)] = True
-                return ids & (opens | self._is_bar)
-            ids = ids & ~self._opens_slot
-        if state.phase == Phase.AGED:
-            return ids & (self.rank_of == self._rank_due(state))
-        if state.phase == Phase.BEAT and state.floor >= 0:
-            return ids & (~self._is_pitch | (self.rank_of > state.floor))
-        if Phase.CODES <= state.phase < Phase.VELOCITY and not state.sounding and not state.due:
-            return ids & ~(self._completes[state.phase] & self.silent)
+    def duration_bin(self, state: State) -> int:
+        """Bin with which the next tied cell begins, where ties are explicit."""
+        return self._bin_of_frames[state.ties.pending_frames]
+
+    def mask_key(self, state: State) -> State:
+        """A state of the same phase with the same mask, but for `tied_pitch_ids`; one for all states that share it."""
+        phase, ties = state.phase, NO_TIES
+        if phase == _DURATION:
+            ties = Ties(pending=state.ties.pending & -state.ties.pending)
+        elif state.ties.pending:
+            frames = 0
+            if self.ties == "explicit" and phase in _PENDING:
+                frames = shortest_frames(self.duration_bin(state))
+            ties = Ties(pending=1, durations=frames)
+        return State(phase, state.last_pitch if phase == Phase.BEAT else -1, state.sounding, ties=ties)
+
+    def _mask(self, state: State) -> NDArray[np.bool_]:
+        """[V] the ids that may come next, were it not for `tied_pitch_ids`. Few masks differ, so they are kept."""
+        key = self.mask_key(state)
+        mask = self._masks.get(key)
+        if mask is None:
+            mask = self._masks[key] = self._make_mask(key)
+            mask.setflags(write=False)
+        return mask
+
+    def _make_mask(self, state: State) -> NDArray[np.bool_]:
+        ids = self._by_phase[state.phase].copy()
+        is_pitch = self.vocabulary.ids(Kind.PITCH)
+        if state.phase in _PENDING and self.ties == "explicit":
+            durations = self.vocabulary.ids(Kind.DURATION)
+            ids[durations] = np.arange(durations.stop - durations.start) == self.duration_bin(state)
+        elif state.phase == Phase.DURATION:
+            ids[is_pitch] = np.arange(self.vocabulary.pitch) == state.pitch
+        elif state.phase == Phase.BEAT:
+            ids[is_pitch] = np.arange(self.vocabulary.pitch) > state.last_pitch
+        elif Phase.CODES <= state.phase < Phase.VELOCITY and not (state.sounding or state.ties.pending):
+            after = self.table[state.phase][self.kind_of]
+            completes = (after == Phase.VELOCITY) | (after == Phase.BEAT)
+            ids[completes & self.silent] = False
         return ids
 
     def advance(self, state: State, token: int) -> State:
         """The state after one more token, which must be allowed.
 
         Raises:
-            ValueError: The token may not stand there.
+            ValueError: The token is not allowed there.
         """
         problem = self._problem(state, token)
         if problem:
@@ -287,100 +286,68 @@ class Grammar:
 
     def after(self, state: State, token: int) -> State:
         """The state after a token that is known to be allowed."""
-        kind = int(self.kind_of[token])
-        phase = int(self.table[state.phase, kind])
-        if self._is_code[token]:
+        kind, ties, last_pitch = self._kinds[token], state.ties, state.last_pitch
+        phase = self._rows[state.phase][kind]
+        if self._eighths[kind]:
             return self._after_code(state, token, phase)
-        if kind == Kind.TEMPO:
-            return State(phase, due=state.ringing, ages=state.ages)
-        names = kind == Kind.PITCH and state.phase != Phase.AGED
-        floor = int(self.rank_of[token]) if names else state.floor
-        since = self._age_frames(state) if phase == Phase.CODES and not names else 0
-        return State(phase, floor, False, False, state.due, state.ringing, state.told, state.ages, since)
+        if kind == _TEMPO:
+            ties, last_pitch = ties.next_beat(), -1
+        elif kind == _PITCH and state.phase == _DURATION:
+            ties = ties._replace(open_frames=ties.pending_frames)
+        elif kind == _PITCH:
+            last_pitch = int(self.pitch_of[token])
+        if ties.pending:
+            phase = _WITH_TIES.get(phase, phase)
+        return State(phase, last_pitch, False, False, ties)
 
     def _after_code(self, state: State, token: int, phase: int) -> State:
-        sounding, struck = state.sounding or not bool(self.silent[token]), False
-        whole = not Phase.CODES <= phase < Phase.VELOCITY
-        slots = state.due, state.ringing, state.told, state.ages, self._since(state, token)
-        if self.rings is not None and whole:
-            slots = self._told(state, sounding, bool(self.rings[token]), slots[-1])
-            sounding = False
-        if self.strikes is not None:
-            struck = state.struck or bool(self.strikes[token])
-            if (
-                phase == Phase.VELOCITY and not struck
-            ):  # held all along: the velocity is that of the cell before
-                return State(Phase.BEAT, state.floor, False, False, *slots)
-        return State(phase, state.floor, sounding, struck, *slots)
-
-    def _since(self, state: State, token: int) -> int:
-        """Frames since the last strike at the end of a code: what sounds after silence is struck there."""
-        if not self.ages:
-            return 0
-        own = self._since_strike[token]
-        return own if own >= 0 else min(state.since + self._frames[token], LONGEST_FRAMES)
-
-    def _told(self, state: State, sounding: bool, rings: bool, since: int) -> tuple[int, int, int, int, int]:
-        """Due, ringing, told and ages after the last code of a slot or a cell, and that none is open."""
-        slot = state.due & -state.due
-        rank = slot or 1 << state.floor
-        ages = state.ages
-        if self.ages:
-            at = (rank.bit_length() - 1) * AGE_BITS
-            ages = ages & ~(_AGE_MASK << at) | (since if rings else 0) << at
-        return (
-            state.due ^ slot,
-            state.ringing | (rank if rings else 0),
-            state.told | (slot if sounding else 0),
-            ages,
-            0,
-        )
+        """The state after a code, `phase` being what the table says."""
+        ties = state.ties
+        sounding = state.sounding or not self._silent[token]
+        struck = self.strikes is not None and (state.struck or self._strikes[token])
+        if self.ties == "explicit":
+            frames = self._eighths[self._kinds[token]] * FRAMES // 8
+            ties = ties.after_code(frames, self._since_strike[token])
+        if _CODES <= phase < _VELOCITY:
+            return State(phase, state.last_pitch, sounding, struck, ties)
+        if self.ties != "repeat":
+            ties = ties.after_cell(state.last_pitch, sounding, self._sounds_to_end[token])
+        if self.strikes is not None and not struck:
+            phase = int(Phase.BEAT)  # no velocity: what sounds keeps that of its strike
+        if ties.pending:
+            phase = _WITH_TIES.get(phase, phase)
+        return State(phase, state.last_pitch, False, False, ties)
 
     def _problem(self, state: State, token: int) -> str | None:
+        """Why a token is not allowed, or None where it is."""
         if self.allows(state, token):
             return None
         if not 0 <= token < self.vocabulary.size:
             return f"{token} is not an id of this vocabulary (0–{self.vocabulary.size - 1})"
-        name = self.vocabulary.describe(token)
-        kinds = [kind.name for kind in Kind if self.table[state.phase, kind] != ILLEGAL]
-        if state.phase in BETWEEN_CELLS and self.rings is not None:
-            problem = self._slot_problem(state, token)
-            if problem:
-                return f"{name} {problem}"
-        if self.kind_of[token] == Kind.PITCH and state.phase == Phase.BEAT:
-            verb = "descend" if self.descending else "ascend"
-            return f"{name} does not {verb}: the beat already has pitch {self.pitch(state)}"
-        if state.phase == Phase.AGED:
-            return f"{name} found, expected pitch {self.pitch(state)}, whose age came before"
-        if self.kind_of[token] == Kind.BAR and self.bars:
-            return f"{name} does not follow a tempo, and only there may a beat say its position in the bar"
-        if self.table[state.phase, self.kind_of[token]] != ILLEGAL:
-            return f"{name} leaves the cell of pitch {self.pitch(state)} all silent"
-        return f"{name} found, expected one of {', '.join(kinds)}"
-
-    def _slot_problem(self, state: State, token: int) -> str | None:
-        """What is wrong with a token that may not stand where slots are due or have been told."""
-        slot_kinds = (*CODE_KINDS, Kind.AGE) if self.ages else CODE_KINDS
-        if state.due and self.kind_of[token] in (Kind.PITCH, Kind.TEMPO, Kind.EOS, *slot_kinds):
-            age = f"age {self.age(state)} and " if self.ages else ""
-            return f"found, expected {age}codes for pitch {self.pitch(state)}, which sounds on from the beat before"
-        if not state.due and self.kind_of[token] in slot_kinds:
+        name, kind = self.vocabulary.describe(token), self.kind_of[token]
+        legal = self.table[state.phase, kind] != ILLEGAL
+        if kind == Kind.BAR and self.bars:
+            return f"{name} found, but the position in the bar may only follow directly after a tempo"
+        if state.phase in _PENDING:
+            tie = f"codes of pitch {state.pitch}"
+            if self.ties == "explicit":
+                tie = f"duration {self.duration_bin(state)}, pitch {state.pitch} and its codes"
+            return f"{name} found, expected {tie}: the pitch sounds on from the beat before"
+        if state.phase == Phase.DURATION:
+            return f"{name} found, expected pitch {state.pitch}, to which the duration before it belongs"
+        if legal and kind == Kind.PITCH and self.pitch_of[token] <= state.last_pitch:
             return (
-                "follows no pitch, and no pitch that sounds on from the beat before is left without its codes"
+                f"{name} found, but pitches ascend within a beat, and this one has pitch {state.last_pitch}"
             )
-        if self._is_pitch[token] and state.told >> int(self.rank_of[token]) & 1:
-            return "sounds on from the beat before, and its codes have been told"
-        return None
-
-    def _pitch_of_rank(self, rank: int) -> int:
-        return self.vocabulary.pitch - 1 - rank if self.descending else rank
-
-    def pitch(self, state: State) -> int:
-        """The pitch whose slot is open or due next; where none is, the last one of the beat."""
-        return self._pitch_of_rank(self._rank_due(state) if state.due else state.floor)
+        if legal and kind == Kind.PITCH:
+            return f"{name} found, but the pitch sounds on from the beat before and has had its codes in this beat"
+        if legal:
+            return f"{name} found, but with it the cell of pitch {state.pitch} is all silent"
+        expected = [kind.name for kind in Kind if self.table[state.phase, kind] != ILLEGAL]
+        return f"{name} found, expected one of {', '.join(expected)}"
 
     def first_problem(self, ids: ArrayLike) -> Problem | None:
-        """The first ill-formed token of a sequence [T], None when it is a well-formed beginning of a piece."""
+        """The first ill-formed token of a sequence [T]; None where it is the well-formed beginning of a piece."""
         state = self.start()
         for position, token in enumerate(np.asarray(ids).tolist()):
             problem = self._problem(state, token)

@@ -1,4 +1,7 @@
-"""The vocabulary: which id means what. Everything that needs an id asks one `Vocabulary` value."""
+"""The vocabulary: which token id means what. All code that needs an id asks one `Vocabulary` value.
+
+Shapes: V ids.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianolm.errors import UserError
-from pianolm.tokenizer.ages import AGES
 
 EIGHTH_PATTERNS = 377
 """Possible patterns of six frames (silence included): sustain may begin a cell, or follow sustain or an onset."""
+DURATION_BINS = 16
+"""Bins of the duration that an explicit tie states; their bounds are in `pianolm.tokenizer.ties`."""
 
 
 class Kind(IntEnum):
-    """Kinds of token, in no particular order of ids."""
+    """Kinds of token. The values index tables; they say nothing about the order of ids."""
 
     L1 = 0
     L2 = 1
@@ -34,12 +38,15 @@ class Kind(IntEnum):
     PAD = 10
     BAR = 11
     PEDAL = 12
-    AGE = 13
+    DURATION = 13  # duration bin of an explicit tie
 
 
 CODE_KINDS = (Kind.L1, Kind.L2, Kind.L3, Kind.L4)
 EIGHTHS_OF_KIND = {Kind.L1: 8, Kind.L2: 4, Kind.L3: 2, Kind.L4: 1}
-"""How many eighths of a beat one code of each level fills."""
+"""Eighths of a beat that one code of each level fills."""
+EIGHTHS_BY_KIND = np.array([EIGHTHS_OF_KIND.get(kind, 0) for kind in Kind])
+"""[kinds] the same as an array, 0 for kinds that are no codes."""
+MARKS = (Kind.BOS, Kind.EOS, Kind.PAD)
 
 KIND_GROUPS: dict[str, tuple[Kind, ...]] = {
     "tempo": (Kind.TEMPO, Kind.EOS),
@@ -47,23 +54,22 @@ KIND_GROUPS: dict[str, tuple[Kind, ...]] = {
     "pattern": CODE_KINDS,
     "velocity": (Kind.VELOCITY,),
     "bar": (Kind.BAR,),
-    "duration": (Kind.AGE,),
+    "duration": (Kind.DURATION,),
 }
-"""Groups of kinds in metrics (`val/loss_<group>`, `bits_per_note_<group>`). EOS belongs to the tempi: both say that a
-beat has no further cell."""
+"""Groups of kinds in metrics (`val/loss_<group>`, `bits_per_note_<group>`), in `by_kind` of sampling and in reports.
+EOS belongs to the tempi: both say that a beat has no further cell."""
 
-ALLOTMENT = {Kind.L4: EIGHTH_PATTERNS, Kind.PEDAL: 64, Kind.BAR: 8, Kind.AGE: AGES}
-"""How many of the reserved ids each kind takes, in this order as far as there are any; `Kind.RESERVED` are those left,
-and `AGE` stands behind them. `BAR` says a beat's position in its bar and `AGE` how long a pitch has sounded that sounds
-on, where the tokenizer has them; `PEDAL` is put by for the sustain pedal, which no token says yet."""
-MARKS = (Kind.BOS, Kind.EOS, Kind.PAD)
+ALLOTMENT = {Kind.L4: EIGHTH_PATTERNS, Kind.PEDAL: 64, Kind.BAR: 8, Kind.DURATION: DURATION_BINS}
+"""Number of reserved ids that each kind takes, in this order as far as the reserved ids reach. The ids of
+`Kind.RESERVED` are those left over; they lie before the ids of `DURATION`, which are the last reserved ones. `BAR` and
+`DURATION` occur only with the options `tokenizer.bars` and `tokenizer.ties=explicit`; `PEDAL` is not used yet."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Sizes of the blocks of ids, in the order they lie. The defaults make 4789 ids.
+    """Sizes of the blocks of ids, in ascending order of ids. The defaults make 4789 ids with BOS, EOS and PAD.
 
-    Of the reserved ids `ALLOTMENT` says what they are for; the L4 codes take the first 377.
+    `ALLOTMENT` divides the reserved ids; the L4 codes take the first 377 of them.
     """
 
     l1: int = 2048
@@ -94,20 +100,20 @@ class Vocabulary:
 
     @cached_property
     def _blocks(self) -> dict[Kind, tuple[int, int]]:
-        """First id and size of every kind, in the order they lie."""
+        """First id and size of every kind, in ascending order of ids."""
         learned = {Kind.L1: self.l1, Kind.L2: self.l2, Kind.L3: self.l3}
         allotted, left = {}, self.reserved
         for kind, size in ALLOTMENT.items():
             allotted[kind] = min(size, left)
             left -= allotted[kind]
-        ages = allotted.pop(Kind.AGE)
+        durations = allotted.pop(Kind.DURATION)
         sizes = {
             **learned,
             Kind.PITCH: self.pitch,
             Kind.VELOCITY: self.velocity,
             **allotted,
             Kind.RESERVED: left,
-            Kind.AGE: ages,
+            Kind.DURATION: durations,
             Kind.TEMPO: self.tempo,
             **dict.fromkeys(MARKS, 1),
         }
@@ -142,17 +148,17 @@ class Vocabulary:
 
     @property
     def bos(self) -> int:
-        """Begins a piece."""
+        """Id of BOS, the first token of a piece."""
         return self.offset(Kind.BOS)
 
     @property
     def eos(self) -> int:
-        """Ends a piece."""
+        """Id of EOS, the last token of a piece."""
         return self.offset(Kind.EOS)
 
     @property
     def pad(self) -> int:
-        """Fills the tail of a window."""
+        """Id of PAD, which fills rows of a batch."""
         return self.offset(Kind.PAD)
 
     @property

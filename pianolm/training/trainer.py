@@ -22,7 +22,6 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 
 from pianolm.errors import UserError
 from pianolm.stage import StageContext
-from pianolm.tokenizer.tokenizer import OPTIONS
 from pianolm.training.callbacks import (
     AtomicCheckpointIO,
     BestCheckpoint,
@@ -214,15 +213,13 @@ def given_checkpoint(cfg: Mapping[str, Any]) -> Path | None:
     return path
 
 
-_OF_VELOCITIES = {"mode", "held_velocity"}
-"""Tokenizer options that say nothing of base's tokens, which have no velocities whatever finetune's have."""
-
-
 def _refuse_other_tokens(path: Path, ctx: StageContext, theirs: Mapping[str, Any]) -> None:
     """Raises UserError where a checkpoint's run had other options of the tokenizer."""
-    own, other = ({**OPTIONS, **cfg.get("tokenizer", {})} for cfg in (ctx.cfg, theirs))
-    told = {*own, *other} - (_OF_VELOCITIES if ctx.name == "base" else set())
-    differ = [key for key in sorted(told) if own.get(key) != other.get(key)]
+    own, other = (dict(cfg.get("tokenizer", {})) for cfg in (ctx.cfg, theirs))
+    compared = {*own, *other} - (
+        {"mode"} if ctx.name == "base" else set()
+    )  # base's tokens never have velocities
+    differ = [key for key in sorted(compared) if own.get(key) != other.get(key)]
     if differ:
         found, wanted = (", ".join(f"tokenizer.{key}={of.get(key)}" for key in differ) for of in (other, own))
         raise UserError(

@@ -29,7 +29,7 @@ from pianolm.data.step_sampler import StepSampler
 from pianolm.errors import UserError
 from pianolm.music.cells import Cells, frame_velocity
 from pianolm.tokenizer.velocity.frame import resample, resample_onsets
-from pianolm.tokenizer.velocity.segment import segment_least, slot_rows
+from pianolm.tokenizer.velocity.segment import segment_least, segment_rows
 
 PARTS = ("train", "validation")
 _ARRAYS: dict[str, Any] = {
@@ -150,7 +150,7 @@ def segment_tables(cells: CellCache, slots: int, least: int) -> SegmentTables:
     parts: dict[int, list[NDArray[np.uint8]]] = {n: [] for n in range(least, slots + 1)}
     for start in range(0, len(cells), _CHUNK):
         chunk = cells.take(np.arange(start, min(start + _CHUNK, len(cells))))
-        for rows in slot_rows(chunk, slots, least):
+        for rows in segment_rows(chunk, slots, least):
             both = np.stack([rows.velocity, rows.length], axis=1).astype(np.uint8)
             parts[rows.velocity.shape[1]].append(both)
     tables = {n: np.concatenate(found) for n, found in parts.items() if found}

@@ -15,7 +15,7 @@ from transformers import LlamaForCausalLM
 from pianolm.data.token_store import beat_positions
 from pianolm.evaluation.bits import UNCONSTRAINED, TokenizedPiece, score_pieces, sliding_windows
 from pianolm.tokenizer.grammar import Grammar
-from pianolm.tokenizer.token_mask import LegalIds, legal_ids
+from pianolm.tokenizer.token_mask import TokenMasks, token_masks
 from tests.evaluation.toys import toy_model
 from tests.toy_tokens import VOCABULARY, sequence
 
@@ -33,7 +33,7 @@ def naive_bits(model: LlamaForCausalLM, ids: NDArray[np.int64], start: int, at: 
 
 
 def tokenized(ids: NDArray[np.int64], starts: NDArray[np.int64] | None = None) -> TokenizedPiece:
-    return TokenizedPiece(ids, starts, {"constrained": legal_ids(GRAMMAR, ids)})
+    return TokenizedPiece(ids, starts, {"constrained": token_masks(GRAMMAR, ids)})
 
 
 @given(st.data())
@@ -85,8 +85,8 @@ def test_any_tokenization_is_scored_under_any_masks() -> None:
     """Windows start anywhere, and a mask of one id costs nothing; bits are those of the default stride and context."""
     model, ids = toy_model(32), np.random.default_rng(0).integers(VOCABULARY.size, size=100)
     others = np.arange(VOCABULARY.size) % 7 == ids[50] % 7
-    only_one = LegalIds.from_sets(np.arange(VOCABULARY.size) == token for token in ids)
-    every_seventh = LegalIds.from_sets(others if at == 50 else np.ones_like(others) for at in range(100))
+    only_one = TokenMasks.from_masks(np.arange(VOCABULARY.size) == token for token in ids)
+    every_seventh = TokenMasks.from_masks(others if at == 50 else np.ones_like(others) for at in range(100))
     piece = TokenizedPiece(ids, token_masks={"given": only_one, "seventh": every_seventh})
     (bits,) = score_pieces(model, [piece])
     assert not bits["given"].any()

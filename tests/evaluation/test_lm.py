@@ -16,7 +16,7 @@ from pianolm.data.token_store import beat_positions
 from pianolm.errors import UserError
 from pianolm.evaluation.bits import UNCONSTRAINED, TokenizedPiece, score_pieces
 from pianolm.run import execute
-from pianolm.tokenizer.token_mask import legal_ids
+from pianolm.tokenizer.token_mask import token_masks
 from pianolm.tokenizer.vocabulary import Kind
 from tests.evaluation.toys import CONTEXT, cell_store, model_directory
 from tests.test_chain import only
@@ -39,7 +39,7 @@ def test_the_stage_adds_up_tokens_notes_and_seconds(tmp_path: Path, velocity: bo
     for index in range(2):
         piece = Piece.from_cells(store.cells(index), np.asarray(store.beats_sec(index)))
         ids = lm.tokenizer.encode(piece).ids
-        masks = {"constrained": legal_ids(lm.tokenizer.grammar, ids)}
+        masks = {"constrained": token_masks(lm.tokenizer.grammar, ids)}
         tokenized = TokenizedPiece(ids, beat_positions(ids, lm.tokenizer.vocabulary), masks)
         (found,) = score_pieces(lm.model, [tokenized], batch_tokens=64)
         for at, kind in enumerate(lm.tokenizer.vocabulary.kind_of[ids]):

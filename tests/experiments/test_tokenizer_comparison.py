@@ -12,7 +12,7 @@ import pytest
 from experiments.results import RESULTS, read_rows
 from pianolm import Piece
 from pianolm.music.cells import FRAME_NOTE_DTYPE, frames_to_cells
-from pianolm.tokenizer.token_mask import unpacked
+from pianolm.tokenizer.token_mask import unpack_masks
 from tests import experiment
 from tests.toy_lm import GOLDEN, toy_llama, toy_tokenizer
 
@@ -72,7 +72,7 @@ def test_errors_are_worth_their_entropy_in_their_class() -> None:
 def test_tempo_bits_are_split_into_that_one_comes_and_which() -> None:
     tokens = SimpleNamespace(types=("Pitch", "Tempo"), type_V=np.isin(np.arange(10), (4, 5, 6)).astype(int))
     masks = load("scoring").tempo_masks(tokens, np.array([0, 4, 9, 5, 9]))
-    allowed = unpacked(masks.packed, 10)[masks.which]
+    allowed = unpack_masks(masks.packed, 10)[masks.row]
     assert [np.flatnonzero(ids).tolist() for ids in allowed] == [[0], [4, 5, 6], [9], [4, 5, 6], [9]]
 
 
@@ -208,53 +208,55 @@ def test_bar_tokens_are_a_type_whose_bits_are_time(mode: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("bars", [False, True])
 @pytest.mark.parametrize("mode", ["velocity", "base"])
-def test_ages_and_their_pitches_are_held_tokens(mode: str, bars: bool, tmp_path: Path) -> None:
+def test_durations_and_pitches_of_explicit_ties_are_tied_tokens(
+    mode: str, bars: bool, tmp_path: Path
+) -> None:
     module = load("representations")
-    for held in ("codes", "ages"):
-        toy_tokenizer(held=held, bars=bars).save_pretrained(tmp_path / held)
-    codes, ages = (module.PianoTokens(tmp_path / name, mode) for name in ("codes", "ages"))
+    for ties in ("implicit", "explicit"):
+        toy_tokenizer(ties=ties, bars=bars).save_pretrained(tmp_path / ties)
+    implicit, explicit = (module.PianoTokens(tmp_path / name, mode) for name in ("implicit", "explicit"))
     piece = Piece.from_midi(GOLDEN / "piece.mid")
     given = module.Performance("piece", piece.cells, piece.beats_sec, piece.bar_starts)
-    ids, shorter = ages.encode(given), codes.encode(given)
-    at = np.flatnonzero(ages.type_V[ids] == ages.types.index("duration"))
+    ids, shorter = explicit.encode(given), implicit.encode(given)
+    at = np.flatnonzero(explicit.type_V[ids] == explicit.types.index("duration"))
     assert at.size > 10
     head = np.concatenate([at, at + 1])
     assert np.array_equal(np.delete(ids, head), shorter)
-    assert np.array_equal(np.delete(ages.tied(ids), head), codes.tied(shorter))
-    slot_code = np.arange(ids.size)[at + 2]
-    assert np.array_equal(ages.tied(ids)[at], ages.tied(ids)[slot_code])
-    assert np.array_equal(ages.tied(ids)[at + 1], ages.tied(ids)[slot_code])
-    legal = ages.token_masks(ids)
-    assert (unpacked(legal.packed[legal.which[head]], ages.type_V.size).sum(axis=1) == 1).all()
+    assert np.array_equal(np.delete(explicit.tied(ids), head), implicit.tied(shorter))
+    tied_code = np.arange(ids.size)[at + 2]
+    assert np.array_equal(explicit.tied(ids)[at], explicit.tied(ids)[tied_code])
+    assert np.array_equal(explicit.tied(ids)[at + 1], explicit.tied(ids)[tied_code])
+    masks = explicit.token_masks(ids)
+    assert (unpack_masks(masks.packed[masks.row[head]], explicit.type_V.size).sum(axis=1) == 1).all()
 
 
 @pytest.mark.parametrize("bars", [False, True])
 @pytest.mark.parametrize("mode", ["velocity", "base"])
-def test_held_tokens_are_those_of_cells_in_which_nothing_is_struck(
+def test_tied_tokens_are_those_of_cells_in_which_nothing_is_struck(
     mode: str, bars: bool, tmp_path: Path
 ) -> None:
     module = load("representations")
-    toy_tokenizer(held="codes", bars=bars).save_pretrained(tmp_path / "codes")
-    toy_tokenizer(held_velocity=False, bars=bars).save_pretrained(tmp_path / "cells")
-    codes, cells = (module.PianoTokens(tmp_path / name, mode) for name in ("codes", "cells"))
+    for ties in ("implicit", "repeat"):
+        toy_tokenizer(ties=ties, bars=bars).save_pretrained(tmp_path / ties)
+    implicit, repeat = (module.PianoTokens(tmp_path / name, mode) for name in ("implicit", "repeat"))
     piece = Piece.from_midi(GOLDEN / "piece.mid")
     given = module.Performance("piece", piece.cells, piece.beats_sec, piece.bar_starts)
-    assert codes.fingerprint != cells.fingerprint
-    ids, longer = codes.encode(given), cells.encode(given)
-    held = codes.tied(ids)
-    in_cells = cells.tied(longer)
-    pitches = in_cells & (cells.type_V[longer] == cells.types.index("pitch"))
-    held_cells = longer[in_cells & ~pitches]
+    assert implicit.fingerprint != repeat.fingerprint
+    ids, longer = implicit.encode(given), repeat.encode(given)
+    held = implicit.tied(ids)
+    in_cells = repeat.tied(longer)
+    pitches = in_cells & (repeat.type_V[longer] == repeat.types.index("pitch"))
+    held_codes = longer[in_cells & (repeat.type_V[longer] == repeat.types.index("pattern"))]
     assert (piece.cells.onset == 0).sum() >= pitches.sum() > 10
     if mode == "velocity":
         assert pitches.sum() == (piece.cells.onset == 0).sum()
-    silent = codes.tokenizer.grammar.silent[ids[held]]
-    assert set(codes.type_V[ids[held]]) == {codes.types.index("pattern")}
-    assert codes.notes_V[ids[held]].sum() == 0
-    assert codes.notes_V[ids[~held]].sum() == codes.notes_V[ids].sum()
-    told = ids[held][~silent]
-    assert sorted(told) == sorted(held_cells[~cells.tokenizer.grammar.silent[held_cells]])
-    found = module.left_out(given, codes.decode(ids), mode == "velocity")
+    silent = implicit.tokenizer.grammar.silent[ids[held]]
+    assert set(implicit.type_V[ids[held]]) == {implicit.types.index("pattern")}
+    assert implicit.notes_V[ids[held]].sum() == 0
+    assert implicit.notes_V[ids[~held]].sum() == implicit.notes_V[ids].sum()
+    tied_codes = ids[held][~silent]
+    assert sorted(tied_codes) == sorted(held_codes[~repeat.tokenizer.grammar.silent[held_codes]])
+    found = module.left_out(given, implicit.decode(ids), mode == "velocity")
     assert found["lost"][0] == 0
 
 

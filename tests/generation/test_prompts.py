@@ -12,7 +12,7 @@ from pianolm import PianoLM, Piece
 from pianolm.errors import UserError
 from pianolm.music.beats import BeatAnnotation
 from pianolm.music.notes import make_notes
-from pianolm.tokenizer.tokenizer import HELD
+from pianolm.tokenizer.ties import TIES
 from pianolm.tokenizer.vocabulary import Kind
 from tests.generation.tools import HOT, frames, join, toy_lm
 from tests.toy_lm import GOLDEN
@@ -73,8 +73,8 @@ def test_a_prompt_has_its_bars_and_the_model_sets_those_of_new_beats(prompt: Pie
 def test_beats_keep_their_position_in_the_bar_where_a_prompt_is_cut(prompt: Piece, prompt_beats: int) -> None:
     barred = replace(prompt, downbeats_sec=prompt.beats_sec[[0, 4, 8, 11, 14]])
     positions = []
-    for held in HELD:
-        lm = toy_lm(bars=True, held=held)
+    for ties in TIES:
+        lm = toy_lm(bars=True, ties=ties)
         (generated,) = lm.generate_pieces(barred, beats=1, prompt_beats=prompt_beats, **HOT)
         given = generated.ids[: generated.ids.size - generated.new_tokens]
         positions.append(given[lm.tokenizer.vocabulary.kind_of[given] == Kind.BAR].tolist())
@@ -84,9 +84,9 @@ def test_beats_keep_their_position_in_the_bar_where_a_prompt_is_cut(prompt: Piec
 
 @pytest.mark.parametrize("mode", ["velocity", "base"])
 @pytest.mark.parametrize("bars", [False, True])
-@pytest.mark.parametrize("held", ["codes", "ages"])
-def test_ties_refer_to_the_notes_held_at_the_end_of_the_prompt(held: str, mode: str, bars: bool) -> None:
-    lm = toy_lm(mode, held=held, bars=bars)
+@pytest.mark.parametrize("ties", ["implicit", "explicit"])
+def test_ties_refer_to_the_notes_held_at_the_end_of_the_prompt(ties: str, mode: str, bars: bool) -> None:
+    lm = toy_lm(mode, ties=ties, bars=bars)
     notes = make_notes([0, 0.2, 0.6, 1.1], [4, 0.4, 4, 4], [40, 50, 60, 64], [30, 60, 90, 120])
     prompt = Piece.from_notes(notes, BeatAnnotation(np.arange(9) * 0.5, np.arange(9) % 4 == 0))
     grammar = lm.tokenizer.grammar
@@ -107,14 +107,14 @@ def test_ties_refer_to_the_notes_held_at_the_end_of_the_prompt(held: str, mode: 
         states = [grammar.start()]
         for token in generated.ids[: first + 1]:
             states.append(grammar.advance(states[-1], int(token)))
-        assert states[-1].due.bit_count() == 3, "three pitches sound over the beat line"
+        assert states[-1].ties.pending.bit_count() == 3, "three pitches sound over the beat line"
     (fixed,) = lm.generate(prompt, beats=4, prompt_beats=5, tempo_bpm=77.0, seed=1, **HOT)
     assert np.allclose(np.diff(fixed.beats_sec[5:]), 60 / 77)
 
 
-@pytest.mark.parametrize("held", ["codes", "ages"])
-def test_notes_held_into_the_last_beats_of_a_prompt_are_struck_there(held: str) -> None:
-    lm = toy_lm(held=held)
+@pytest.mark.parametrize("ties", ["implicit", "explicit"])
+def test_notes_held_into_the_last_beats_of_a_prompt_are_struck_there(ties: str) -> None:
+    lm = toy_lm(ties=ties)
     notes = make_notes([0, 3.1], [4, 3.9], [40, 60], [30, 90])
     prompt = Piece.from_notes(notes, np.arange(9) * 0.5)
     (generated,) = lm.generate_pieces(prompt, beats=1, prompt_beats=-4, **HOT)

@@ -1,4 +1,4 @@
-"""Learning under the grammar: sets told from a window are those of the grammar told from the whole piece."""
+"""The constrained loss: masks found from a window are those of the grammar for the whole piece."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 
 from pianolm.lm import loss
 from pianolm.lm.loss import head_nll
-from pianolm.lm.masked_targets import LegalTargets
-from pianolm.tokenizer.token_mask import legal_ids, unpacked
+from pianolm.lm.masked_targets import MaskedTargets
+from pianolm.tokenizer.token_mask import token_masks, unpack_masks
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.tokenizer.vocabulary import CODE_KINDS, Kind
-from tests.tokenizer.test_tokenizer import beat_times, random_cells
-from tests.tokenizer.test_tokenizer_held import MODES, made
+from tests.tokenizer.toys import BEATS, LAYOUTS, Layout, beat_times, made, random_cells
 
-BEATS = 12
 ANY_OF_A_BEAT = (Kind.BAR, Kind.PITCH, Kind.TEMPO, Kind.EOS)
 
 
@@ -27,39 +25,38 @@ def encoded(tokenizer: PianoTokenizer, seed: int) -> NDArray[np.int64]:
 
 
 def exact(tokenizer: PianoTokenizer, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """[T, V] of the whole piece, less what a window cannot tell: silence of a whole cell, pitches told by slots."""
+    """[T, V] masks of the whole piece, widened by what a window does not show: silence of a cell, and tied pitches."""
     is_pitch = tokenizer.vocabulary.kind_of == Kind.PITCH
-    found, kind = legal_ids(tokenizer.grammar, ids), tokenizer.vocabulary.kind_of
-    sets_TV = unpacked(found.packed[found.which], tokenizer.vocabulary.size)
+    found, kind = token_masks(tokenizer.grammar, ids), tokenizer.vocabulary.kind_of
+    masks_TV = unpack_masks(found.packed[found.row], tokenizer.vocabulary.size)
     for at, floor in enumerate(floors(tokenizer, ids)):
-        codes = np.flatnonzero(sets_TV[at] & np.isin(kind, [Kind.L1, Kind.L2, Kind.L3, Kind.L4]))
+        codes = np.flatnonzero(masks_TV[at] & np.isin(kind, [Kind.L1, Kind.L2, Kind.L3, Kind.L4]))
         if codes.size and kind[ids[at - 1]] not in (Kind.TEMPO, Kind.BAR):
-            sets_TV[at] |= np.isin(kind, np.unique(kind[codes]))
-        elif sets_TV[at][is_pitch].any() and kind[ids[at - 1]] != Kind.AGE:
-            sets_TV[at] |= is_pitch & (tokenizer.grammar.rank_of > floor)
-    return sets_TV
+            masks_TV[at] |= np.isin(kind, np.unique(kind[codes]))
+        elif masks_TV[at][is_pitch].any() and kind[ids[at - 1]] != Kind.DURATION:
+            masks_TV[at] |= is_pitch & (tokenizer.grammar.pitch_of > floor)
+    return masks_TV
 
 
 def floors(tokenizer: PianoTokenizer, ids: NDArray[np.int64]) -> list[int]:
-    """[T] rank of the last pitch of the beat before each token."""
-    floor, found, slot = -1, [], False
+    """[T] the last pitch of the beat before each token; those of ties do not count."""
+    floor, found, tied = -1, [], False
     for token in ids.tolist():
         found.append(floor)
         if tokenizer.vocabulary.kind_of[token] == Kind.TEMPO:
             floor = -1
-        elif tokenizer.vocabulary.kind_of[token] == Kind.PITCH and not slot:
-            floor = int(tokenizer.grammar.rank_of[token])
-        slot = tokenizer.vocabulary.kind_of[token] == Kind.AGE
+        elif tokenizer.vocabulary.kind_of[token] == Kind.PITCH and not tied:
+            floor = int(tokenizer.grammar.pitch_of[token])
+        tied = tokenizer.vocabulary.kind_of[token] == Kind.DURATION
     return found
 
 
-@pytest.mark.parametrize("held", ["cells", "codes", "ages"])
-@pytest.mark.parametrize("mode", MODES, ids=str)
-def test_a_window_tells_the_sets_of_the_piece(mode: tuple[bool, str, bool], held: str) -> None:
-    tokenizer = made(*mode, held=held)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=str)
+def test_a_window_has_the_masks_of_the_piece(layout: Layout) -> None:
+    tokenizer = made(layout)
     ids = encoded(tokenizer, 1)
     expected = exact(tokenizer, ids)
-    legal = LegalTargets(tokenizer.grammar)
+    targets = MaskedTargets(tokenizer.grammar)
     beats = np.flatnonzero(tokenizer.vocabulary.kind_of[ids] == Kind.TEMPO)
     row, positions, where = [], [], []
     for start, stop in (
@@ -73,20 +70,22 @@ def test_a_window_tells_the_sets_of_the_piece(mode: tuple[bool, str, bool], held
         where.append(np.arange(start + 1, stop))
     inputs = torch.from_numpy(np.concatenate([window[:-1] for window in row])[None])
     labels = torch.from_numpy(np.concatenate([window[1:] for window in row])[None])
-    which = legal(inputs, labels, torch.from_numpy(np.concatenate(positions)[None]))
-    if mode[2] and held != "cells":  # whether slots are due does not show in a window that ends with a bar
-        opens = (Kind.AGE,) if held == "ages" else CODE_KINDS
+    which = targets(inputs, labels, torch.from_numpy(np.concatenate(positions)[None]))
+    if (
+        layout.bars and layout.ties != "repeat"
+    ):  # a window that ends with a bar does not show whether ties are pending
+        opens = (Kind.DURATION,) if layout.ties == "explicit" else CODE_KINDS
         expected[beats[8] + 1] = np.isin(tokenizer.vocabulary.kind_of, (*ANY_OF_A_BEAT, *opens))
-    assert torch.equal(legal.sets[which][0], torch.from_numpy(expected[np.concatenate(where)]))
+    assert torch.equal(targets.masks[which][0], torch.from_numpy(expected[np.concatenate(where)]))
 
 
-def test_before_the_first_pitch_of_a_window_within_a_beat_anything_may_come() -> None:
-    tokenizer = made(True, held="cells")
-    legal, kind_of = LegalTargets(tokenizer.grammar), tokenizer.vocabulary.kind_of
+def test_before_the_first_pitch_of_a_window_within_a_beat_any_id_is_allowed() -> None:
+    tokenizer = made(Layout(True))
+    targets, kind_of = MaskedTargets(tokenizer.grammar), tokenizer.vocabulary.kind_of
     ids = encoded(tokenizer, 2)
     (pitch, second) = np.flatnonzero(kind_of[ids] == Kind.PITCH)[2:4]
     window = torch.from_numpy(ids[None, pitch + 1 : second + 4])
-    sets = legal.sets[legal(window[:, :-1], window[:, 1:], None)][0]
+    sets = targets.masks[targets(window[:, :-1], window[:, 1:], None)][0]
     before = second - pitch - 1
     assert sets[:before].all()
     assert not sets[before:].all(dim=1).any()
@@ -94,41 +93,41 @@ def test_before_the_first_pitch_of_a_window_within_a_beat_anything_may_come() ->
 
 
 @pytest.mark.parametrize("bars", [False, True])
-def test_a_window_that_begins_within_slots_tells_nothing_wrong(bars: bool) -> None:
-    """Its first pitch may be that of a slot or of a cell; from the next age, pitch or tempo on all is told."""
-    tokenizer = made(True, bars=bars, held="ages")
-    legal, kind_of = LegalTargets(tokenizer.grammar), tokenizer.vocabulary.kind_of
+def test_a_window_that_begins_within_ties_has_no_wrong_mask(bars: bool) -> None:
+    """Its first pitch may be that of a tie or of a cell; from the next duration, pitch or tempo on all is known."""
+    tokenizer = made(Layout(True, "explicit", bars))
+    targets, kind_of = MaskedTargets(tokenizer.grammar), tokenizer.vocabulary.kind_of
     ids = encoded(tokenizer, 2)
     expected = exact(tokenizer, ids)
-    told = 0
+    known = 0
     for start in range(2, 200):
         window = torch.from_numpy(ids[None, start : start + 60])
-        sets = legal.sets[legal(window[:, :-1], window[:, 1:], None)][0].numpy()
+        sets = targets.masks[targets(window[:, :-1], window[:, 1:], None)][0].numpy()
         for place, (found, wanted) in enumerate(zip(sets, expected[start + 1 : start + 60], strict=True)):
             at = start + 1 + place
             if bars and at == start + 59 and kind_of[ids[at]] == Kind.BAR:
                 continue
-            assert found[ids[at]], "the target is in its set"
+            assert found[ids[at]], "the target is in its mask"
             assert np.array_equal(found, wanted) or found.all()
-            told += not found.all()
-        after_head = np.isin(kind_of[ids[start : start + 59]], (Kind.TEMPO, Kind.AGE))
+            known += not found.all()
+        after_head = np.isin(kind_of[ids[start : start + 59]], (Kind.TEMPO, Kind.DURATION))
         assert not sets[after_head].all(axis=1).any()
-    assert told > 0.9 * 198 * 59
+    assert known > 0.9 * 198 * 59
 
 
-def test_of_joined_pieces_the_next_may_begin() -> None:
+def test_behind_a_piece_another_may_begin() -> None:
     tokenizer = made()
     ids = encoded(tokenizer, 3)
     joined = torch.from_numpy(np.concatenate([ids, ids])[None])
-    legal = LegalTargets(tokenizer.grammar)
-    sets = legal.sets[legal(joined[:, :-1], joined[:, 1:], None)][0]
+    targets = MaskedTargets(tokenizer.grammar)
+    sets = targets.masks[targets(joined[:, :-1], joined[:, 1:], None)][0]
     assert sets.gather(1, joined[0, 1:, None]).all()
     assert torch.equal(sets[: ids.size - 1], sets[ids.size :])
 
 
 @pytest.mark.parametrize("forced", [False, True])
 @pytest.mark.parametrize("chunk", [3, 100])
-def test_the_loss_among_sets_and_its_gradient_are_those_of_a_masked_softmax(
+def test_the_constrained_loss_and_its_gradient_are_those_of_a_masked_softmax(
     chunk: int, forced: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loss, "CPU_CHUNK", chunk)

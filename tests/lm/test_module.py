@@ -15,7 +15,7 @@ from pianolm.errors import UserError
 from pianolm.lm import loss
 from pianolm.lm.datamodule import LMDataModule
 from pianolm.lm.loss import IGNORE
-from pianolm.lm.masked_targets import LegalTargets
+from pianolm.lm.masked_targets import MaskedTargets
 from pianolm.lm.model import build_llama, count_parameters, packing
 from pianolm.lm.module import LanguageModule
 from pianolm.lm.optimizer import OptimizerSettings, parameter_groups
@@ -145,8 +145,8 @@ def test_under_the_grammar_a_target_is_one_among_those_that_may_come(store_dir: 
     under = LanguageModule(module.model, module.settings, VOCABULARY.kind_of, STRIKES, grammar=grammar)
     assert under.state_dict().keys() == module.state_dict().keys()
     counts = batch["labels"] != IGNORE
-    which = LegalTargets(grammar)(batch["input_ids"], batch["labels"], batch.get("position_ids"))[counts]
-    sets = LegalTargets(grammar).sets[which]
+    which = MaskedTargets(grammar)(batch["input_ids"], batch["labels"], batch.get("position_ids"))[counts]
+    sets = MaskedTargets(grammar).masks[which]
     logits = module.model(input_ids=batch["input_ids"], **packing(batch.get("position_ids"))).logits[counts]
     expected = torch.nn.functional.cross_entropy(
         logits.masked_fill(~sets, -torch.inf), batch["labels"][counts], reduction="none"

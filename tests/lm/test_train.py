@@ -88,6 +88,7 @@ def write_tokens(directory: Path, tok: PianoTokenizer) -> Path:
 def context(folder: Path, name: str, upstream: dict[str, Path], **changes: Any) -> StageContext:
     cfg = {
         "model": dict(MODEL),
+        "tokenizer": {"ties": "repeat"},
         "trainer": settings(max_steps=6, val_every=3),
         "seed": 0,
         "base": {},
@@ -279,8 +280,8 @@ def test_two_processes_take_the_steps_that_one_takes(embedding: str, tokens: Pat
         ({}, "trained for 6 steps already, and 6 are asked for; give a larger trainer.max_steps"),
         ({"trainer": {"max_steps": 9}, "model": {"ffn": 64}}, "give the settings it was trained with"),
         (
-            {"trainer": {"max_steps": 9}, "tokenizer": {"held": "codes"}},
-            "trained with tokenizer.held=cells, but tokenizer.held=codes is asked for",
+            {"trainer": {"max_steps": 9}, "tokenizer": {"ties": "implicit"}},
+            "trained with tokenizer.ties=repeat, but tokenizer.ties=implicit is asked for",
         ),
         (
             {"trainer": {"max_steps": 9, "grammar": True}},
@@ -432,7 +433,7 @@ def test_finetune_from_scratch_needs_no_base(tokens: Path, tmp_path: Path) -> No
 def test_a_base_of_another_tokenizer_is_one_sentence_that_names_both(
     form: str, trained: tuple[StageContext, Metrics], tmp_path: Path
 ) -> None:
-    other = tokenizer("linear10")
+    other = tokenizer("published")
     path = trained[0].out / form
     ctx = context(
         tmp_path / "run", "finetune", {"tokens": write_tokens(tmp_path / "tokens", other), "base": path}

@@ -23,6 +23,7 @@ from pianolm.music.midi import MidiContent, read_midi, write_midi
 from pianolm.music.notes import make_notes
 from pianolm.music.piece import Piece
 from pianolm.run import execute
+from pianolm.tokenizer.codebook_file import save_codebook
 from tests.evaluation.toys import model_directory
 from tests.report.test_html import Outline
 from tests.test_chain import run_cli
@@ -420,7 +421,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     del weights["net.llama.lm_head.weight"]
     torch.save(weights, root / "weights.pt")
     save_file(weights, root / "weights.safetensors")
-    lm.tokenizer.codebook.save(root / "codebook.npz")
+    save_codebook(lm.tokenizer.codebook, root / "codebook.npz")
     lm.tokenizer.codec.save(root / "codec")
     lm.tokenizer.save_pretrained(root / "tokenizer")
     return root

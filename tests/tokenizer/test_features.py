@@ -32,7 +32,7 @@ def small(
     seed: int = 0,
     vocabulary: Vocabulary = SMALL,
     bars: bool = False,
-    held: str = "cells",
+    ties: str = "repeat",
 ) -> PianoTokenizer:
     """A codebook of random patterns, unlike any that music would give."""
     rng = np.random.default_rng(seed)
@@ -42,7 +42,7 @@ def small(
         onset = sustain & ~(sustain << np.uint64(1)) & np.uint64((1 << frames) - 1)
         levels.append(Patterns(sustain, onset))
     codebook, bins = complete(levels, vocabulary), TempoBins(tempo, vocabulary.tempo)
-    return PianoTokenizer(codebook, bins, codec, bars=bars, held=held)
+    return PianoTokenizer(codebook, bins, codec, bars=bars, ties=ties)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +187,7 @@ def test_base_mode_lacks_nothing_but_velocities(golden: PianoTokenizer) -> None:
 
 
 def test_bars_add_columns_and_change_none_of_the_others() -> None:
-    """So that what is put by of the vocabulary is put by: features of a tokenizer without bars stay as they were."""
+    """So that models without bars do not depend on ids that they never see."""
     plain, bars = (feature_groups(small(vocabulary=WITH_BARS, bars=wanted)) for wanted in (False, True))
     assert set(bars) - set(plain) == {"bar"}
     assert plain["kind"].shape[1] == 11
@@ -195,21 +195,25 @@ def test_bars_add_columns_and_change_none_of_the_others() -> None:
     is_bar = WITH_BARS.kind_of == Kind.BAR
     assert np.array_equal(bars["kind"][~is_bar, :11], plain["kind"][~is_bar])
     assert np.flatnonzero(bars["kind"][:, 11]).tolist() == np.flatnonzero(is_bar).tolist()
-    reserved = np.isin(WITH_BARS.kind_of, [Kind.PEDAL, Kind.BAR, Kind.RESERVED, Kind.AGE])
+    reserved = np.isin(WITH_BARS.kind_of, [Kind.PEDAL, Kind.BAR, Kind.RESERVED, Kind.DURATION])
     assert np.array_equal(plain["kind"][:, Kind.RESERVED] == 1, reserved)
     for name in set(plain) - {"kind"}:
         assert np.array_equal(bars[name], plain[name]), name
 
 
-def test_ages_add_columns_and_are_like_their_neighbours() -> None:
-    plain, aged = (feature_groups(small(vocabulary=WITH_BARS, held=held)) for held in ("codes", "ages"))
-    assert set(aged) - set(plain) == {"age"}
-    is_age = WITH_BARS.kind_of == Kind.AGE
-    assert np.flatnonzero(aged["kind"][:, 11]).tolist() == np.flatnonzero(is_age).tolist()
-    assert np.flatnonzero(aged["age"].any(axis=1)).tolist() == np.flatnonzero(is_age).tolist()
+def test_explicit_ties_add_columns_and_their_bins_are_like_their_neighbours() -> None:
+    plain, explicit = (
+        feature_groups(small(vocabulary=WITH_BARS, ties=ties)) for ties in ("implicit", "explicit")
+    )
+    assert set(explicit) - set(plain) == {"tie_duration"}
+    is_duration = WITH_BARS.kind_of == Kind.DURATION
+    assert np.flatnonzero(explicit["kind"][:, 11]).tolist() == np.flatnonzero(is_duration).tolist()
+    assert (
+        np.flatnonzero(explicit["tie_duration"].any(axis=1)).tolist() == np.flatnonzero(is_duration).tolist()
+    )
     for name in set(plain) - {"kind"}:
-        assert np.array_equal(aged[name], plain[name]), name
-    rows = token_features(small(vocabulary=WITH_BARS, held="ages"))[is_age]
+        assert np.array_equal(explicit[name], plain[name]), name
+    rows = token_features(small(vocabulary=WITH_BARS, ties="explicit"))[is_duration]
     cosines = rows @ rows.T
     assert all(cosines[at, at + 1] > cosines[at, at + 2] for at in range(14))
 

@@ -1,4 +1,7 @@
-"""How far decoded velocities lie from played ones, in MIDI units: sums that add up over batches and ranks."""
+"""Errors of decoded velocities against played ones, in MIDI units, as sums over batches and processes.
+
+Shapes: C cells, S segments, K codes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from numpy.typing import NDArray
 from pianolm.music.cells import segment_of_frame, segment_starts
 
 CLASSES = ("1", "2", "3", "4plus")
-"""Cells by their number of segments."""
+"""Classes of cells by their number of segments."""
 
 
 @dataclass
@@ -19,9 +22,9 @@ class VelocityErrors:
 
     Attributes:
         frame_error: [4] int64, |decoded − played| summed over active frames of 1/48 beat, by segment count.
-        frames: [4] int64, how many frames that were.
-        note_error: [128] int64, struck notes by their absolute error.
-        code_count: [K] int64, cells by their code.
+        frames: [4] int64, number of these frames.
+        note_error: [128] int64, number of struck notes of each absolute error.
+        code_count: [K] int64, cells of each code.
     """
 
     frame_error: NDArray[np.int64]
@@ -31,18 +34,18 @@ class VelocityErrors:
 
     @classmethod
     def empty(cls, codebook_size: int) -> VelocityErrors:
-        """No cells yet."""
+        """Sums over no cells."""
         return cls(*(np.zeros(size, np.int64) for size in (len(CLASSES), len(CLASSES), 128, codebook_size)))
 
     @classmethod
     def from_vector(cls, vector: NDArray[np.int64]) -> VelocityErrors:
-        """The inverse of `vector`."""
+        """Inverse of `vector`."""
         c = len(CLASSES)
         return cls(*np.split(vector, [c, 2 * c, 2 * c + 128]))
 
     @property
     def vector(self) -> NDArray[np.int64]:
-        """All sums in one array, to be added up over processes."""
+        """All sums in one array, for adding over processes."""
         return np.concatenate([self.frame_error, self.frames, self.note_error, self.code_count])
 
     def add(
@@ -56,11 +59,11 @@ class VelocityErrors:
         """Adds C cells with S segments.
 
         Args:
-            codes: [C] their codes.
+            codes: [C] codes.
             sustain: [C] masks.
             onset: [C] masks.
-            played: [S] segment velocities of the data.
-            decoded: [S] segment velocities of the codec.
+            played: [S] played velocities of the segments.
+            decoded: [S] decoded velocities of the segments.
         """
         start = segment_starts(sustain, onset)
         count = np.bitwise_count(start).astype(np.int64)
@@ -69,16 +72,16 @@ class VelocityErrors:
         cell, frame = np.nonzero(segment_CF >= 0)
         length = np.bincount(first[cell] + segment_CF[cell, frame], minlength=played.size)
         error = np.abs(played.astype(np.int64) - decoded)
-        kind = np.repeat(np.minimum(count, len(CLASSES)) - 1, count)
-        self.frame_error += np.bincount(kind, error * length, minlength=len(CLASSES)).astype(np.int64)
-        self.frames += np.bincount(kind, length, minlength=len(CLASSES)).astype(np.int64)
+        class_of = np.repeat(np.minimum(count, len(CLASSES)) - 1, count)
+        self.frame_error += np.bincount(class_of, error * length, minlength=len(CLASSES)).astype(np.int64)
+        self.frames += np.bincount(class_of, length, minlength=len(CLASSES)).astype(np.int64)
         struck = np.ones(played.size, bool)
         struck[first[(start & ~onset) != 0]] = False
         self.note_error += np.bincount(error[struck], minlength=128)
         self.code_count += np.bincount(codes, minlength=self.code_count.size)
 
     def metrics(self) -> dict[str, float]:
-        """The keys of stage velvq's metrics that start with `val/`; a class without cells has none."""
+        """Metrics `val/…` of stage velvq; a class without cells has none."""
         metrics = {"val/velocity_mae": float(self.frame_error.sum() / max(self.frames.sum(), 1))}
         for name, error, frames in zip(CLASSES, self.frame_error, self.frames, strict=True):
             if frames:
@@ -91,6 +94,6 @@ class VelocityErrors:
 
 
 def perplexity(count: NDArray[np.int64]) -> float:
-    """exp of the entropy of a histogram: how many equally used codes would say as much."""
+    """exp of the entropy of a histogram: the number of equally used codes of the same entropy."""
     p = count[count > 0] / max(count.sum(), 1)
     return float(np.exp(-(p * np.log(p)).sum()))

@@ -1,9 +1,9 @@
-"""The reference form of the velocity codec: a VQ-VAE over the frames of a cell, applied with NumPy.
+"""The `frame` form of the velocity codec: a VQ-VAE over the frames of a cell, applied with NumPy.
 
 `pianolm.velvq.network_frame` trains it.
 
 Shapes: C cells, S segments, F = 48 frames of a beat, n frames that the codec sees (48, 24, 12, …), K codes,
-D latent width.
+D latent width. In `decode`, N distinct (code, pattern) pairs.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from pianolm.errors import UserError
 from pianolm.music.beats import FRAMES
 from pianolm.music.cells import Cells, frame_velocity, segment_of_frame, segment_starts
-from pianolm.tokenizer.velocity import VelocityCodec
+from pianolm.tokenizer.velocity.codec import VelocityCodec
 
 VELOCITY_CENTRE, VELOCITY_SCALE = 64.0, 24.0
-"""Networks see (velocity − centre) / scale: near zero mean and unit variance over played music."""
+"""Networks read (velocity − centre) / scale, which has about zero mean and unit variance over performances."""
 BLOCK = 512
-"""Rows that go through the networks at a time, always; see `_in_blocks`."""
+"""Rows that go through the networks at a time, never more or fewer; see `_in_blocks`."""
 
 T = TypeVar("T", bound=np.generic)
 Array32 = NDArray[np.float32]
@@ -33,7 +33,7 @@ Layers = list[tuple[Array32, Array32]]
 
 
 def silu(x: Array32) -> Array32:
-    """x · sigmoid(x), by way of tanh, which does not overflow."""
+    """x · sigmoid(x), computed with tanh, which does not overflow."""
     return x * (np.float32(0.5) * np.tanh(np.float32(0.5) * x) + np.float32(0.5))
 
 
@@ -58,15 +58,15 @@ def nearest_frames(n: int) -> NDArray[np.int64]:
 
 
 def frame_sources(n: int) -> NDArray[np.int64]:
-    """[48] the inverse use: the frame of n that each of 48 frames is read from, floor(f n / 48)."""
+    """[48] the frame of n that each of 48 frames is read from when decoding: floor(f n / 48)."""
     return np.arange(FRAMES) * n // FRAMES
 
 
 def resample(velocity_CF: NDArray[np.uint8], n: int) -> NDArray[np.uint8]:
     """Frame velocities [C, 48] at n frames a beat, by nearest neighbour; 0 is silent.
 
-    A cell too short to own any of the n frames would be lost altogether. Each frame of n then takes the first
-    of its 48/n frames that sounds, so that every cell has at least one active frame.
+    A cell too short to sound in any of the frames kept would become silent. In such a cell each frame of n takes the
+    first of its 48 / n frames that sounds, so that every cell has at least one active frame.
     """
     return _at_kept_frames(velocity_CF, velocity_CF > 0, n)
 
@@ -83,26 +83,26 @@ def _at_kept_frames(values_CF: NDArray[T], sounding_CF: NDArray[np.bool_], n: in
 
 
 def resample_onsets(sustain: NDArray[np.uint64], onset: NDArray[np.uint64], n: int) -> NDArray[np.bool_]:
-    """Where keys are struck, at n frames a beat: [C, n], true in the first frame that a struck segment owns.
+    """Onsets at n frames a beat: [C, n], true in the first frame that `resample` takes from a struck segment.
 
-    So that it says where `resample` changes over to another velocity: a strike between two kept frames counts where
-    its segment is first seen, and one whose segment `resample` does not see at all is left out.
+    A strike between two kept frames thus appears where the velocity of its segment does, and the strike of a segment
+    that `resample` skips does not appear.
     """
     segment_CF = segment_of_frame(sustain, onset)
     owner_Cn = _at_kept_frames(segment_CF, segment_CF >= 0, n)
     first_Cn = owner_Cn >= 0
     first_Cn[:, 1:] &= owner_Cn[:, 1:] != owner_Cn[:, :-1]
-    held_over = (sustain & ~onset & np.uint64(1)) != 0
-    return first_Cn & ~(held_over[:, None] & (owner_Cn == 0))
+    begins_held = (sustain & ~onset & np.uint64(1)) != 0
+    return first_Cn & ~(begins_held[:, None] & (owner_Cn == 0))
 
 
 def segment_velocities(
     frames_Cn: NDArray[np.floating], sustain: NDArray[np.uint64], onset: NDArray[np.uint64]
 ) -> NDArray[np.uint8]:
-    """What decoded frames say about each segment.
+    """Velocities of segments from decoded frames.
 
-    A segment takes the mean over those of its 48 frames whose source, after resampling, is its own; rounded,
-    within 1–127. When n < 48 a segment may own no frame: it takes the active frame nearest to its start.
+    A segment takes the mean over those of its 48 frames that `resample` took from itself, rounded and clipped to
+    1–127. With n < 48 a segment may have no such frame: it takes the active frame nearest to its start.
 
     Args:
         frames_Cn: [C, n] decoded velocities in MIDI units, before rounding.
@@ -134,7 +134,7 @@ def segment_velocities(
 
 
 def active_frames(sustain: NDArray[np.uint64], n: int) -> NDArray[np.bool_]:
-    """[C, n] where `resample` leaves a sounding frame in cells with these sustain masks."""
+    """[C, n] frames that sound after `resample` in cells with these sustain masks."""
     octets = np.ascontiguousarray(sustain, "<u8").view(np.uint8).reshape(-1, 8)
     sounding_CF = np.unpackbits(octets, axis=1, count=FRAMES, bitorder="little").astype(bool)
     return _at_kept_frames(sounding_CF, sounding_CF, n)
@@ -142,11 +142,11 @@ def active_frames(sustain: NDArray[np.uint64], n: int) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, eq=False)
 class FrameCodec(VelocityCodec):
-    """Encodes and decodes the velocities of cells by way of n frames a beat.
+    """Encodes and decodes the velocities of cells as n frames a beat.
 
     Attributes:
-        config: Besides `form` and `codebook_size`: frames, activation, layer widths of each network; and `see_onset`,
-            true where the networks see strikes beside activity.
+        config: Besides `form` and `codebook_size`: `frames` (n), `activation`, `widths` (layers of each network), and
+            `see_onset`, whether the networks read onsets beside activity.
         tensors: Weights by name, `<network>.<layer>.weight` [out, in] and `.bias` [out]; `codebook` [K, D].
     """
 
@@ -158,32 +158,32 @@ class FrameCodec(VelocityCodec):
 
     @property
     def frames(self) -> int:
-        """n, the frames of a beat that the codec sees."""
+        """Frames a beat n that the codec reads."""
         return int(self.config["frames"])
 
     @property
     def see_onset(self) -> bool:
-        """Whether the networks see where keys are struck; a configuration that does not say so means no."""
+        """Whether the networks read onsets."""
         return bool(self.config.get("see_onset", False))
 
     def encode(self, cells: Cells) -> NDArray[np.int64]:
-        """[C] velocity codes of cells; the code of a cell does not depend on what it is encoded with."""
+        """[C] velocity codes of cells. The code of a cell does not depend on the other cells."""
         onset_Cn = resample_onsets(cells.sustain, cells.onset, self.frames) if self.see_onset else None
         return self.encode_frames(resample(frame_velocity(cells), self.frames), onset_Cn)
 
     def encode_frames(
         self, velocity_Cn: NDArray[np.uint8], onset_Cn: NDArray[np.bool_] | None = None
     ) -> NDArray[np.int64]:
-        """Codes of resampled cells; a distinct row is encoded once.
+        """Codes of resampled cells; equal rows are encoded once.
 
         Args:
-            velocity_Cn: [C, n] as `resample` gives them.
-            onset_Cn: [C, n] as `resample_onsets` gives them, for a codec that sees onsets.
+            velocity_Cn: [C, n] from `resample`.
+            onset_Cn: [C, n] from `resample_onsets`, for a codec that reads onsets.
 
         Returns:
             [C] codes.
         """
-        assert (onset_Cn is not None) == self.see_onset, "onsets for a codec that sees them, and for no other"
+        assert (onset_Cn is not None) == self.see_onset, "onsets are given exactly if the codec reads them"
         rows = velocity_Cn if onset_Cn is None else np.concatenate([velocity_Cn, onset_Cn], axis=1)
         index, inverse = _distinct(rows)
         return _in_blocks(self._encode_block, rows[index])[inverse].astype(np.int64)
@@ -191,18 +191,18 @@ class FrameCodec(VelocityCodec):
     def decode(
         self, codes: NDArray[np.integer], sustain: NDArray[np.uint64], onset: NDArray[np.uint64]
     ) -> NDArray[np.uint8]:
-        """[S] velocities of segments; each distinct (code, pattern) is decoded once."""
+        """[S] velocities of segments; equal (code, pattern) pairs are decoded once."""
         self.check_codes(codes)
         keys = np.stack([codes.astype(np.uint64), sustain, onset], axis=1)
         index, inverse = _distinct(keys)
-        code, sustain_D, onset_D = keys[index].T
-        pattern = [active_frames(sustain_D, self.frames)]
+        code, sustain_N, onset_N = keys[index].T
+        pattern = [active_frames(sustain_N, self.frames)]
         if self.see_onset:
-            pattern.append(resample_onsets(sustain_D, onset_D, self.frames))
-        latent_D = self.tensors["codebook"][code.astype(np.int64)]
-        frames_Dn = _in_blocks(self._decode_block, np.concatenate([latent_D, *pattern], axis=1))
-        velocity = segment_velocities(frames_Dn, sustain_D, onset_D)
-        counts = np.bitwise_count(segment_starts(sustain_D, onset_D)).astype(np.int64)
+            pattern.append(resample_onsets(sustain_N, onset_N, self.frames))
+        latent_ND = self.tensors["codebook"][code.astype(np.int64)]
+        frames_Nn = _in_blocks(self._decode_block, np.concatenate([latent_ND, *pattern], axis=1))
+        velocity = segment_velocities(frames_Nn, sustain_N, onset_N)
+        counts = np.bitwise_count(segment_starts(sustain_N, onset_N)).astype(np.int64)
         return _gather_runs(velocity, counts, inverse)
 
     def _encode_block(self, rows: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -236,13 +236,13 @@ class FrameCodec(VelocityCodec):
         }
 
     def _apply(self, network: str, x: Array32) -> Array32:
-        """Linear layers with the activation between them, not after the last."""
+        """Linear layers with the activation between them, none after the last."""
         for i, (weight, bias) in enumerate(self._networks[network]):
             x = (self._activate(x) if i else x) @ weight.T + bias
         return x
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every tensor that config.json asks for."""
+        """Shape of every tensor according to config.json."""
         if self.config["activation"] not in ACTIVATIONS:
             raise UserError(
                 f"velocity codec: activation {self.config['activation']!r} found, expected one of "
@@ -257,7 +257,7 @@ class FrameCodec(VelocityCodec):
 
 
 def _distinct(rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Of [C, W] rows: [D] index of one of each kind, and [C] the kind of each."""
+    """Distinct rows of [C, W]: [N] index of one row of each, and [C] the number of each row among them."""
     packed = np.ascontiguousarray(rows)
     packed = packed.view(np.dtype((np.void, packed.itemsize * packed.shape[1]))).ravel()
     _, index, inverse = np.unique(packed, return_index=True, return_inverse=True)
@@ -267,8 +267,8 @@ def _distinct(rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]
 def _in_blocks(function: Callable[[Any], NDArray[Any]], rows: NDArray[Any]) -> NDArray[Any]:
     """Applies a network to rows in blocks of one size, the last one padded.
 
-    Matrix products of other shapes add up in another order; with one shape, a row's result is the same to the
-    last bit whatever it is computed with.
+    Matrix products of different shapes add in different orders. With one shape the result of a row is the same to the
+    last bit whatever the other rows are.
     """
     padded = np.zeros((max(-(-len(rows) // BLOCK), 1) * BLOCK, rows.shape[1]), rows.dtype)
     padded[: len(rows)] = rows
@@ -278,7 +278,7 @@ def _in_blocks(function: Callable[[Any], NDArray[Any]], rows: NDArray[Any]) -> N
 def _gather_runs(
     values: NDArray[np.uint8], counts: NDArray[np.int64], pick: NDArray[np.int64]
 ) -> NDArray[np.uint8]:
-    """Runs of `values`, as long as `counts` say, in the order of `pick`, one after the other."""
+    """Concatenates runs of `values` (of lengths `counts`) in the order of `pick`, which may repeat them."""
     start, length = (np.cumsum(counts) - counts)[pick], counts[pick]
     within = np.arange(int(length.sum())) - np.repeat(np.cumsum(length) - length, length)
     return values[np.repeat(start, length) + within]

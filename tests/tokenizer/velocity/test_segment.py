@@ -12,19 +12,19 @@ from numpy.typing import NDArray
 from pianolm.errors import UserError
 from pianolm.music.cells import Cells, segment_lengths
 from pianolm.tokenizer.velocity import VelocityCodec
-from pianolm.tokenizer.velocity.segment import DISTANCES, WEIGHTINGS, SegmentCodec, slot_rows
+from pianolm.tokenizer.velocity.segment import DISTANCES, WEIGHTINGS, SegmentCodec, segment_rows
 from tests.tokenizer.velocity.test_frame import mask, random_cells
 
 
 def random_segment_codec(
     codebook_size: int = 64,
-    slots: int = 4,
+    max_segments: int = 4,
     seed: int = 0,
     distance: str = "absolute",
     weighting: str = "frames",
 ) -> SegmentCodec:
     rng = np.random.default_rng(seed)
-    tables = [rng.integers(1, 128, (codebook_size, n)).astype(np.uint8) for n in range(1, slots + 1)]
+    tables = [rng.integers(1, 128, (codebook_size, n)).astype(np.uint8) for n in range(1, max_segments + 1)]
     return SegmentCodec.from_tables(tables, distance, weighting)
 
 
@@ -52,7 +52,10 @@ def brute_force(codec: SegmentCodec, cells: Cells) -> NDArray[np.int64]:
 @pytest.mark.parametrize("distance", DISTANCES)
 @pytest.mark.parametrize("weighting", WEIGHTINGS)
 def test_no_other_code_decodes_nearer_to_what_was_played(distance: str, weighting: str) -> None:
-    codec, cells = random_segment_codec(slots=8, distance=distance, weighting=weighting), random_cells(400)
+    codec, cells = (
+        random_segment_codec(max_segments=8, distance=distance, weighting=weighting),
+        random_cells(400),
+    )
     assert cells.segment_count.max() <= 8
     errors = brute_force(codec, cells)
     codes = codec.encode(cells)
@@ -69,7 +72,7 @@ def test_a_longer_segment_weighs_more() -> None:
 
 def test_many_segments_are_pooled_by_their_frames() -> None:
     cells = cell((10, 1), (20, 3), (50, 2), (60, 2), (90, 9))
-    ((_, velocity, length),) = [rows for rows in slot_rows(cells, 2) if len(rows.cell)]
+    ((_, velocity, length),) = [rows for rows in segment_rows(cells, 2) if len(rows.cell)]
     # runs of three and two segments: (10 + 60 + 100) / 6 and (120 + 810) / 11
     assert velocity.tolist() == [[28, 85]]
     assert length.tolist() == [[6, 11]]
@@ -88,9 +91,9 @@ def test_one_velocity_takes_the_middle_code_that_says_it() -> None:
     ]  # pooled to 55: the nearer codes, then the first
 
 
-@pytest.mark.parametrize("slots", [1, 2, 6])
-def test_codes_do_not_depend_on_order_or_company(slots: int) -> None:
-    codec, cells = random_segment_codec(slots=slots), random_cells(1500)
+@pytest.mark.parametrize("max_segments", [1, 2, 6])
+def test_codes_do_not_depend_on_order_or_company(max_segments: int) -> None:
+    codec, cells = random_segment_codec(max_segments=max_segments), random_cells(1500)
     codes = codec.encode(cells)
     order = np.random.default_rng(1).permutation(len(cells))
     runs = np.split(cells.segment_velocity, cells.segment_offset[1:-1])
@@ -137,13 +140,13 @@ def test_a_codec_that_does_not_fit_its_configuration_is_refused(tmp_path: Path) 
     random_segment_codec().save(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     for change, message in (
-        ({"slots": 5}, r"velocity_5 has shape None.*expects \(64, 5\)"),
+        ({"max_segments": 5}, r"velocity_5 has shape None.*expects \(64, 5\)"),
         ({"distance": "far"}, "distance='far' found, expected one of absolute, squared"),
     ):
         (tmp_path / "config.json").write_text(json.dumps({**config, **change}))
         with pytest.raises(UserError, match=message):
             VelocityCodec.from_directory(tmp_path)
-    del config["slots"]
+    del config["max_segments"]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match="without slots"):
+    with pytest.raises(UserError, match="lacks max_segments"):
         VelocityCodec.from_directory(tmp_path)
