@@ -10,7 +10,7 @@ from pianolm import PianoTokenizer, Piece
 from pianolm.tokenizer.vocabulary import Kind
 from tests.experiment import load
 
-fuzz = load("tokenizer-fuzzing/fuzz.py")
+fuzz, validator = load("tokenizer-fuzzing/fuzz.py"), load("tokenizer-fuzzing/validator.py")
 
 PIECES = 6
 
@@ -41,7 +41,7 @@ def test_the_same_seed_makes_the_same_sequences(
     tokenizers: Mapping[str, PianoTokenizer], pieces: list[Piece]
 ) -> None:
     fuzzer = fuzz.Fuzzer(tokenizers["tiny velocity"], pieces)
-    for make in (fuzzer.random, fuzzer.corrupted):
+    for make in (fuzzer.sequences.random, fuzzer.sequences.corrupted):
         first, second, other = (make(np.random.default_rng(seed), 50).ids for seed in (1, 1, 2))
         assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
         assert not all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
@@ -53,10 +53,10 @@ def test_both_validators_find_the_same_first_problem(
     for tokenizer in tokenizers.values():
         fuzzer = fuzz.Fuzzer(tokenizer, pieces)
         ids = (
-            fuzzer.random(np.random.default_rng(3), 60).ids
-            + fuzzer.corrupted(np.random.default_rng(4), 60).ids
+            fuzzer.sequences.random(np.random.default_rng(3), 60).ids
+            + fuzzer.sequences.corrupted(np.random.default_rng(4), 60).ids
         )
-        positions, _ = fuzz.well_formed(tokenizer.grammar, ids)
+        positions, _ = validator.well_formed(tokenizer.grammar, ids)
         problems = [tokenizer.grammar.first_problem(sequence) for sequence in ids]
         assert positions.tolist() == [-1 if problem is None else problem.position for problem in problems]
         assert 0 < (positions >= 0).sum() < len(ids)
