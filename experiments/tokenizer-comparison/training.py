@@ -65,12 +65,11 @@ class NotesModule(LanguageModule):
         """Losses under the token masks of the tokens, whatever their grammar is."""
         ids, labels = batch["input_ids"], batch["labels"]
         states = target_states(self.model, ids, labels)
-        masks = (
-            ()
-            if self._masks is None
-            else (self._masks.masks, self._masks(ids, labels, None)[labels != IGNORE])
-        )
-        return TargetLosses(*head_nll(*states, *masks), states.labels)
+        if self._masks is None:
+            return TargetLosses(*head_nll(*states), states.labels)
+        mask_BC = self._masks(ids, labels, None)
+        losses = head_nll(*states, self._masks.masks, mask_BC[labels != IGNORE])
+        return TargetLosses(*losses, states.labels)
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         loss = super().training_step(batch, batch_idx)
