@@ -42,6 +42,11 @@ def _data_settings(cfg: Config) -> Mapping[str, Any]:
 
 
 def _tokenizer_settings(cfg: Config) -> Mapping[str, Any]:
+    from pianolm.tokenizer.config import TokenizerSettings
+
+    TokenizerSettings.from_dict(
+        cfg["tokenizer"]
+    )  # settings that do not fit are refused before anything is built
     return {"tokenizer": cfg["tokenizer"]}
 
 
@@ -175,6 +180,10 @@ class Planner:
             raise UserError(
                 f"upstream.{role}={path}: no such file or directory; give a published artifact or a file"
             )
+        if role == "velvq":
+            from pianolm.tokenizer.velocity import check_codec_path
+
+            check_codec_path(path)
         record = read_record(path) if path.is_dir() else None
         name = record["fingerprint"] if record else file_fingerprint(path)
         return Node("", self.cfg, {}, name, given=path)

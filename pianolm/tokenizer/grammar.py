@@ -57,7 +57,8 @@ WITH_TIES = {Phase.BEAT: Phase.TIES, Phase.TEMPO: Phase.TEMPO_TIES}
 """The phase that takes the place of the one in the table while ties are pending."""
 # Plain numbers: a look-up of an enum member costs more than a step of validation.
 _TEMPO, _PITCH = int(Kind.TEMPO), int(Kind.PITCH)
-_CODES, _VELOCITY, _DURATION = int(Phase.CODES), int(Phase.VELOCITY), int(Phase.DURATION)
+_BEAT, _CODES, _VELOCITY = int(Phase.BEAT), int(Phase.CODES), int(Phase.VELOCITY)
+_DURATION = int(Phase.DURATION)
 _WITH_TIES = {int(phase): int(pending) for phase, pending in WITH_TIES.items()}
 _PENDING = frozenset(_WITH_TIES.values())
 
@@ -185,7 +186,7 @@ class Grammar:
         self.kind_of = vocabulary.kind_of
         self.pitch_of = np.arange(vocabulary.size) - vocabulary.offset(Kind.PITCH)
         self._by_phase = [(row != ILLEGAL)[self.kind_of] for row in self.table]
-        self._masks: dict[State, NDArray[np.bool_]] = {}
+        self._masks: dict[tuple[int, int, bool, int, int], NDArray[np.bool_]] = {}
         self._make_lists()
 
     def _make_lists(self) -> None:
@@ -201,7 +202,9 @@ class Grammar:
             sounds_to_end = self.tie_codes.sounds_to_end
             self._sounds_to_end = sounds_to_end.tolist()
             self._since_strike = np.where(sounds_to_end, self.tie_codes.frames_since_strike, 0).tolist()
+        self._explicit = self.ties == "explicit"
         self._bin_of_frames: list[int] = duration_bins(np.arange(MAX_TIE_FRAMES + 1)).tolist()
+        self._key_frames = [shortest_frames(number) for number in self._bin_of_frames]
 
     def start(self) -> State:
         """The state before any token."""
@@ -238,29 +241,33 @@ class Grammar:
 
     def mask_key(self, state: State) -> State:
         """A state of the same phase with the same mask, but for `tied_pitch_ids`; one for all states that share it."""
-        phase, ties = state.phase, NO_TIES
+        phase, last_pitch, sounding, pending, frames = self._key(state)
+        return State(phase, last_pitch, sounding, ties=Ties(pending=pending, durations=frames))
+
+    def _key(self, state: State) -> tuple[int, int, bool, int, int]:
+        """`mask_key` as plain values: phase, last pitch, sounding, pending ties, and their frames."""
+        phase, pending = state.phase, state.ties.pending
+        if not pending:
+            return phase, state.last_pitch if phase == _BEAT else -1, state.sounding, 0, 0
         if phase == _DURATION:
-            ties = Ties(pending=state.ties.pending & -state.ties.pending)
-        elif state.ties.pending:
-            frames = 0
-            if self.ties == "explicit" and phase in _PENDING:
-                frames = shortest_frames(self.duration_bin(state))
-            ties = Ties(pending=1, durations=frames)
-        return State(phase, state.last_pitch if phase == Phase.BEAT else -1, state.sounding, ties=ties)
+            return phase, -1, False, pending & -pending, 0
+        if self._explicit and phase in _PENDING:
+            return phase, -1, False, 1, self._key_frames[state.ties.pending_frames]
+        return phase, -1, state.sounding, 1, 0
 
     def _mask(self, state: State) -> NDArray[np.bool_]:
         """[V] the ids that may come next, were it not for `tied_pitch_ids`. Few masks differ, so they are kept."""
-        key = self.mask_key(state)
+        key = self._key(state)
         mask = self._masks.get(key)
         if mask is None:
-            mask = self._masks[key] = self._make_mask(key)
+            mask = self._masks[key] = self._make_mask(self.mask_key(state))
             mask.setflags(write=False)
         return mask
 
     def _make_mask(self, state: State) -> NDArray[np.bool_]:
         ids = self._by_phase[state.phase].copy()
         is_pitch = self.vocabulary.ids(Kind.PITCH)
-        if state.phase in _PENDING and self.ties == "explicit":
+        if state.phase in _PENDING and self._explicit:
             durations = self.vocabulary.ids(Kind.DURATION)
             ids[durations] = np.arange(durations.stop - durations.start) == self.duration_bin(state)
         elif state.phase == Phase.DURATION:
@@ -305,7 +312,7 @@ class Grammar:
         ties = state.ties
         sounding = state.sounding or not self._silent[token]
         struck = self.strikes is not None and (state.struck or self._strikes[token])
-        if self.ties == "explicit":
+        if self._explicit:
             frames = self._eighths[self._kinds[token]] * FRAMES // 8
             ties = ties.after_code(frames, self._since_strike[token])
         if _CODES <= phase < _VELOCITY:
@@ -313,7 +320,7 @@ class Grammar:
         if self.ties != "repeat":
             ties = ties.after_cell(state.last_pitch, sounding, self._sounds_to_end[token])
         if self.strikes is not None and not struck:
-            phase = int(Phase.BEAT)  # no velocity: what sounds keeps that of its strike
+            phase = _BEAT  # no velocity: what sounds keeps that of its strike
         if ties.pending:
             phase = _WITH_TIES.get(phase, phase)
         return State(phase, state.last_pitch, False, False, ties)
@@ -330,7 +337,7 @@ class Grammar:
             return f"{name} found, but the position in the bar may only follow directly after a tempo"
         if state.phase in _PENDING:
             tie = f"codes of pitch {state.pitch}"
-            if self.ties == "explicit":
+            if self._explicit:
                 tie = f"duration {self.duration_bin(state)}, pitch {state.pitch} and its codes"
             return f"{name} found, expected {tie}: the pitch sounds on from the beat before"
         if state.phase == Phase.DURATION:

@@ -93,7 +93,7 @@ class Ties(NamedTuple):
         """
         if since_strike < 0:
             since_strike = min(self.open_frames + frames, MAX_TIE_FRAMES)
-        return self._replace(open_frames=since_strike)
+        return Ties(self.pending, self.sounding, self.tied, self.durations, since_strike)
 
     def after_cell(self, pitch: int, sounded: bool, sounds_to_end: bool) -> Ties:
         """Ties after the last code of the open cell.
