@@ -242,7 +242,7 @@ class Codebook:
 
 
 def check_level(name: str, patterns: Patterns, frames: int, count: int) -> None:
-    """Checks what the tokenizer relies on in one level of a codebook.
+    """Checks the rules of one level of a codebook, on which the tokenizer relies.
 
     Raises:
         UserError: A wrong number of codes, a mask that is too wide, an onset outside sustain, a repeated pattern, or a

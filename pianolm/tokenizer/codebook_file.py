@@ -88,7 +88,7 @@ def save_codebook(codebook: Codebook, path: str | Path) -> None:
 
 
 def load_codebook(path: str | Path, vocabulary: Vocabulary) -> Codebook:
-    """Reads a codebook; see `import_codebook`, which also tells what was repaired."""
+    """Reads a codebook; see `import_codebook`, which also returns the repairs."""
     return import_codebook(path, vocabulary)[0]
 
 

@@ -1,12 +1,14 @@
-"""Learning the codebook from cells: three ways to choose the patterns of L1, L2 and L3.
+"""Fits the codebook to cells: three methods of choosing the patterns of L1, L2 and L3.
 
-* `frequency`: each level takes its most frequent patterns.
-* `savings`: each level takes the patterns that save the most codes, given the other levels; repeated, since what L1
-  should hold depends on what L2 and L3 make cheap. Finer levels count only what the coarser ones leave to them.
-* `kmeans`: weighted Lloyd iterations in frame distance from the `savings` choice, level after level; a centroid is the
-  majority of its cluster, snapped to the nearest pattern of the cluster that occurs.
+* `frequency`: the most frequent patterns of each level.
+* `savings`: the patterns that save the most codes, given the other levels. Repeated, because the best choice for L1
+  depends on the patterns that L2 and L3 write in few codes. Finer levels count only the parts that coarser ones lack.
+* `kmeans`: weighted Lloyd iterations in frame distance, level by level, starting from `savings`. A centroid is the
+  majority of its cluster, replaced by the nearest pattern of the cluster.
 
 `auto` measures all three in codes per cell and keeps the best.
+
+Shapes: C cells, U distinct patterns, K codes of a level.
 """
 
 from __future__ import annotations
@@ -32,22 +34,23 @@ from pianolm.tokenizer.vocabulary import CODE_KINDS, Vocabulary
 
 METHODS = ("auto", "frequency", "savings", "kmeans")
 _ROUNDS = 4
-_KMEANS_PATTERNS = (
-    16_384  # the heaviest distinct patterns of a level; the tail weighs too little to move a centroid
-)
+"""Most rounds of `savings`; it stops earlier when a round saves nothing."""
+_KMEANS_PATTERNS = 16_384
+"""Heaviest distinct patterns of a level that k-means sees; the others weigh too little to move a centroid."""
 _CHUNK = 1024
+"""Patterns compared with all centroids at a time, which bounds memory."""
 
 
 @dataclass(frozen=True)
 class Weighted:
-    """Distinct patterns of one level, [U], and how often each occurs, [U]."""
+    """Distinct patterns [U] of one level and their frequencies [U]."""
 
     patterns: Patterns
     weight: NDArray[np.int64]
 
     @classmethod
     def gather(cls, patterns: Patterns, weight: NDArray[np.int64] | None = None) -> Weighted:
-        """Counts patterns [C], each weighing 1 or its weight."""
+        """Counts patterns [C], each with weight 1 or the weight given."""
         distinct, inverse = unique_patterns(patterns)
         counts = np.bincount(inverse, weight, minlength=distinct.sustain.size)
         return cls(distinct, np.rint(counts).astype(np.int64))
@@ -57,21 +60,21 @@ class Weighted:
         return Weighted(self.patterns.take(rows), self.weight[rows])
 
     def split(self, frames: int) -> Weighted:
-        """The first and second `frames` frames of every pattern, counted together."""
+        """The two halves of every pattern, of `frames` frames each, counted together."""
         both = join_patterns(self.patterns.part(0, frames), self.patterns.part(1, frames))
         return Weighted.gather(both, np.concatenate([self.weight, self.weight]))
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A learned codebook and how it came about.
+    """A fitted codebook.
 
     Attributes:
-        codebook: The choice kept.
-        method: How it was chosen.
-        codes_per_cell: For every method that was tried.
-        coverage: Share of the parts a level is asked for that it holds, for L1, L2, L3.
-        distinct_cells: Distinct full-beat patterns seen.
+        codebook: The best codebook.
+        method: The method that gave it.
+        codes_per_cell: Codes per cell of every method that was tried.
+        coverage: For L1, L2 and L3, the share of the parts looked up in the level that it has.
+        distinct_cells: Number of distinct patterns of a whole beat.
     """
 
     codebook: Codebook
@@ -88,10 +91,10 @@ def fit_codebook(
     method: str = "auto",
     iterations: int = 5,
 ) -> Fit:
-    """Learns L1, L2 and L3 from cells [C].
+    """Fits L1, L2 and L3 to cells [C].
 
-    Where there are fewer distinct patterns than codes, simple ones that did not occur fill the rest, so that every
-    id has a pattern of its own.
+    If there are fewer distinct patterns than codes, simple patterns that did not occur fill the rest, so that every id
+    has its own pattern.
 
     Args:
         sustain: [C] masks of the training cells.
@@ -107,7 +110,7 @@ def fit_codebook(
         raise UserError(f"codebook.method={method!r} found, expected one of {', '.join(METHODS)}")
     if sustain.size == 0:
         raise UserError(
-            "codebook: no training cells; the cell store has no training pieces with notes (see data.*)"
+            "codebook: no training cells found, expected training pieces with notes; check data.*"
         )
     cells = Weighted.gather(Patterns(sustain, onset))
     choosers: dict[str, Callable[[], list[Patterns]]] = {
@@ -131,7 +134,7 @@ def codes_per_cell(codebook: Codebook, cells: Weighted) -> float:
 
 
 def complete(levels: list[Patterns], vocabulary: Vocabulary) -> Codebook:
-    """A codebook of full size: silence first in L2 and L3, the given patterns, simple ones for what is left."""
+    """A codebook of full size: silence first in L2 and L3, then the given patterns, then simple ones."""
     filled = []
     for kind, frames, chosen in zip(CODE_KINDS, LEVEL_FRAMES, levels, strict=False):
         seen = dict.fromkeys(zip(chosen.sustain.tolist(), chosen.onset.tolist(), strict=True))
@@ -145,7 +148,7 @@ def complete(levels: list[Patterns], vocabulary: Vocabulary) -> Codebook:
         if len(masks) < vocabulary.count(kind):
             raise UserError(
                 f"tokenizer.vocabulary.{kind.name.lower()}={vocabulary.count(kind)} found, expected at most "
-                f"{len(masks)}: there are not that many simple patterns to fill the level with"
+                f"{len(masks)}: there are no more simple patterns to fill the level with"
             )
         both = np.array(masks, np.uint64)
         filled.append(Patterns(both[:, 0].copy(), both[:, 1].copy()))
@@ -168,14 +171,14 @@ def simple_patterns(frames: int) -> Iterator[tuple[int, int]]:
 
 
 def _top(candidates: Weighted, score: NDArray[np.int64], count: int) -> Patterns:
-    """The `count` sounding patterns of highest positive score; ties in order of pattern."""
+    """The `count` patterns of highest positive score that are not silent; equal scores in the order of patterns."""
     useful = np.flatnonzero((candidates.patterns.sustain != 0) & (score > 0))
     order = useful[np.argsort(-score[useful], kind="stable")]
     return candidates.patterns.take(order[:count])
 
 
 def _sizes(vocabulary: Vocabulary) -> list[int]:
-    """Learned codes a level: the silent code of L2 and L3 is not learned."""
+    """Number of learned codes of each level: all but the silent code of L2 and L3."""
     return [vocabulary.count(kind) - (kind != CODE_KINDS[0]) for kind in CODE_KINDS[:3]]
 
 
@@ -195,7 +198,7 @@ def _by_savings(cells: Weighted, vocabulary: Vocabulary) -> list[Patterns]:
             finer = [_with_silence(p) for p in levels[depth + 1 :]]
             apart = _cost_apart(finer, parts.patterns, LEVEL_FRAMES[depth + 1])
             levels = [*levels[:depth], _top(parts, parts.weight * (apart - 1), size), *levels[depth + 1 :]]
-            parts = _left_over(parts, levels[depth], depth)
+            parts = _missing_parts(parts, levels[depth], depth)
         codes = codes_per_cell(complete(levels, vocabulary), cells)
         if codes >= best_codes:
             break
@@ -214,12 +217,12 @@ def _by_kmeans(cells: Weighted, vocabulary: Vocabulary, iterations: int) -> list
             else start[depth]
         )
         levels.append(chosen)
-        parts = _left_over(parts, chosen, depth)
+        parts = _missing_parts(parts, chosen, depth)
     return levels
 
 
-def _left_over(parts: Weighted, chosen: Patterns, depth: int) -> Weighted:
-    """What the next finer level is asked for: the parts of the patterns that this level lacks."""
+def _missing_parts(parts: Weighted, chosen: Patterns, depth: int) -> Weighted:
+    """The halves of the patterns that this level lacks: what is looked up in the next finer level."""
     return parts.take(Level(_with_silence(chosen, depth > 0)).find(parts.patterns) < 0).split(
         LEVEL_FRAMES[depth + 1]
     )
@@ -231,7 +234,7 @@ def _with_silence(patterns: Patterns, silence: bool = True) -> Patterns:
 
 
 def _lloyd(cells: Weighted, start: Patterns, frames: int, iterations: int) -> Patterns:
-    """Weighted k-means of patterns in frame distance, centroids snapped to patterns that occur."""
+    """Weighted k-means of patterns in frame distance, with patterns that occur as centroids."""
     heavy = cells.take(np.argsort(-cells.weight, kind="stable")[:_KMEANS_PATTERNS])
     centroids = start
     for _ in range(iterations):
@@ -248,7 +251,7 @@ def _lloyd(cells: Weighted, start: Patterns, frames: int, iterations: int) -> Pa
 
 
 def _assign(patterns: Patterns, centroids: Patterns) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """[U] nearest centroid and its distance in frames."""
+    """[U] nearest centroid of each pattern, and its distance in frames."""
     index, distance = np.empty(patterns.sustain.size, np.int64), np.empty(patterns.sustain.size, np.int64)
     for low in range(0, index.size, _CHUNK):
         rows = np.arange(low, min(low + _CHUNK, index.size))
@@ -259,7 +262,7 @@ def _assign(patterns: Patterns, centroids: Patterns) -> tuple[NDArray[np.int64],
 
 
 def _majority(cells: Weighted, cluster: NDArray[np.int64], centroids: Patterns, frames: int) -> Patterns:
-    """[K] bits that more than half of a cluster's weight has set; an empty cluster keeps its centroid."""
+    """[K] the bits set in more than half of each cluster's weight; an empty cluster keeps its centroid."""
     count = centroids.sustain.size
     total = np.bincount(cluster, cells.weight, minlength=count)
     masks: list[NDArray[np.uint64]] = []
@@ -274,16 +277,18 @@ def _majority(cells: Weighted, cluster: NDArray[np.int64], centroids: Patterns, 
 
 
 def _snap(cells: Weighted, cluster: NDArray[np.int64], centroids: Patterns) -> Patterns:
-    """[K] the member of each cluster nearest to its centroid, the heavier one of equals."""
-    own = centroids.take(cluster)
-    distance = np.bitwise_count((cells.patterns.sustain ^ own.sustain) | (cells.patterns.onset ^ own.onset))
+    """[K] the member of each cluster nearest to its centroid; of equally near ones, the heaviest."""
+    centroid = centroids.take(cluster)
+    distance = np.bitwise_count(
+        (cells.patterns.sustain ^ centroid.sustain) | (cells.patterns.onset ^ centroid.onset)
+    )
     order = np.lexsort((-cells.weight, distance, cluster))
     first = order[np.flatnonzero(np.diff(cluster[order], prepend=-1))]
     return cells.patterns.take(first)
 
 
 def _refill(cells: Weighted, centroids: Patterns, size: int) -> Patterns:
-    """Puts the heaviest patterns not yet taken in the place of clusters that died or fell together."""
+    """Replaces clusters that are empty or have become equal by the heaviest patterns not yet chosen."""
     free = Level(centroids).find(cells.patterns) < 0
     return join_patterns(
         centroids, cells.patterns.take(np.flatnonzero(free)[: size - centroids.sustain.size])
@@ -291,10 +296,10 @@ def _refill(cells: Weighted, centroids: Patterns, size: int) -> Patterns:
 
 
 def _cost_apart(finer: list[Patterns], patterns: Patterns, frames: int) -> NDArray[np.int64]:
-    """[U] codes a pattern takes when its own level lacks it; `finer` are the levels below, without L4."""
+    """[U] codes of each pattern if its own level lacks it; `finer` are the levels below except L4."""
     halves = [patterns.part(0, frames), patterns.part(1, frames)]
     if not finer:
-        return np.full(patterns.sustain.size, 2, np.int64)  # L4 holds every eighth
+        return np.full(patterns.sustain.size, 2, np.int64)  # L4 has every pattern of an eighth
     cost = np.zeros(patterns.sustain.size, np.int64)
     level = Level(finer[0])
     for half in halves:
@@ -304,18 +309,18 @@ def _cost_apart(finer: list[Patterns], patterns: Patterns, frames: int) -> NDArr
 
 
 def _costs(levels: list[Level], cells: Patterns) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """[U] whether L1 holds each cell, and how many codes it takes."""
-    held = levels[0].find(cells) >= 0
+    """[U] whether L1 has each cell, and the number of its codes."""
+    in_l1 = levels[0].find(cells) >= 0
     apart = _cost_apart([level.patterns for level in levels[1:]], cells, LEVEL_FRAMES[1])
-    return held, np.where(held, 1, apart)
+    return in_l1, np.where(in_l1, 1, apart)
 
 
 def _coverage(codebook: Codebook, cells: Weighted) -> tuple[float, float, float]:
-    """Share of the parts each level is asked for that it holds; of 1 where it is asked for nothing."""
+    """For each level, the share of the parts looked up in it that it has; 1 where none is looked up."""
     parts, shares = cells, []
     for depth, patterns in enumerate(codebook.levels):
-        held = Level(patterns).find(parts.patterns) >= 0
+        found = Level(patterns).find(parts.patterns) >= 0
         total = int(parts.weight.sum())
-        shares.append(float(parts.weight[held].sum() / total) if total else 1.0)
-        parts = parts.take(~held).split(LEVEL_FRAMES[depth + 1])
+        shares.append(float(parts.weight[found].sum() / total) if total else 1.0)
+        parts = parts.take(~found).split(LEVEL_FRAMES[depth + 1])
     return shares[0], shares[1], shares[2]

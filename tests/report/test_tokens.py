@@ -14,6 +14,7 @@ from pianolm.report.tokens import arrange_tokens, beat_tokens, save_bar
 from pianolm.tokenizer.codebook import Codebook
 from pianolm.tokenizer.tempo import TempoBins
 from tests.report.toys import beat_times, picture_size, random_cells, untrained_codebook
+from tests.tokenizer.toys import of_three_beats, three_beats
 
 
 class OneCode:
@@ -79,3 +80,18 @@ def test_the_tokens_drawn_are_those_of_the_tokenizer(untrained: Codebook, codec:
         placed = arrange_tokens(tokens, 2.5)
         assert [one.token for one in placed] == tokens
         assert max(one.left + one.width for one in placed) <= 2.5
+
+
+@pytest.mark.parametrize(
+    ("ties", "first_labels"),
+    [("implicit", ["(C4)", "(E4)", "(G4)"]), ("explicit", ["duration 7", "duration 0", "duration 5"])],
+)
+def test_ties_are_drawn_at_their_pitch(ties: str, first_labels: list[str], tmp_path: Path) -> None:
+    tokenizer = of_three_beats(True, ties)
+    piece = Piece.from_cells(three_beats(), np.arange(4) * 0.5)
+    (beat,) = beat_tokens(tokenizer, tokenizer.encode(piece).ids, 1, 1)
+    assert [token.label.split(" L")[0] for token in beat if token.starts_tie] == first_labels
+    assert [token.pitch for token in beat if token.starts_tie] == [60, 64, 67]
+    assert [token.eighth for token in beat if token.pitch == 64][-2:] == [0, 4]
+    save_bar(piece, tokenizer, tmp_path / "bar.png", 0, 3)
+    assert (tmp_path / "bar.png").stat().st_size > 10_000
