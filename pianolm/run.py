@@ -1,38 +1,33 @@
 """The command line: `python -m pianolm.run stage=… key=value …`.
 
-Composes the configuration, plans the chain of artifacts, builds what is missing and runs the stage asked for.
+Checks the overrides, composes the configuration, plans the chain of artifacts, builds what is missing and runs the
+stage asked for.
 """
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import pianolm
+from pianolm.config.check import choices, config_problems, open_keys, override_problems, parse
+from pianolm.config.root import register
 from pianolm.errors import UserError
 from pianolm.pipeline.graph import Builder, Planner
-
-OBJECTIVE = {
-    "codebook": "codes_per_cell",
-    "velvq": "val/velocity_mae",
-    "tokenize": "tokens_per_note",
-    "base": "val/loss",
-    "finetune": "val/loss",
-}
-"""The metric that a sweep compares, by stage."""
+from pianolm.stages import find_stage
 
 _HERE = Path(__file__).resolve().parent
 CONFIG_DIR = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
@@ -40,20 +35,28 @@ CONFIG_DIR = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "co
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
 
+register()
+
 
 def execute(cfg: dict[str, Any], run_dir: Path, sweep: str | None = None) -> dict[str, Any]:
     """Plans, builds and runs the stage of a resolved configuration.
 
     Args:
         cfg: Plain containers.
-        run_dir: Where logs, pictures and `metrics.json` go.
+        run_dir: Directory for logs, pictures and `metrics.json`.
         sweep: Name that the jobs of one sweep share.
 
     Returns:
         The metrics, also written to `run_dir/metrics.json`; empty with `plan=true`.
+
+    Raises:
+        UserError: Options have wrong values or do not fit together, or the stage fails for a reason that the user can
+            mend.
     """
+    if problems := config_problems(cfg):
+        raise UserError("\n".join(problems))
     stage = cfg["stage"]["name"]
-    builder = Builder(cfg, run_dir, say=_say, extra={"sweep": sweep})
+    builder = Builder(cfg, run_dir, say=_say, sweep=sweep)
     node = Planner(cfg).node(stage, "base" if stage == "base" else None)
     if cfg["plan"]:
         for line in builder.describe(node):
@@ -78,14 +81,14 @@ def _say(line: str) -> None:
 
 
 class _RefusedError(BaseException):
-    """Carries a user's error past Hydra, which would print all overrides before the one sentence."""
+    """Carries a user's error past Hydra, which would print all overrides before the sentence."""
 
 
 def job(cfg: DictConfig) -> float | None:
-    """One Hydra job; under `-m` it runs in a process of its own."""
+    """One Hydra job; under `-m` it runs in a process of its own. Returns the metric that a sweep minimises."""
     hydra_cfg = HydraConfig.get()
     run_dir = Path(hydra_cfg.runtime.output_dir)
-    plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[assignment]  # a mapping at the root
+    plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]  # a mapping at the root
     if hydra_cfg.mode == RunMode.MULTIRUN:
         metrics = _in_own_process(plain, run_dir, Path(hydra_cfg.sweep.dir).name)
     else:
@@ -93,7 +96,8 @@ def job(cfg: DictConfig) -> float | None:
             metrics = execute(plain, run_dir)
         except UserError as error:
             raise _RefusedError(error) from error
-    value = metrics.get(OBJECTIVE.get(plain["stage"]["name"], ""))
+    objective = find_stage(plain["stage"]["name"]).objective
+    value = metrics.get(objective) if objective is not None else None
     return None if value is None else float(value)
 
 
@@ -111,65 +115,89 @@ def _in_own_process(cfg: dict[str, Any], run_dir: Path, sweep: str) -> dict[str,
     return metrics
 
 
-def cli() -> None:
-    """Entry point: user errors end in one sentence and exit code 1, with a traceback under HYDRA_FULL_ERROR=1."""
-    full = os.environ.get(_FULL_ERROR) == "1"
-    os.environ[_FULL_ERROR] = "1"  # lets errors reach this function instead of Hydra's own printer
+def checked(arguments: list[str]) -> list[str]:
+    """A command line whose overrides are checked, in the form that Hydra takes.
+
+    Args:
+        arguments: The command line without the program's name.
+
+    Raises:
+        UserError: Overrides do not fit; the message has a line for each.
+    """
+    found = get_args_parser().parse_args(arguments)
+    directories = [CONFIG_DIR, *([Path(found.config_dir)] if found.config_dir else [])]
+    overrides, problems = parse(found.overrides)
+    wrong = override_problems(overrides, choices(directories))
+    problems += wrong.values()
+    if problems and not found.multirun:
+        fine = [o.input_line for o in overrides if str(o.input_line) not in wrong]
+        problems += _composed_problems([str(word) for word in fine], found.config_dir)
+    if problems:
+        raise UserError("\n".join(dict.fromkeys(problems)))
+    words = dict(zip(found.overrides, open_keys(found.overrides), strict=True))
+    return [words.get(argument, argument) for argument in arguments]
+
+
+def _composed_problems(overrides: list[str], config_dir: str | None) -> list[str]:
+    """Problems of the configuration that the overrides without problems of their own make."""
+    from hydra import compose, initialize_config_dir
+
+    extra = [f"hydra.searchpath=[file://{Path(config_dir).absolute()}]"] if config_dir else []
     try:
-        if len(sys.argv) == 2 and sys.argv[1].startswith("--job="):
-            content = json.loads(Path(sys.argv[1].removeprefix("--job=")).read_text())
-            execute(content["cfg"], Path(content["run_dir"]), content["sweep"])
-        else:
-            hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(job)()
+        with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+            cfg = OmegaConf.to_container(compose("config", [*open_keys(overrides), *extra]), resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        return [explain(error)]
+    assert isinstance(cfg, dict)
+    return config_problems({str(key): value for key, value in cfg.items()})
+
+
+def cli() -> None:
+    """Entry point: user errors end in one sentence each and exit code 1; HYDRA_FULL_ERROR=1 adds the traceback."""
+    full = os.environ.get(_FULL_ERROR) == "1"
+    os.environ[_FULL_ERROR] = "1"  # errors reach this function instead of Hydra's own printer
+    try:
+        _main(sys.argv[1:])
     except (UserError, _RefusedError, HydraException, OmegaConfBaseException) as error:
         if full:
             raise
         cause = error.__cause__ if isinstance(error, _RefusedError) and error.__cause__ else error
-        print(f"pianolm: {explain(cause)}", file=sys.stderr)
+        for line in explain(cause).splitlines():
+            print(line if line.startswith(" ") else f"pianolm: {line}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         if full:
             raise
-        print("pianolm: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("pianolm: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
         sys.exit(130)
 
 
+def _main(arguments: list[str]) -> None:
+    if arguments == ["--version"]:
+        print(f"pianolm {pianolm.__version__}")
+    elif {"--help", "-h"} & set(arguments):
+        from pianolm.config.help import help_text
+
+        print(help_text(CONFIG_DIR))
+    elif len(arguments) == 1 and arguments[0].startswith("--job="):
+        content = json.loads(Path(arguments[0].removeprefix("--job=")).read_text())
+        execute(content["cfg"], Path(content["run_dir"]), content["sweep"])
+    else:
+        sys.argv[1:] = checked(arguments)
+        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(job)()
+
+
 def explain(error: BaseException) -> str:
-    """A configuration error in one paragraph that lists what exists."""
+    """The sentence of a user's error or of a configuration error that Hydra or OmegaConf raised."""
     if isinstance(error, UserError):
         return str(error)
     chain = [error]
     while (cause := chain[-1].__cause__) is not None:
         chain.append(cause)
-    text = next((str(e) for e in chain if str(e)), type(error).__name__)
-    unknown = next((m for e in chain if (m := re.search(r"Key '([^']+)' is not in struct", str(e)))), None)
-    full_key = next((m for e in chain if (m := re.search(r"full_key: (\S+)", str(e)))), None)
-    group = next((m for e in chain if (m := re.search(r"Could not override '([^'@]+)", str(e)))), None)
-    if unknown:
-        return _unknown_key(full_key.group(1) if full_key else unknown.group(1))
-    if group:
-        return _unknown_key(group.group(1))
-    lines = [line.rstrip() for line in text.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
-    return "\n  ".join(line for line in lines if "Config search path" not in line and "provider=" not in line)
-
-
-def _unknown_key(key: str) -> str:
-    """Says which keys exist where an unknown one was given."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = OmegaConf.to_container(compose("config"), resolve=False)
-    parent, _, name = key.rpartition(".")
-    at: Any = cfg
-    for part in parent.split(".") if parent else []:
-        at = at.get(part, {}) if isinstance(at, dict) else {}
-    known = sorted(map(str, at)) if isinstance(at, dict) else []
-    close = difflib.get_close_matches(name, known, 1)
-    hint = f"; did you mean {close[0]}?" if close else ""
-    where = f"{parent} has" if parent and known else "there are"
-    return f"no option {key!r}: {where} {', '.join(known) or 'none'}{hint}"
+    text = next((str(e) for e in reversed(chain) if str(e)), type(error).__name__)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    hidden = (_FULL_ERROR, "Config search path", "provider=", "reference_type=", "object_type=")
+    return "\n  ".join(line for line in lines if not any(word in line for word in hidden))
 
 
 if __name__ == "__main__":

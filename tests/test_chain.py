@@ -155,7 +155,7 @@ def test_only_what_a_change_reaches_is_built_again(chain: Path) -> None:
         lines = Builder(cfg, chain / "unused").describe(Planner(cfg).node("finetune"))
         return {line.split()[-1].split("/")[-2]: line.split()[0] for line in lines}
 
-    rebuilt = plan("finetune.learning_rate=1e-4")
+    rebuilt = plan("finetune.optimizer.lr=1e-4")
     assert rebuilt == {"tokenize": "reuse", "base": "reuse", "finetune": "build"}
     rebuilt = plan("velvq.max_steps=7")
     assert rebuilt["velvq"] == rebuilt["tokenize"] == rebuilt["finetune"] == "build"
@@ -166,7 +166,7 @@ def test_only_what_a_change_reaches_is_built_again(chain: Path) -> None:
 def test_a_finished_artifact_is_extended_by_its_path(chain: Path, tmp_path: Path) -> None:
     finished = only(chain, "base")
     assert (finished / "last.ckpt").is_file()
-    longer = ("stage=base", "base.max_steps=9", f"resume={finished}")
+    longer = ("stage=base", "base.trainer.max_steps=9", f"resume={finished}")
     metrics = execute(tiny(chain, *longer, f"paths.artifacts={tmp_path}/artifacts"), tmp_path / "run")
     assert metrics["resumed_from_step"] == 6
     record = json.loads((Path(metrics["artifact"]) / "artifact.json").read_text())
@@ -180,7 +180,7 @@ def test_base_mode_generates_without_a_codec(chain: Path) -> None:
     cfg = tiny(chain, "tokenizer=base")
     assert not any("velvq" in line for line in Builder(cfg, chain).describe(Planner(cfg).node("generate")))
     with pytest.raises(UserError, match="tokenizer=velocity or stage=base"):
-        Planner(cfg).node("finetune")
+        execute({**cfg, "stage": {"name": "finetune"}}, chain / "refused")
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +228,7 @@ def test_bars_go_through_the_chain_from_the_annotations_to_the_music(chain: Path
 
 def test_explicit_ties_go_through_the_chain(chain: Path, tmp_path: Path) -> None:
     prompt = sorted((only(chain, "prepare") / "midi").glob("*.mid"))[0]
-    given = ["tokenizer=ties", "trainer.transpose=3", "trainer.grammar=true", *bars_of(chain)]
+    given = ["tokenizer=ties", "loader.transpose=3", "loss.constrained=true", *bars_of(chain)]
     settings = ("stage=generate", f"prompt={prompt}", "generate.prompt_beats=6", *given)
     execute(tiny(tmp_path, *settings, "generate.audio=false", "generate.page=false"), tmp_path / "run")
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["valid_fraction"] == 1.0

@@ -47,7 +47,7 @@ def test_every_config_file_composes_and_says_what_it_is(path: str) -> None:
         (["model=enormous"], ["tiny", "small", "medium", "large"]),
         (["trainer.max_step=3"], ["trainer.max_step", "max_steps"]),
         (["modle=tiny"], ["modle", "model"]),
-        (["finetune.max_step=3"], ["finetune.max_step", "max_steps"]),
+        (["finetune.trainer.max_step=3"], ["finetune.trainer.max_step", "max_steps"]),
         (["data=asap", "stage=prepare"], ["data.root"]),
         (["data=asap", "data.root=/nonexistent/asap", "stage=prepare"], ["/nonexistent/asap"]),
         (["hardware.precision=8", "stage=base"], ["hardware.precision", "bf16-mixed"]),

@@ -8,6 +8,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from pianolm.config.check import open_keys
 from pianolm.run import CONFIG_DIR
 
 TINY = (
@@ -17,19 +18,19 @@ TINY = (
     "model.heads=2",
     "model.kv_heads=2",
     "model.ffn=48",
-    "trainer.context=64",
-    "trainer.batch_tokens=256",
+    "loader.context=64",
+    "loader.batch_tokens=256",
     "trainer.max_steps=6",
-    "trainer.val_every=3",
-    "trainer.val_tokens=512",
-    "trainer.warmup_steps=2",
+    "trainer.val_check_interval=3",
+    "loader.val_tokens=512",
+    "optimizer.warmup_steps=2",
     "velvq.codebook_size=32",
     "velvq.batch_cells=64",
     "velvq.max_steps=6",
     "velvq.val_every=3",
     "generate.pieces=2",
     "generate.beats=4",
-    "callbacks.checkpoint_every=2",
+    "callbacks.checkpoint.every_n_steps=2",
     "hardware=cpu",
     "logger=csv",
     "compute.threads=1",
@@ -39,7 +40,7 @@ TINY = (
 def composed(*overrides: str) -> dict[str, Any]:
     """The resolved configuration as `pianolm.run` hands it to a stage."""
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        cfg = OmegaConf.to_container(compose("config", list(overrides)), resolve=True)
+        cfg = OmegaConf.to_container(compose("config", open_keys(overrides)), resolve=True)
     assert isinstance(cfg, dict)
     return cfg
 

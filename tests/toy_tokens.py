@@ -73,16 +73,14 @@ def settings(**changes: object) -> dict[str, object]:
         "transpose": 0,
         "source_weights": {},
         "val_tokens": None,
-        "val_every": 4,
-        "learning_rate": 1e-2,
+        "val_check_interval": 4,
+        "lr": 1e-2,
         "min_lr_fraction": 0.1,
         "warmup_steps": 2,
         "weight_decay": 0.1,
         "betas": [0.9, 0.95],
-        "grad_clip": 1.0,
-        "patience": None,
-        "compile": False,
-        "grammar": False,
+        "gradient_clip_val": 1.0,
+        "constrained": False,
     }
     return {**plain, **changes}
 

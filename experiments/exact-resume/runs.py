@@ -31,9 +31,9 @@ SHARED = (
     "model.heads=2",
     "model.kv_heads=2",
     "model.ffn=48",
-    "trainer.context=64",
-    "trainer.batch_tokens=256",
-    "trainer.warmup_steps=2",
+    "loader.context=64",
+    "loader.batch_tokens=256",
+    "optimizer.warmup_steps=2",
     "velvq.codebook_size=32",
     "velvq.batch_cells=64",
     "velvq.max_steps=6",
@@ -42,10 +42,10 @@ SHARED = (
     "logger=csv",
     "compute.threads=1",
     "model.dropout=0.1",
-    "trainer.learning_rate=1e-3",
-    "trainer.val_tokens=2048",
-    "callbacks.lines_every=1",
-    "callbacks.log_every=1",
+    "optimizer.lr=1e-3",
+    "loader.val_tokens=2048",
+    "callbacks.progress.every_n_steps=1",
+    "trainer.log_every_n_steps=1",
 )
 _LINE = re.compile(r"^  step (\d+)/(\d+)  (.*)$")
 _PATIENCE_SEC = 240
@@ -70,22 +70,27 @@ class Case:
         return [
             *SHARED,
             f"stage={self.stage}",
-            f"{self.stage}.max_steps={steps}",
-            f"{self.stage}.val_every={VAL_EVERY}",
-            f"callbacks.checkpoint_every={CHECKPOINT_EVERY}",
+            *self._schedule(steps),
+            f"callbacks.checkpoint.every_n_steps={CHECKPOINT_EVERY}",
             f"hardware={'cpu' if self.processes == 1 else 'ddp_cpu'}",
             *self.settings,
         ]
 
+    def _schedule(self, steps: int) -> list[str]:
+        if self.stage == "velvq":
+            return [f"velvq.max_steps={steps}", f"velvq.val_every={VAL_EVERY}"]
+        trainer = f"{self.stage}.trainer"
+        return [f"{trainer}.max_steps={steps}", f"{trainer}.val_check_interval={VAL_EVERY}"]
 
-_ACCUMULATED = "base.micro_batch_tokens=64"
+
+_ACCUMULATED = "base.loader.micro_batch_tokens=64"
 CASES = {
     f"{name}, {processes} process{'es' * (processes > 1)}": Case(stage, processes, settings)
     for name, stage, settings in (
         ("base", "base", (_ACCUMULATED,)),
         ("finetune", "finetune", ()),
-        ("velvq=segment", "velvq", ("velvq=segment", "velvq.learning_rate=0.02")),
-        ("velvq=frame", "velvq", ("velvq=frame", "velvq.learning_rate=0.003")),
+        ("velvq=segment", "velvq", ("velvq=segment", "velvq.lr=0.02")),
+        ("velvq=frame", "velvq", ("velvq=frame", "velvq.lr=0.003")),
     )
     for processes in (1, 2)
 }

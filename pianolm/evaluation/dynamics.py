@@ -60,12 +60,13 @@ def run(ctx: StageContext) -> Metrics:
         UserError: The model, the cells or a setting cannot be used, or there is nothing to measure.
     """
     from pianolm.generation.piano_lm import PianoLM  # imports torch, which a plan does without
-    from pianolm.training.trainer import resolve_hardware, set_threads
+    from pianolm.training.hardware import require, resolve_hardware, set_threads
 
     settings, seed = ctx.cfg["evaluate"], int(ctx.cfg["seed"])
     pieces, beats = (_count(settings, name) for name in ("pieces", "beats"))
     set_threads(ctx.cfg, 1)
-    hardware = resolve_hardware(ctx.cfg)
+    hardware = resolve_hardware(ctx.cfg["hardware"])
+    require(hardware)
     lm = PianoLM.from_pretrained(ctx.upstream["model"], "cuda" if hardware.accelerator == "gpu" else "cpu")
     if lm.tokenizer.codec is None:
         raise UserError(

@@ -62,11 +62,12 @@ def run(ctx: StageContext) -> Metrics:
         UserError: The model, the cells or a setting cannot be used, or there is nothing to measure.
     """
     from pianolm.generation.piano_lm import PianoLM
-    from pianolm.training.trainer import keep_freed_memory, resolve_hardware, set_threads
+    from pianolm.training.hardware import keep_freed_memory, require, resolve_hardware, set_threads
 
     set_threads(ctx.cfg, 1)
     keep_freed_memory()
-    hardware = resolve_hardware(ctx.cfg)
+    hardware = resolve_hardware(ctx.cfg["hardware"])
+    require(hardware)
     lm = PianoLM.from_pretrained(ctx.upstream["model"], "cuda" if hardware.accelerator == "gpu" else "cpu")
     context = int(lm.model.config.max_position_embeddings)
     store = CellStore.open(ctx.upstream["cells"])

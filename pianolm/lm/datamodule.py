@@ -74,9 +74,7 @@ def plan_batch(settings: Mapping[str, Any], processes: int) -> BatchPlan:
     if micro is not None:
         sizes["micro_batch_tokens"] = micro
     wrong = [
-        f"trainer.{name}={value!r}"
-        for name, value in sizes.items()
-        if not isinstance(value, int) or value < 1
+        f"loader.{name}={value!r}" for name, value in sizes.items() if not isinstance(value, int) or value < 1
     ]
     if wrong:
         raise UserError(f"{', '.join(wrong)} found, expected whole numbers of at least 1")
@@ -85,7 +83,7 @@ def plan_batch(settings: Mapping[str, Any], processes: int) -> BatchPlan:
         step = context * processes
         below, above = windows // processes * step, (windows // processes + 1) * step
         raise UserError(
-            f"trainer.batch_tokens={batch} makes {windows} windows of trainer.context={context}, which "
+            f"loader.batch_tokens={batch} makes {windows} windows of loader.context={context}, which "
             f"{processes} "
             f"processes cannot share evenly; expected a multiple of {step}, such as "
             f"{above if not below else f'{below} or {above}'}"
@@ -214,7 +212,7 @@ class LMDataModule(L.LightningDataModule):
         self._transpose = settings["transpose"]
         if not isinstance(self._transpose, int) or not 0 <= self._transpose <= KEYBOARD[1] - KEYBOARD[0]:
             raise UserError(
-                f"trainer.transpose={self._transpose!r} found, expected a whole number of semitones from 0 to "
+                f"loader.transpose={self._transpose!r} found, expected a whole number of semitones from 0 to "
                 f"{KEYBOARD[1] - KEYBOARD[0]}"
             )
         weights = settings["source_weights"]

@@ -139,7 +139,7 @@ class LanguageModule(MonitoredModule):
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, one step of it an optimizer step."""
         groups = parameter_groups(self.model, self.settings)
-        optimizer = torch.optim.AdamW(groups, self.settings.learning_rate, self.settings.betas)
+        optimizer = torch.optim.AdamW(groups, self.settings.lr, self.settings.betas)
         scheduler = LambdaLR(optimizer, self.settings.factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -18,7 +18,7 @@ class OptimizerSettings:
     """AdamW with a linear warm-up and half a cosine down to a floor.
 
     Attributes:
-        learning_rate: At its peak.
+        lr: Peak learning rate.
         min_lr_fraction: Of the peak, reached at the last step.
         warmup_steps: To the peak; at most half of all steps, so that short runs reach it.
         max_steps: Optimizer steps in all.
@@ -26,7 +26,7 @@ class OptimizerSettings:
         betas: Of AdamW.
     """
 
-    learning_rate: float
+    lr: float
     min_lr_fraction: float
     warmup_steps: int
     max_steps: int
@@ -35,24 +35,24 @@ class OptimizerSettings:
 
     @classmethod
     def from_config(cls, settings: Mapping[str, Any]) -> OptimizerSettings:
-        """Takes its keys from `trainer`.
+        """Takes its keys from `optimizer`, and `max_steps`.
 
         Raises:
             UserError: A value is out of range.
         """
         betas = tuple(float(beta) for beta in settings["betas"])
         checks = {
-            "learning_rate": settings["learning_rate"] > 0,
+            "lr": settings["lr"] > 0,
             "min_lr_fraction": 0 <= settings["min_lr_fraction"] <= 1,
             "warmup_steps": settings["warmup_steps"] >= 0,
             "max_steps": settings["max_steps"] >= 1,
             "weight_decay": settings["weight_decay"] >= 0,
             "betas": len(betas) == 2 and all(0 <= beta < 1 for beta in betas),
         }
-        wrong = [f"trainer.{name}={settings[name]}" for name, fits in checks.items() if not fits]
+        wrong = [f"optimizer.{name}={settings[name]}" for name, fits in checks.items() if not fits]
         if wrong:
             raise UserError(
-                f"{', '.join(wrong)} out of range; see conf/trainer/default.yaml for values that fit"
+                f"{', '.join(wrong)} out of range; see conf/optimizer/adamw.yaml for values that fit"
             )
         return cls(**{name: settings[name] for name in checks if name != "betas"}, betas=(betas[0], betas[1]))
 

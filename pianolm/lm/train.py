@@ -1,7 +1,7 @@
 """What the stages `base` and `finetune` share: tokens become a language model.
 
-Reads `model.*`, `trainer.*` with the stage's own settings over it (`base.*`, `finetune.*`), `seed`,
-`hardware.*` and `compute.loader_workers`; upstream `tokens`, and `base` where the weights start from another
+Reads `base.*` or `finetune.*` (each with the complete groups trainer, optimizer, loader and loss), `model.*`, `seed`
+and `compute.loader_workers`; upstream `tokens`, and `base` where the weights start from another
 model's. Publishes `model.safetensors` and `config.json`, which
 `transformers.LlamaForCausalLM.from_pretrained` reads, and `tokenizer/`.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 import torch
@@ -31,18 +30,18 @@ from pianolm.tokenizer.config import read_settings
 from pianolm.tokenizer.features import token_features
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.tokenizer.vocabulary import Kind
-from pianolm.training.trainer import fit, resolve_hardware
+from pianolm.training.hardware import resolve_hardware
+from pianolm.training.trainer import fit
 
 COMPARED_HASHES = ("vocabulary", "codebook", "tempo")
 """Parts of a tokenizer that must be the same for a warm start; the velocity codec may differ or be absent."""
 
 
-def train_language_model(ctx: StageContext, own_keys: frozenset[str] = frozenset()) -> Metrics:
+def train_language_model(ctx: StageContext) -> Metrics:
     """Trains on upstream `tokens`, from the weights of upstream `base` where there is one, and publishes.
 
     Args:
         ctx: The stage's context.
-        own_keys: Keys of the stage's own settings that are not of `trainer`.
 
     Returns:
         The metrics: those under `val/` are of the published weights, the best of the run.
@@ -50,39 +49,37 @@ def train_language_model(ctx: StageContext, own_keys: frozenset[str] = frozenset
     Raises:
         UserError: Settings or artifacts do not fit.
     """
-    settings = stage_settings(ctx, own_keys)
+    own = ctx.cfg[ctx.name]
+    trainer, loader, constrained = own["trainer"], own["loader"], bool(own["loss"]["constrained"])
     tokenizer = PianoTokenizer.from_pretrained(ctx.upstream["tokens"] / "tokenizer")
     data = LMDataModule(
         ctx.upstream["tokens"],
-        settings,
+        {**loader, "max_steps": trainer["max_steps"]},
         seed=int(ctx.cfg["seed"]),
-        processes=resolve_hardware(ctx.cfg).processes,
+        processes=resolve_hardware(trainer).processes,
         workers=int(ctx.cfg["compute"]["loader_workers"]),
     )
     L.seed_everything(int(ctx.cfg["seed"]), verbose=False)
-    model = make_model(ctx, tokenizer, int(settings["context"]))
-    if settings["grammar"]:
+    model = make_model(ctx, tokenizer, int(loader["context"]))
+    if constrained:
         setattr(model.config, CONSTRAINED_LOSS, True)
     module = LanguageModule(
         model,
-        OptimizerSettings.from_config(settings),
+        OptimizerSettings.from_config({**own["optimizer"], "max_steps": trainer["max_steps"]}),
         tokenizer.vocabulary.kind_of,
         tokenizer.strikes_per_id,
         data.unigram_entropy(),
-        tokenizer.grammar if settings["grammar"] else None,
+        tokenizer.grammar if constrained else None,
     )
-    if settings["compile"]:
+    if ctx.cfg["model"]["compile"]:
         model.model.compile()  # in place, so that names of weights stay
     result = fit(
         ctx,
         module,
         data,
-        max_steps=int(settings["max_steps"]),
-        val_every=int(settings["val_every"]),
+        trainer,
         monitor="val/loss",
-        grad_clip=settings["grad_clip"],
         accumulate=data.plan.accumulate,
-        patience=settings["patience"],
     )
     if module.global_rank:
         return {}
@@ -94,23 +91,6 @@ def train_language_model(ctx: StageContext, own_keys: frozenset[str] = frozenset
         "tokens_seen": module.tokens_seen,
         "resumed_from_step": result.resumed_from_step,
     }
-
-
-def stage_settings(ctx: StageContext, own_keys: frozenset[str]) -> dict[str, Any]:
-    """`trainer` with what the stage sets for itself.
-
-    Raises:
-        UserError: The stage sets a key that `trainer` does not have, or `grammar` is neither true nor false.
-    """
-    own = {key: value for key, value in ctx.cfg[ctx.name].items() if key not in own_keys}
-    unknown = sorted(set(own) - set(ctx.cfg["trainer"]))
-    if unknown:
-        known = ", ".join(sorted([*ctx.cfg["trainer"], *own_keys]))
-        raise UserError(f"no option {ctx.name}.{unknown[0]}: {ctx.name} has {known}")
-    settings = {**ctx.cfg["trainer"], **own}
-    if not isinstance(settings["grammar"], bool):
-        raise UserError(f"trainer.grammar={settings['grammar']!r} found, expected true or false")
-    return settings
 
 
 def make_model(ctx: StageContext, tokenizer: PianoTokenizer, context: int) -> LlamaForCausalLM:

@@ -1,7 +1,8 @@
-"""The other processes of a training stage: launched from the resolved stage context, not from the command line.
+"""The other processes of a training stage, launched from the resolved stage context instead of the command line.
 
 Lightning's own launcher runs `sys.argv` again, which under `-m` is the whole sweep. Here rank 0 is the process that
-resolves and publishes; the others get the stage context as JSON, train along and write only to a scratch directory.
+plans and publishes; the others (`python -m pianolm.pipeline.launch job.json`) read the stage context from a JSON file,
+take part in training and write only to a scratch directory: they take no lock, build nothing upstream, publish nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pathlib import Path
 
 from pianolm.errors import UserError
 from pianolm.stage import StageContext
+from pianolm.stages import find_stage
+from pianolm.training.hardware import resolve_hardware, trainer_arguments
 
 _LAUNCHED_OUTSIDE = ("TORCHELASTIC_RUN_ID", "SLURM_PROCID")
 _ENVIRONMENT = ("MASTER_ADDR", "MASTER_PORT", "WORLD_SIZE", "NODE_RANK", "LOCAL_RANK", "RANK")
@@ -34,7 +37,7 @@ def context_to_json(context: StageContext) -> str:
             "run_dir": str(context.run_dir),
             "name": context.name,
             "fingerprint": context.fingerprint,
-            "extra": context.extra,
+            "sweep": context.sweep,
         }
     )
 
@@ -50,16 +53,14 @@ def context_from_json(text: str, out: Path) -> StageContext:
         run_dir=Path(fields["run_dir"]),
         name=fields["name"],
         fingerprint=fields["fingerprint"],
-        extra=fields["extra"],
+        sweep=fields["sweep"],
     )
 
 
 @contextmanager
-def other_ranks(context: StageContext) -> Iterator[None]:
+def other_processes(context: StageContext) -> Iterator[None]:
     """Runs the stage in the processes 1 … n − 1 while the block runs it in this one, process 0."""
-    from pianolm.training.trainer import resolve_hardware
-
-    hardware = resolve_hardware(context.cfg)
+    hardware = resolve_hardware(trainer_arguments(context.cfg, context.name))
     if hardware.processes == 1 or any(name in os.environ for name in _LAUNCHED_OUTSIDE):
         yield
         return
@@ -89,7 +90,7 @@ def other_ranks(context: StageContext) -> Iterator[None]:
 
 def _launch(job: Path, rank: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "pianolm.pipeline.worker", str(job)],
+        [sys.executable, "-m", "pianolm.pipeline.launch", str(job)],
         env={**os.environ, "LOCAL_RANK": str(rank)},
     )
 
@@ -115,3 +116,14 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def main(job: Path) -> None:
+    """Runs the stage of a job file as a process of rank above 0; what it would publish is thrown away."""
+    with tempfile.TemporaryDirectory() as scratch:
+        context = context_from_json(job.read_text(), Path(scratch))
+        find_stage(context.name).run(context)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,16 +1,24 @@
-"""Stage `base`: a language model on tokens without velocities.
-
-See `pianolm.lm.train` for what it reads and writes.
-"""
+"""Stage `base`: a language model on tokens without velocities; see `pianolm.lm.train`."""
 
 from __future__ import annotations
 
-from pianolm.lm.train import train_language_model
-from pianolm.stage import Metrics, StageContext
-
-VERSION = 4
+from pianolm.lm.settings import language_model_settings
+from pianolm.stage import Metrics, Need, Stage, StageContext
 
 
 def run(ctx: StageContext) -> Metrics:
     """Trains from fresh weights."""
+    from pianolm.lm.train import train_language_model
+
     return train_language_model(ctx)
+
+
+STAGE = Stage(
+    run,
+    "Language model without velocities.",
+    needs=lambda cfg: {"tokens": Need("tokenize", mode="base")},
+    settings=lambda cfg: language_model_settings(cfg, "base"),
+    version=5,
+    objective="val/loss",
+    trains=True,
+)

@@ -17,15 +17,13 @@ from pianolm.errors import UserError
 from pianolm.music.piece import Piece
 from pianolm.report.codebook_atlas import count_code_use, save_codebook_atlas
 from pianolm.report.tokens import save_bar
-from pianolm.stage import Metrics, StageContext
+from pianolm.stage import Metrics, Need, Stage, StageContext
 from pianolm.tokenizer.codebook import Codebook
 from pianolm.tokenizer.codebook_file import save_codebook
 from pianolm.tokenizer.codebook_fit import fit_codebook
 from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.tokenizer.vocabulary import Vocabulary
-
-VERSION = 1
 
 
 def run(ctx: StageContext) -> Metrics:
@@ -61,3 +59,12 @@ def _save_example_bar(store: CellStore, codebook: Codebook, tempo: TempoBins, pa
     piece = Piece.from_cells(store.cells(bar.piece), np.asarray(store.beats_sec(bar.piece)))
     title = f"{store.pieces[bar.piece].id}, beats {bar.first_beat}–{bar.first_beat + bar.n_beats - 1}"
     save_bar(piece, PianoTokenizer(codebook, tempo), path, bar.first_beat, bar.n_beats, title=title)
+
+
+STAGE = Stage(
+    run,
+    "Cells to the pattern codebook.",
+    needs=lambda cfg: {"cells": Need("prepare", given="cells")},
+    settings=lambda cfg: {"codebook": cfg["codebook"], "vocabulary": cfg["tokenizer"]["vocabulary"]},
+    objective="codes_per_cell",
+)

@@ -5,12 +5,24 @@ Reads `evaluate.*`. Writes tables to the run directory. Measures: `pianolm.evalu
 
 from __future__ import annotations
 
-from pianolm.evaluation.measure import find_measure
-from pianolm.stage import Metrics, StageContext
+from collections.abc import Mapping
+from typing import Any
 
-VERSION = 1
+from pianolm.evaluation.measure import find_measure
+from pianolm.stage import Metrics, Need, Stage, StageContext
 
 
 def run(ctx: StageContext) -> Metrics:
     """Runs the measure."""
     return find_measure(ctx.cfg).run(ctx)
+
+
+_STAGE_OF = {"cells": "prepare", "tokenizer": "tokenize"}
+
+
+def _needs(cfg: Mapping[str, Any]) -> dict[str, Need]:
+    model = "base" if cfg["tokenizer"]["mode"] == "base" else "finetune"
+    return {role: Need(_STAGE_OF.get(role, model), given=role) for role in find_measure(cfg).needs}
+
+
+STAGE = Stage(run, "Measures an existing model or tokenizer.", needs=_needs, publishes=False)

@@ -1,25 +1,34 @@
-"""Stage `finetune`: a language model on tokens with velocities, from the weights of a base model.
-
-See `pianolm.lm.train` for what it reads and writes; `finetune.from_scratch` trains without a base model.
-"""
+"""Stage `finetune`: a language model on tokens with velocities, warm-started from base; see `pianolm.lm.train`."""
 
 from __future__ import annotations
 
-from pianolm.errors import UserError
-from pianolm.lm.train import train_language_model
-from pianolm.stage import Metrics, StageContext
+from collections.abc import Mapping
+from typing import Any
 
-VERSION = 4
+from pianolm.lm.settings import language_model_settings
+from pianolm.stage import Metrics, Need, Stage, StageContext
 
 
 def run(ctx: StageContext) -> Metrics:
-    """Trains from the weights of `ctx.upstream["base"]`.
+    """Trains from the weights of `ctx.upstream["base"]`, or from fresh ones with `finetune.from_scratch`."""
+    from pianolm.lm.train import train_language_model
 
-    Raises:
-        UserError: There is no base model and none was declined.
-    """
-    if "base" not in ctx.upstream and not ctx.cfg["finetune"]["from_scratch"]:
-        raise UserError(
-            "stage=finetune has no base model; give upstream.base=PATH or set finetune.from_scratch=true"
-        )
-    return train_language_model(ctx, own_keys=frozenset({"from_scratch"}))
+    return train_language_model(ctx)
+
+
+def _needs(cfg: Mapping[str, Any]) -> dict[str, Need]:
+    tokens = {"tokens": Need("tokenize", mode="velocity")}
+    if cfg["finetune"]["from_scratch"]:
+        return tokens
+    return {**tokens, "base": Need("base", given="base")}
+
+
+STAGE = Stage(
+    run,
+    "Language model with velocities, warm-started from base.",
+    needs=_needs,
+    settings=lambda cfg: language_model_settings(cfg, "finetune"),
+    version=5,
+    objective="val/loss",
+    trains=True,
+)

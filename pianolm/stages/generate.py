@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pianolm.errors import UserError
 from pianolm.generation.prompts import read_prompts, refuse_prompts_in
-from pianolm.stage import Metrics, StageContext
+from pianolm.stage import Metrics, Need, Stage, StageContext
 from pianolm.stages.tokenize import build_tokenizer
 from pianolm.tokenizer.config import read_settings, tokenizer_directory
 from pianolm.tokenizer.tokenizer import PianoTokenizer
@@ -22,27 +22,27 @@ from pianolm.tokenizer.tokenizer import PianoTokenizer
 if TYPE_CHECKING:
     from pianolm.generation.piano_lm import PianoLM
 
-VERSION = 3
 
-
-def needs(cfg: Mapping[str, Any]) -> tuple[str, ...]:
-    """Roles of the artifacts that the stage reads; all but the model are given by `upstream.*`, never built.
+def needs(cfg: Mapping[str, Any]) -> dict[str, Need]:
+    """The artifacts that the stage reads; all but the model are given by `upstream.*`, never built.
 
     Raises:
         UserError: The model is a plain weights file and nothing says what its ids mean.
     """
     given = cfg["upstream"]
+    model = {"model": Need("base" if cfg["tokenizer"]["mode"] == "base" else "finetune", given="model")}
     if given["model"] is None or not Path(str(given["model"])).expanduser().is_file():
-        return ("model",)
+        return model
     if given["tokenizer"] is not None:
-        return ("model", "tokenizer")
+        return {**model, "tokenizer": Need("", given="tokenizer")}
     if given["codebook"] is None:
         raise UserError(
             f"upstream.model={given['model']}: a plain weights file does not say what its ids mean; add "
             "upstream.codebook=FILE (and upstream.velvq=DIR for velocities), or upstream.tokenizer=DIR, or give the "
             "directory that stage=base or stage=finetune published"
         )
-    return ("model", "codebook") if given["velvq"] is None else ("model", "codebook", "velvq")
+    parts = {role: Need("", given=role) for role in ("codebook", "velvq") if given[role] is not None}
+    return {**model, **parts}
 
 
 def run(ctx: StageContext) -> Metrics:
@@ -50,14 +50,16 @@ def run(ctx: StageContext) -> Metrics:
     from pianolm.generation.output import PAGE, add_prompts, page_text, write_output
     from pianolm.generation.tasks import generate_output
     from pianolm.report.fluidsynth import choose_soundfont
-    from pianolm.training.trainer import resolve_hardware, set_threads
+    from pianolm.training.hardware import require, resolve_hardware, set_threads
 
     options = ctx.cfg["generate"]
     prompts = read_prompts(ctx.cfg)
     refuse_prompts_in(ctx.run_dir, prompts)
     soundfont = choose_soundfont(options["soundfont"]) if options["audio"] else None
     set_threads(ctx.cfg, 1)
-    lm = _load(ctx, "cuda" if resolve_hardware(ctx.cfg).accelerator == "gpu" else "cpu")
+    hardware = resolve_hardware(ctx.cfg["hardware"])
+    require(hardware)
+    lm = _load(ctx, "cuda" if hardware.accelerator == "gpu" else "cpu")
     pieces, metrics = generate_output(lm, prompts, options, int(ctx.cfg["seed"]))
     pieces = add_prompts(pieces, prompts, options["mode"])
     page = page_text(ctx.cfg, ctx.upstream["model"], soundfont, prompts, metrics) if options["page"] else None
@@ -88,7 +90,7 @@ def _load(ctx: StageContext, device: str) -> PianoLM:
         tokenizer,
         heads=int(model["heads"]),
         rope_theta=float(model["rope_theta"]),
-        context=int(ctx.cfg["trainer"]["context"]),
+        context=int(ctx.cfg["loader"]["context"]),
         device=device,
         source=source,
     )
@@ -114,3 +116,16 @@ def _refuse_other_tokenizer(lm: PianoLM, ctx: StageContext) -> None:
                 f"{ctx.upstream['model']}, {model_hash or 'none'}; leave it out, or give the model that was trained "
                 "with it"
             )
+
+
+def _check(cfg: Mapping[str, Any]) -> None:
+    read_prompts(cfg)  # a prompt that cannot be read is refused before anything is trained for it
+
+
+STAGE = Stage(
+    run,
+    "Plays a model: MIDI, pictures, sound and a page.",
+    needs=needs,
+    publishes=False,
+    check=_check,
+)

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from pianolm.errors import UserError
 from pianolm.report.runs import draw_runs, selected_runs
-from pianolm.stage import Metrics, StageContext
-
-VERSION = 1
+from pianolm.stage import Metrics, Stage, StageContext
 
 
 def run(ctx: StageContext) -> Metrics:
@@ -25,3 +23,6 @@ def run(ctx: StageContext) -> Metrics:
     for picture in pictures:
         print(f"plot: {picture}", flush=True)
     return {"pictures": len(pictures), "runs": len(runs)}
+
+
+STAGE = Stage(run, "Draws the curves of training runs.", publishes=False)

@@ -14,12 +14,10 @@ from typing import Any
 
 from pianolm.data.cell_store import CellStoreWriter
 from pianolm.data.prepare_report import PrepareReport
-from pianolm.data.reading import ReadPiece, read_records, select_records
+from pianolm.data.reading import ReadPiece, manifest, read_records, select_records
 from pianolm.data.sources import collect
 from pianolm.errors import UserError
-from pianolm.stage import Metrics, StageContext
-
-VERSION = 1
+from pianolm.stage import Metrics, Stage, StageContext
 
 
 def run(ctx: StageContext) -> Metrics:
@@ -51,3 +49,14 @@ def _worker_count(cfg: Mapping[str, Any]) -> int:
     if workers is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(int(workers), 1)
+
+
+def _settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    # Where folders lie determines nothing; the manifest says what is in them.
+    return {
+        "data": {key: value for key, value in cfg["data"].items() if key not in ("root", "parts")},
+        "manifest": manifest(cfg),
+    }
+
+
+STAGE = Stage(run, "Data source to cell store with splits.", settings=_settings)

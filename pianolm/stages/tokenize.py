@@ -16,14 +16,12 @@ import numpy as np
 from pianolm.data.cell_store import CellStore
 from pianolm.data.token_store import TokenStoreWriter
 from pianolm.errors import UserError
-from pianolm.stage import Metrics, StageContext
+from pianolm.stage import Metrics, Need, Stage, StageContext
 from pianolm.tokenizer.codebook_file import import_codebook
 from pianolm.tokenizer.config import TokenizerSettings
 from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.tokenizer import PianoTokenizer
-from pianolm.tokenizer.velocity import VelocityCodec
-
-VERSION = 2
+from pianolm.tokenizer.velocity import VelocityCodec, check_codec_path
 
 _LAYOUT = ("ties", "bars", "tempo", "exact")
 """Settings that a given tokenizer brings itself."""
@@ -100,3 +98,31 @@ def _given_tokenizer(wanted: TokenizerSettings, path: Path) -> PianoTokenizer:
             "tokenizer with a velocity codec or set tokenizer.mode=base"
         )
     return given.without_velocities()
+
+
+def _needs(cfg: Mapping[str, Any]) -> dict[str, Need]:
+    cells = {"cells": Need("prepare", given="cells")}
+    if cfg["upstream"]["tokenizer"]:
+        return {**cells, "tokenizer": Need("", given="tokenizer")}
+    codebook = {**cells, "codebook": Need("codebook", given="codebook")}
+    if cfg["tokenizer"]["mode"] == "base":
+        return codebook
+    return {**codebook, "velvq": Need("velvq", given="velvq")}
+
+
+def _check(cfg: Mapping[str, Any]) -> None:
+    """Refuses settings and a given codec that cannot be used before anything is built."""
+    TokenizerSettings.from_dict(cfg["tokenizer"])
+    if cfg["upstream"]["velvq"]:
+        check_codec_path(cfg["upstream"]["velvq"])
+
+
+STAGE = Stage(
+    run,
+    "Cells, codebook and velocity codec to tokens.",
+    needs=_needs,
+    settings=lambda cfg: {"tokenizer": cfg["tokenizer"]},
+    version=3,
+    check=_check,
+    objective="tokens_per_note",
+)

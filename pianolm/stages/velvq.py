@@ -8,27 +8,27 @@ code_atlas.png and worst_cells.png, which go to the logger too. docs/velvq.md ex
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pianolm.errors import UserError
+from pianolm.config.neutral import CALLBACKS, TRAINER, without
 from pianolm.music.cells import Cells
 from pianolm.report.velvq import cell_errors, save_code_atlas, save_code_usage, segment_group
 from pianolm.report.velvq_cells import save_worst_cells
-from pianolm.stage import Metrics, StageContext
+from pianolm.stage import Metrics, Need, Stage, StageContext
 from pianolm.tokenizer.velocity import VelocityCodec
 from pianolm.tokenizer.velocity.errors import CLASSES, VelocityErrors
+from pianolm.training.hardware import resolve_hardware
 from pianolm.training.trainer import FitResult, fit
 from pianolm.velvq.datamodule import CellCache, VelVQDataModule
 from pianolm.velvq.module import TARGET_MAE, VelVQModule, settings_of
-
-VERSION = 2
 
 _CHUNK = 1 << 17
 """Cells that are encoded at a time when the whole cache is counted: bounds memory."""
@@ -44,13 +44,8 @@ def run(ctx: StageContext) -> Metrics:
     Raises:
         UserError: A setting is out of range, or no training piece has velocities to learn from.
     """
-    velvq = ctx.cfg["velvq"]
+    velvq = _with_old_names(ctx.cfg["velvq"])
     settings = settings_of(velvq)
-    if velvq["batch_cells"] < settings.codebook_size:
-        raise UserError(
-            f"velvq.batch_cells={velvq['batch_cells']} found, expected at least velvq.codebook_size="
-            f"{settings.codebook_size}: the codes start as clusters of the first batch"
-        )
     data = VelVQDataModule(
         ctx.upstream["cells"], cache_root(ctx), velvq, int(ctx.cfg["compute"]["loader_workers"])
     )
@@ -70,10 +65,8 @@ def run(ctx: StageContext) -> Metrics:
         ctx,
         module,
         data,
-        max_steps=settings.max_steps,
-        val_every=velvq["val_every"],
+        trainer_of(ctx.cfg),
         monitor="val/velocity_mae",
-        grad_clip=velvq["grad_clip"],
         pictures=publish,
     )
     if not module.trainer.is_global_zero:
@@ -83,6 +76,17 @@ def run(ctx: StageContext) -> Metrics:
         metrics[f"seconds_to_{TARGET_MAE}"] = round(module.seconds_to_target, 1)
     metrics["resumed_from_step"] = result.resumed_from_step
     return metrics
+
+
+def trainer_of(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """The Trainer's arguments: those of `trainer`, with the schedule of `velvq`."""
+    velvq = cfg["velvq"]
+    return {
+        **cfg["trainer"],
+        "max_steps": velvq["max_steps"],
+        "val_check_interval": velvq["val_every"],
+        "gradient_clip_val": velvq["grad_clip"],
+    }
 
 
 def cache_root(ctx: StageContext) -> Path:
@@ -159,3 +163,29 @@ def publish_usage(
         pictures["worst_cells"],
     )
     return pictures
+
+
+def _with_old_names(velvq: Mapping[str, Any]) -> dict[str, Any]:
+    names = {"lr": "learning_rate", "max_segments": "slots"}
+    return {**{names.get(key, key): value for key, value in velvq.items()}, "weight_decay": 0.0}
+
+
+def _settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    schedule = frozenset({"max_steps", "val_check_interval", "gradient_clip_val"})  # those of `velvq` count
+    return {
+        "velvq": dict(cfg["velvq"]),
+        "trainer": without(cfg["trainer"], TRAINER | schedule),
+        "callbacks": without(cfg["callbacks"], CALLBACKS),
+        "precision": resolve_hardware(cfg["trainer"]).precision,
+    }
+
+
+STAGE = Stage(
+    run,
+    "Cells to a velocity codec: one code for the velocities of a cell.",
+    needs=lambda cfg: {"cells": Need("prepare", given="cells")},
+    settings=_settings,
+    version=3,
+    objective="val/velocity_mae",
+    trains=True,
+)

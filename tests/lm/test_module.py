@@ -8,7 +8,6 @@ import lightning as L
 import numpy as np
 import pytest
 import torch
-import yaml
 from transformers import LlamaForCausalLM
 
 from pianolm.errors import UserError
@@ -22,6 +21,7 @@ from pianolm.lm.optimizer import OptimizerSettings, parameter_groups
 from pianolm.lm.windows import Rows, WindowIndex, WindowReader, pack
 from pianolm.tokenizer.grammar import Grammar
 from pianolm.tokenizer.vocabulary import Kind, Vocabulary
+from tests.tiny import composed
 from tests.toy_tokens import MODEL, VOCABULARY, ToyPiece, sequence, settings, write_store
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
@@ -86,7 +86,7 @@ def test_sizes_are_those_written_in_the_config(name: str, parameters: int) -> No
     with torch.device("meta"):
         v = vocabulary
         features = np.zeros((v.size, 9), np.float32)
-        model = build_llama(yaml.safe_load(text), v.size, v.pad, v.bos, v.eos, 512, features)
+        model = build_llama(composed(f"model={name}")["model"], v.size, v.pad, v.bos, v.eos, 512, features)
     assert count_parameters(model) == parameters
     assert f"# {parameters:,} parameters with a vocabulary of {vocabulary.size} ids" in text
 
@@ -335,14 +335,14 @@ def test_learning_rate_warms_up_and_ends_at_the_floor() -> None:
 
 
 def test_optimizer_settings_out_of_range_are_all_named() -> None:
-    with pytest.raises(UserError, match=r"trainer.learning_rate=0, trainer.betas=\[0.9\] out of range"):
-        OptimizerSettings.from_config(settings(learning_rate=0, betas=[0.9]))
+    with pytest.raises(UserError, match=r"optimizer.lr=0, optimizer.betas=\[0.9\] out of range"):
+        OptimizerSettings.from_config(settings(lr=0, betas=[0.9]))
 
 
 def test_a_tiny_model_learns_a_batch_by_heart(tmp_path: Path) -> None:
     piece = sequence(0, beats=4)
     write_store(tmp_path, [ToyPiece(piece), ToyPiece(piece, split="validation")])
-    changes = {"max_steps": 60, "context": 64, "batch_tokens": 64, "learning_rate": 3e-2, "weight_decay": 0.0}
+    changes = {"max_steps": 60, "context": 64, "batch_tokens": 64, "lr": 3e-2, "weight_decay": 0.0}
     data, module = LMDataModule(tmp_path, settings(**changes), 0), toy_module(toy_model(width=32), **changes)
     trainer = toy_trainer(max_steps=60, val_check_interval=60, gradient_clip_val=1.0)
     trainer.fit(module, data)

@@ -16,7 +16,9 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from pianolm.report.training_log import read_curves
-from pianolm.training.callbacks import StepBar, StepLines, step_display
+from pianolm.stage import StageContext
+from pianolm.training.loggers import RunContext
+from pianolm.training.progress import ProgressBar, ProgressLines, progress
 from pianolm.training.throughput import MonitoredModule
 
 
@@ -78,7 +80,7 @@ def test_figures_are_logged_in_the_steps_of_rows_alone(tmp_path: Path, clip: flo
 def test_a_terminal_gets_a_bar_with_validations_above_it(tmp_path: Path) -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=120)
-    fit(tmp_path, StepBar("base", 2, "val/loss", console))
+    fit(tmp_path, ProgressBar("base", "val/loss", console))
     shown = screen.getvalue()
     for words in ("base", "6/6", "loss 0.0", "cells/s", "0:00:00 left", "step 4/6  val/loss 0.09"):
         assert words in shown
@@ -91,7 +93,7 @@ def test_a_bar_ends_where_training_fails(tmp_path: Path) -> None:
                 raise RuntimeError("stop")
 
     screen = io.StringIO()
-    bar = StepBar("base", 2, "val/loss", Console(file=screen, force_terminal=True, width=120))
+    bar = ProgressBar("base", "val/loss", Console(file=screen, force_terminal=True, width=120))
     with pytest.raises(RuntimeError, match="stop"):
         fit(tmp_path, bar, Fail())
     assert bar._bar is None
@@ -100,7 +102,7 @@ def test_a_bar_ends_where_training_fails(tmp_path: Path) -> None:
 
 def test_a_pipe_gets_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        fit(tmp_path, StepLines(4, "val/loss"))
+        fit(tmp_path, ProgressLines(4, "val/loss"))
     lines = [line.strip() for line in caplog.messages if line.startswith("  step")]
     assert [line.split("  ")[0] for line in lines] == ["step 4/6", "step 4/6"]
     assert "train/loss 0.1953" in lines[0]
@@ -110,12 +112,13 @@ def test_a_pipe_gets_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_a_bar_is_for_a_terminal_that_no_sweep_shares(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = {"log_every": 1, "lines_every": 1}
     monkeypatch.setenv("TERM", "xterm")
     for terminal, plain, expected in [
-        (True, False, StepBar),
-        (True, True, StepLines),
-        (False, False, StepLines),
+        (True, False, ProgressBar),
+        (True, True, ProgressLines),
+        (False, False, ProgressLines),
     ]:
         monkeypatch.setattr(sys.stdout, "isatty", lambda terminal=terminal: terminal)
-        assert type(step_display("base", settings, "val/loss", plain)) is expected
+        here = Path()
+        stage = StageContext({}, {}, here, here, here, "base", sweep="a sweep" if plain else None)
+        assert type(progress(RunContext(stage, False, "val/loss"))) is expected

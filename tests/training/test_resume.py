@@ -18,7 +18,7 @@ from pianolm.errors import UserError
 from pianolm.pipeline import graph
 from pianolm.run import execute
 from pianolm.training import trainer as training
-from pianolm.training.callbacks import AtomicCheckpointIO
+from pianolm.training.checkpointing import AtomicCheckpointIO
 from tests.experiment import load
 from tests.tiny import composed
 
@@ -34,11 +34,12 @@ STEPS = 6
 BATCHES = 4
 """Micro-batches a step: windows of 64 tokens one by one."""
 
+EARLY = ("callbacks=early_stopping", "callbacks.early_stopping.patience=1")
 SHORT = (
-    f"base.max_steps={STEPS}",
-    "base.val_every=4",
-    "base.micro_batch_tokens=64",
-    "callbacks.checkpoint_every=2",
+    f"base.trainer.max_steps={STEPS}",
+    "base.trainer.val_check_interval=4",
+    "base.loader.micro_batch_tokens=64",
+    "callbacks.checkpoint.every_n_steps=2",
     "stage=base",
 )
 
@@ -130,12 +131,12 @@ def test_it_goes_on_exactly_wherever_it_was_broken_off(whole: Path, upstream: Pa
     assert list(other_course(whole, tmp_path)) == []
 
 
-@pytest.mark.parametrize("setting", [(), ("base.patience=1", "base.learning_rate=1e-12")])
+@pytest.mark.parametrize("setting", [(), (*EARLY, "base.optimizer.lr=1e-12")])
 def test_a_run_killed_while_it_publishes_publishes_the_same(
     setting: tuple[str, ...], upstream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is trained again, also where training had stopped early: the state of the last step is there."""
-    setting = ("base.val_every=2", *setting)
+    setting = ("base.trainer.val_check_interval=2", *setting)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for root in (whole, broken):
         shutil.copytree(upstream, root / "artifacts")
@@ -146,7 +147,7 @@ def test_a_run_killed_while_it_publishes_publishes_the_same(
         with pytest.raises(BrokenOffError):
             train(broken, *setting)
     assert list((broken / "artifacts/base").glob(".*.partial"))
-    assert train(broken, *setting)["resumed_from_step"] == (4 if "base.patience=1" in setting else STEPS)
+    assert train(broken, *setting)["resumed_from_step"] == (4 if EARLY[0] in setting else STEPS)
     assert not list((broken / "artifacts/base").glob(".*.partial"))
     assert list(differences(made(whole), made(broken))) == []
     assert list(other_course(whole, broken)) == []
@@ -168,7 +169,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_says_so(
     assert message.startswith(
         f"{work / 'best' / '4.ckpt'}: this checkpoint could not be written (File too large)"
     )
-    assert "free some space and give the same command again" in message
+    assert "free some space and run the same command again" in message
     assert "\n" not in message
     assert step_of(work / "last.ckpt") == 2
     assert not list(tmp_path.rglob("*.partial"))
@@ -183,7 +184,7 @@ def test_no_space_left_on_the_device_is_one_sentence(tmp_path: Path) -> None:
     writer.save_checkpoint({"step": 1}, target)
     (tmp_path / ".last.ckpt.partial").symlink_to("/dev/full")
     with pytest.raises(
-        UserError, match=r"last\.ckpt: .*\(No space left on device\); the one before it is whole"
+        UserError, match=r"last\.ckpt: .*\(No space left on device\); the previous one is complete"
     ):
         writer.save_checkpoint({"step": 2, "weights": torch.zeros(100_000)}, target)
     assert torch.load(target, weights_only=True) == {"step": 1}

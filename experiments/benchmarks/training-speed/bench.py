@@ -39,7 +39,7 @@ from pianolm.lm.optimizer import OptimizerSettings, parameter_groups
 from pianolm.run import execute
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.training import trainer as training
-from pianolm.training.trainer import keep_freed_memory, set_threads
+from pianolm.training.hardware import keep_freed_memory, set_threads
 
 WARM_UP = 3
 
@@ -54,14 +54,15 @@ class Loop:
         torch.manual_seed(0)
         tokenizer = PianoTokenizer.from_pretrained(tokens / "tokenizer")
         v = tokenizer.vocabulary
-        settings = {**cfg["trainer"], **cfg["base"], "max_steps": steps}
+        base = cfg["base"]
+        settings = {**base["loader"], **base["optimizer"], "max_steps": steps}
         self.model = build_llama(cfg["model"], v.size, v.pad, v.bos, v.eos, settings["context"])
         self.batches = list(LMDataModule(tokens, settings, seed=0).train_dataloader())
         optimizer = OptimizerSettings.from_config(settings)
         self.module = LanguageModule(self.model, optimizer, v.kind_of, tokenizer.strikes_per_id)
         groups = parameter_groups(self.model, optimizer)
-        self.optimizer = torch.optim.AdamW(groups, optimizer.learning_rate, optimizer.betas)
-        self._clip = settings["grad_clip"]
+        self.optimizer = torch.optim.AdamW(groups, optimizer.lr, optimizer.betas)
+        self._clip = base["trainer"]["gradient_clip_val"]
         self._bf16 = not naive and cfg["hardware"]["precision"] == "bf16-mixed"
         self._loss: Callable[[dict[str, Any]], Tensor] = self._naive_loss if naive else self._own_loss
 
@@ -133,7 +134,14 @@ class BareBetween(L.Callback):
 def paired(tokens: Path, overrides: list[str], steps: int) -> dict[str, list[float]]:
     """Tokens a second of the stage and of the bare loop, and the ratio of their times, pair by pair."""
     cfg = composed(
-        *("stage=base", "tokenizer=base", *overrides, f"base.max_steps={steps}", "force=true", "resume=never")
+        *(
+            "stage=base",
+            "tokenizer=base",
+            *overrides,
+            f"base.trainer.max_steps={steps}",
+            "force=true",
+            "resume=never",
+        )
     )
     between = BareBetween(Loop(tokens, cfg, steps, naive=False))
     own = training._callbacks

@@ -1,0 +1,106 @@
+"""Options that do not fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from pianolm.config.generate import KINDS, SamplingConfig
+from pianolm.config.option import expected, fields_of, fits
+
+Settings = Mapping[str, Any]
+
+
+def cross_problems(cfg: Settings) -> list[str]:
+    """A sentence for each combination of options that does not fit."""
+    return [sentence for check in _CHECKS for sentence in check(cfg)]
+
+
+def _model(cfg: Settings) -> Iterable[str]:
+    model = cfg["model"]
+    width, heads, kv_heads = model["width"], model["heads"], model["kv_heads"]
+    if width % (2 * heads):
+        yield f"model.heads={heads} found, expected a number so that model.width={width} is a multiple of 2 x heads"
+    if heads % kv_heads:
+        yield f"model.kv_heads={kv_heads} found, expected a divisor of model.heads={heads}"
+
+
+def _velvq(cfg: Settings) -> Iterable[str]:
+    velvq = cfg["velvq"]
+    if velvq["batch_cells"] < velvq["codebook_size"]:
+        yield (
+            f"velvq.batch_cells={velvq['batch_cells']} found, expected at least velvq.codebook_size="
+            f"{velvq['codebook_size']}: the codes start as clusters of the first batch"
+        )
+    if velvq["form"] == "frame" and velvq["frames"] not in (12, 24, 48):
+        yield f"velvq.frames={velvq['frames']} found, expected 12, 24 or 48"
+
+
+def _tokenizer(cfg: Settings) -> Iterable[str]:
+    tokenizer = cfg["tokenizer"]
+    if cfg["stage"]["name"] == "finetune" and tokenizer["mode"] == "base":
+        yield "stage=finetune learns velocities and tokenizer=base has none; use tokenizer=velocity or stage=base"
+    if not tokenizer["exact"] and (tokenizer.get("ties", "repeat") != "repeat" or tokenizer["bars"]):
+        yield (
+            "tokenizer.exact=false found, expected tokenizer.ties=repeat and tokenizer.bars=false with it: the "
+            "published layout has neither ties nor bars"
+        )
+
+
+def _loader(cfg: Settings) -> Iterable[str]:
+    for stage in ("base", "finetune"):
+        trainer, loader = cfg[stage]["trainer"], cfg[stage]["loader"]
+        if trainer["accumulate_grad_batches"] is not None and loader["micro_batch_tokens"] is not None:
+            yield (
+                f"trainer.accumulate_grad_batches={trainer['accumulate_grad_batches']} and loader.micro_batch_tokens="
+                f"{loader['micro_batch_tokens']} found, expected one of them: each says how a batch is divided"
+            )
+            return
+    for source, weight in cfg["loader"]["source_weights"].items():
+        if not weight >= 0:
+            yield f"loader.source_weights.{source}={weight} found, expected a number of at least 0"
+
+
+def _hardware(cfg: Settings) -> Iterable[str]:
+    devices = cfg["hardware"]["devices"]
+    if devices != "auto" and (not isinstance(devices, int) or devices < 1):
+        yield f"hardware.devices={devices} found, expected a whole number of at least 1 or auto"
+
+
+def _by_kind(cfg: Settings) -> Iterable[str]:
+    fields = fields_of(SamplingConfig)
+    for kind, values in cfg["generate"]["by_kind"].items():
+        key = f"generate.by_kind.{kind}"
+        if kind not in KINDS:
+            yield f"no option {key!r}: the kinds of token are {', '.join(KINDS)}"
+        elif not isinstance(values, Mapping):
+            yield f"{key}={values} found, expected options, such as {key}.temperature=0.8"
+        else:
+            for name, value in values.items():
+                if name not in fields:
+                    yield f"no option '{key}.{name}': {key} has {', '.join(fields)}"
+                elif not fits(*fields[name], value):
+                    yield f"{key}.{name}={value} found, expected {expected(*fields[name])}"
+
+
+def _entries(cfg: Settings) -> Iterable[str]:
+    for group in ("callbacks", "logger"):
+        for name, entry in cfg[group].items():
+            if entry is not None and not (
+                isinstance(entry, Mapping) and isinstance(entry.get("_target_"), str)
+            ):
+                yield (
+                    f"{group}.{name}={entry} found, expected an entry with a _target_, such as "
+                    f"{group}.{name}._target_=package.module.Class"
+                )
+
+
+_CHECKS: tuple[Callable[[Settings], Iterable[str]], ...] = (
+    _model,
+    _velvq,
+    _tokenizer,
+    _loader,
+    _hardware,
+    _by_kind,
+    _entries,
+)

@@ -1,0 +1,98 @@
+"""Options of the data sources."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+from pianolm.config.option import option
+
+
+@dataclass
+class DataConfig:
+    """What every data source has."""
+
+    source: str = option(MISSING, "Data set: demo, folder, asap, acpas, pop909 or mix.")
+    beats: str = option(
+        "auto",
+        "auto: the data set's annotation or the beat file beside the MIDI file, else its beat track, else its tempo "
+        "map; file, track or tempo_map: only that.",
+        choices=("auto", "file", "tempo_map", "track"),
+    )
+    seed: int = option(
+        0, "Of the split, of the files that `limit` keeps and of composing the demo.", at_least=0
+    )
+    kinds: list[str] = option(
+        ["performance", "score"], "Kinds of record that are used.", choices=("performance", "score")
+    )
+    score_velocity: bool = option(
+        False, "Velocities of scores are learned, too; most were rendered by software."
+    )
+    limit: int | None = option(None, "Files kept of each split; null: all.", at_least=1)
+
+
+@dataclass
+class SplitConfig(DataConfig):
+    """Of sources without a published split."""
+
+    validation_fraction: float = option(0.1, "Share of the works for validation.", at_least=0, below=1)
+    test_fraction: float = option(0.1, "Share of the works for testing.", at_least=0, below=1)
+
+
+@dataclass
+class DemoData(SplitConfig):
+    """Seeded, composed pieces, written as MIDI and read like any other data."""
+
+    pieces: int = option(60, "Pieces to compose.", at_least=1)
+
+
+@dataclass
+class PublishedData(DataConfig):
+    """A data set with a published split."""
+
+    root: str | None = option(None, "Folder of the data set.")
+
+
+@dataclass
+class AsapData(SplitConfig):
+    """ASAP: its splits.csv where there is one, else a split by work."""
+
+    root: str | None = option(None, "Folder with metadata.csv in it.")
+
+
+@dataclass
+class FolderData(SplitConfig):
+    """Any folder of MIDI files."""
+
+    root: str | None = option(None, "Folder that is searched for MIDI files.")
+    licence: str = option("unknown", "Licence recorded with each piece.")
+
+
+@dataclass
+class PartsConfig:
+    """Folders of the data sets of a mix; those with a path take part."""
+
+    asap: str | None = option(None, "Folder of ASAP.")
+    acpas: str | None = option(None, "Folder of ACPAS.")
+    pop909: str | None = option(None, "Folder of POP909.")
+    folder: str | None = option(None, "Any folder of MIDI files.")
+
+
+@dataclass
+class MixData(SplitConfig):
+    """Several data sets as one."""
+
+    parts: PartsConfig = field(default_factory=PartsConfig)
+    licence: str = option("unknown", "Licence recorded with the pieces of the folder.")
+
+
+DATA = {
+    "demo": DemoData,
+    "asap": AsapData,
+    "acpas": PublishedData,
+    "pop909": PublishedData,
+    "folder": FolderData,
+    "mix": MixData,
+}
+"""Options of each data source, by its name."""

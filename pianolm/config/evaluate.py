@@ -1,0 +1,56 @@
+"""Options of measuring and drawing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import MISSING
+
+from pianolm.config.option import option
+
+
+@dataclass
+class EvaluateConfig:
+    """What every measure has."""
+
+    name: str = option(MISSING, "Measure: roundtrip, lm or dynamics.")
+    split: str = option(
+        "validation", "Pieces that are measured.", choices=("train", "validation", "test", "all")
+    )
+
+
+@dataclass
+class RoundtripConfig(EvaluateConfig):
+    """What comes back from the tokens of performances."""
+
+
+@dataclass
+class BitsConfig(EvaluateConfig):
+    """Bits per note of a language model."""
+
+
+@dataclass
+class DynamicsConfig(EvaluateConfig):
+    """Velocities that a model gives to the notes of performances."""
+
+    pieces: int | None = option(None, "Pieces, evenly spaced over the split; null: all.", at_least=1)
+    beats: int | None = option(None, "Beats of each piece, from its first note on; null: all.", at_least=1)
+    temperature: float = option(1.0, "0 takes the most likely velocity of each cell.", at_least=0)
+    top_p: float = option(
+        1.0, "Smallest set of velocities with this probability; 1: off.", above=0, at_most=1
+    )
+
+
+EVALUATE = {"roundtrip": RoundtripConfig, "lm": BitsConfig, "dynamics": DynamicsConfig}
+"""Options of each measure, by its name."""
+
+
+@dataclass
+class PlotConfig:
+    """Which runs stage=plot draws."""
+
+    run: Any = option(
+        None,
+        "A run directory, one above several (a sweep's), a pattern ('outputs/base/*'), or a list of these.",
+    )

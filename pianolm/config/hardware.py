@@ -1,0 +1,42 @@
+"""Options of where and on what a run works. None of them is part of a fingerprint, except the precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pianolm.config.option import option
+
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "bf16-true", "16-mixed")
+
+
+@dataclass
+class HardwareConfig:
+    """What training runs on; `trainer` takes its arguments of the same names from here."""
+
+    accelerator: str = option(
+        "auto", "auto: a GPU where there is one, else the CPU.", choices=("auto", "cpu", "gpu")
+    )
+    devices: int | str = option(1, "Processes on this machine; auto: all GPUs.")
+    num_nodes: int = option(1, "Machines.", at_least=1)
+    strategy: str = option("auto", "Lightning's strategy: auto, ddp or another of its names.")
+    precision: str = option("auto", "auto: bf16-mixed on a GPU, else 32-true.", choices=PRECISIONS)
+
+
+@dataclass
+class ComputeConfig:
+    """Processes and threads."""
+
+    threads: int | None = option(
+        None, "Threads of torch in each process; null shares the cores among the processes.", at_least=1
+    )
+    workers: int | None = option(None, "Processes that read MIDI files; null: one a core.", at_least=1)
+    loader_workers: int = option(0, "Processes that make batches; 0: the training process.", at_least=0)
+
+
+@dataclass
+class PathsConfig:
+    """Directories, relative to the one in which pianolm is started."""
+
+    artifacts: str = option("artifacts", "Published artifacts, by stage and fingerprint.")
+    work: str = option("${paths.artifacts}/.work", "Unfinished training.")
+    outputs: str = option("outputs", "A directory for every run.")

@@ -1,0 +1,115 @@
+"""The whole configuration, and its registration with Hydra."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from pianolm.config.data import DATA, DataConfig
+from pianolm.config.evaluate import EVALUATE, EvaluateConfig, PlotConfig
+from pianolm.config.generate import GenerateConfig
+from pianolm.config.hardware import ComputeConfig, HardwareConfig, PathsConfig
+from pianolm.config.model import ModelConfig
+from pianolm.config.option import option
+from pianolm.config.tokenizer import CodebookConfig, TokenizerConfig
+from pianolm.config.training import (
+    BaseConfig,
+    FinetuneConfig,
+    LoaderConfig,
+    LossConfig,
+    OptimizerConfig,
+    TrainerConfig,
+)
+from pianolm.config.velvq import FrameConfig, SegmentConfig, VelVQConfig
+
+SCHEMA = "schema"
+"""Prefix of the names under which the dataclasses are stored beside the YAML files."""
+
+VARIANTS: dict[str, tuple[str, dict[str, type]]] = {
+    "data": ("source", dict(DATA)),
+    "velvq": ("form", {"segment": SegmentConfig, "frame": FrameConfig}),
+    "evaluate": ("name", dict(EVALUATE)),
+}
+"""Groups whose options depend on a choice: the option that names the choice, and the dataclass of each."""
+
+
+@dataclass
+class StageConfig:
+    """The stage that is run."""
+
+    name: str = option(MISSING, "Name of the stage.")
+
+
+@dataclass
+class UpstreamConfig:
+    """Takes something made before instead of building it: a directory, a .safetensors, .npz or .ckpt file."""
+
+    cells: str | None = option(None, "Artifact of stage prepare.")
+    codebook: str | None = option(None, "Artifact of stage codebook, or an .npz file.")
+    velvq: str | None = option(None, "Artifact of stage velvq.")
+    tokenizer: str | None = option(None, "Directory of a saved tokenizer, or an artifact with one.")
+    base: str | None = option(
+        None, "Artifact of stage base, or a file of weights, that finetune starts from."
+    )
+    model: str | None = option(
+        None, "Artifact of stage base or finetune, or a file of weights, to play or measure."
+    )
+
+
+@dataclass
+class Config:
+    """Everything a run is made of."""
+
+    stage: StageConfig = field(default_factory=StageConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    codebook: CodebookConfig = field(default_factory=CodebookConfig)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    velvq: VelVQConfig = field(default_factory=VelVQConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loader: LoaderConfig = field(default_factory=LoaderConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    base: BaseConfig = field(default_factory=BaseConfig)  # type: ignore[valid-type]  # made from other dataclasses
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)  # type: ignore[valid-type]  # likewise
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    plot: PlotConfig = field(default_factory=PlotConfig)
+    callbacks: dict[str, Any] = option({}, "Lightning callbacks: entries with a _target_.")
+    logger: dict[str, Any] = option({}, "Lightning loggers: entries with a _target_.")
+    hardware: HardwareConfig = field(default_factory=HardwareConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    upstream: UpstreamConfig = field(default_factory=UpstreamConfig)
+    prompt: Any = option(
+        None, "MIDI file that stage=generate continues; several: [a.mid,b.mid] or 'songs/*.mid'."
+    )
+    seed: int = option(0, "Of weights, data order and sampling.", at_least=0)
+    resume: str = option(
+        "auto",
+        "auto continues unfinished training of the same fingerprint; never starts over; an artifact directory or "
+        ".ckpt file extends a finished run to a larger max_steps.",
+    )
+    plan: bool = option(False, "Prints what would be built and reused, and stops.")
+    force: bool = option(False, "Builds the stage asked for again.")
+
+
+def register() -> None:
+    """Stores the dataclasses where Hydra finds them: `schema` for the root, `<group>/schema_<choice>` for variants."""
+    store = ConfigStore.instance()
+    store.store(name=SCHEMA, node=Config)
+    for group, (_, variants) in VARIANTS.items():
+        for choice, cls in variants.items():
+            store.store(group=group, name=f"{SCHEMA}_{choice}", node=cls)
+
+
+def group_names() -> list[str]:
+    """Names of the groups of options at the root."""
+    return [f.name for f in dataclasses.fields(Config) if f.name not in _ROOT_OPTIONS]
+
+
+_ROOT_OPTIONS = ("prompt", "seed", "resume", "plan", "force")

@@ -1,0 +1,153 @@
+"""Options of training: Lightning's Trainer, the optimizer, the loader and the loss.
+
+`base.*` and `finetune.*` override any of these for their stage: `finetune.optimizer.lr=5e-4`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass, field
+from typing import Any
+
+from pianolm.config.option import option
+
+
+@dataclass
+class TrainerConfig:
+    """Arguments of `lightning.Trainer` under their own names; what differs from Lightning's default says why."""
+
+    max_steps: int = option(600, "Optimizer steps of a language model.", at_least=1)
+    val_check_interval: int = option(100, "Optimizer steps between validations.", at_least=1)
+    gradient_clip_val: float | None = option(1.0, "Largest norm of the gradient; null: no limit.", above=0)
+    log_every_n_steps: int = option(10, "Optimizer steps between rows of train/ metrics.", at_least=1)
+    accumulate_grad_batches: int | None = option(
+        None, "Micro-batches of an optimizer step; null: as loader.micro_batch_tokens needs.", at_least=1
+    )
+    accelerator: str = option("${hardware.accelerator}", "Accelerator; set by hardware.")
+    devices: int | str = option("${hardware.devices}", "Devices of a node; set by hardware.")
+    num_nodes: int = option("${hardware.num_nodes}", "Nodes; set by hardware.", at_least=1)
+    strategy: str = option("${hardware.strategy}", "Strategy; set by hardware.")
+    precision: str = option("${hardware.precision}", "Precision; set by hardware.")
+    max_epochs: int | None = option(-1, "Training counts steps, not epochs: -1.", at_least=-1)
+    min_epochs: int | None = option(None, "Passes over the data at least.", at_least=0)
+    min_steps: int | None = option(None, "Optimizer steps before anything may stop training.", at_least=0)
+    max_time: str | None = option(None, "Stops after this time, as DD:HH:MM:SS.")
+    fast_dev_run: bool | int = option(False, "Runs n batches to try the code; publishes nothing.")
+    overfit_batches: int | float = option(
+        0.0, "Trains on this many batches, or this share of them; publishes nothing.", at_least=0
+    )
+    limit_train_batches: int | float | None = option(None, "Training batches; publishes nothing.", at_least=0)
+    limit_val_batches: int | float | None = option(None, "Validation batches; publishes nothing.", at_least=0)
+    limit_test_batches: int | float | None = option(None, "Test batches; publishes nothing.", at_least=0)
+    limit_predict_batches: int | float | None = option(
+        None, "Prediction batches; publishes nothing.", at_least=0
+    )
+    check_val_every_n_epoch: int | None = option(
+        None, "Validation follows steps, not epochs: null.", at_least=1
+    )
+    num_sanity_val_steps: int | None = option(0, "Validation batches before training.", at_least=-1)
+    enable_checkpointing: bool | None = option(None, "Checkpoints are written by `callbacks`.")
+    enable_progress_bar: bool | None = option(
+        False, "Lightning's own bar, which counts batches of an epoch; `callbacks.progress` counts steps."
+    )
+    enable_model_summary: bool | None = option(False, "Lightning's table of modules.")
+    gradient_clip_algorithm: str | None = option(
+        None, "How the gradient is clipped; null is norm.", choices=("norm", "value")
+    )
+    deterministic: bool | str | None = option(None, "Deterministic algorithms of torch.")
+    benchmark: bool | None = option(None, "torch.backends.cudnn.benchmark.")
+    inference_mode: bool = option(True, "Validation under torch.inference_mode.")
+    use_distributed_sampler: bool = option(False, "The loader divides batches among processes itself.")
+    profiler: str | None = option(None, "simple, advanced or pytorch: a report of where time goes.")
+    detect_anomaly: bool = option(False, "Autograd's anomaly detection.")
+    barebones: bool = option(False, "Lightning's bare mode, which excludes loggers and callbacks.")
+    plugins: Any = option(None, "More plugins, as entries with a _target_.")
+    sync_batchnorm: bool = option(False, "No model here has batch norm.")
+    reload_dataloaders_every_n_epochs: int = option(0, "Epochs between new dataloaders.", at_least=0)
+    default_root_dir: str | None = option(None, "null: the directory of the run.")
+    enable_autolog_hparams: bool = option(True, "Logs hyperparameters of the modules.")
+    model_registry: str | None = option(None, "Lightning's model registry.")
+
+
+@dataclass
+class OptimizerConfig:
+    """The optimizer of the language models and its learning-rate schedule: linear warm-up, then half a cosine."""
+
+    name: str = option("adamw", "Optimizer.", choices=("adamw",))
+    lr: float = option("${model.lr}", "Peak learning rate; its default depends on the model's size.", above=0)
+    betas: list[float] = option([0.9, 0.95], "Decay rates of AdamW's moments.", at_least=0, below=1)
+    weight_decay: float = option(0.1, "Of weight matrices; embeddings and norms have none.", at_least=0)
+    warmup_steps: int = option(100, "Steps to the peak, at most half of max_steps.", at_least=0)
+    min_lr_fraction: float = option(
+        0.1, "Share of the peak that is left at the last step.", at_least=0, at_most=1
+    )
+
+
+@dataclass
+class LoaderConfig:
+    """Batches of the language models."""
+
+    batch_tokens: int = option(
+        4096, "Tokens of a global batch, whatever the number of processes.", at_least=1
+    )
+    micro_batch_tokens: int | None = option(
+        None,
+        "Largest micro-batch of one process; gradients are accumulated. null: its whole share.",
+        at_least=1,
+    )
+    context: int = option(512, "Tokens of a window, which the model attends to.", at_least=1)
+    transpose: int = option(
+        0, "Largest random transposition of a training window in semitones.", at_least=0, at_most=87
+    )
+    source_weights: dict[str, float] = option(
+        {}, "Passes over a data source in an epoch: {asap: 1, pop909: 0.5}; 1 where none is given."
+    )
+    val_tokens: int | None = option(
+        65536, "Validation targets scored while training, evenly spaced; null: all.", at_least=1
+    )
+
+
+@dataclass
+class LossConfig:
+    """The loss of the language models."""
+
+    constrained: bool = option(
+        False, "Softmax over the ids that the token mask allows at each target, as in generation."
+    )
+
+
+def overriding(cls: type, group: str) -> type:
+    """A dataclass with the options of another, each of which defaults to the value in `group`."""
+    hints = typing.get_type_hints(cls)
+    fields = [
+        (f.name, hints[f.name], field(default=f"${{{group}.{f.name}}}", metadata=f.metadata))
+        for f in dataclasses.fields(cls)
+    ]
+    return dataclasses.make_dataclass(f"{cls.__name__}Override", fields)
+
+
+STAGE_GROUPS = {
+    "trainer": TrainerConfig,
+    "optimizer": OptimizerConfig,
+    "loader": LoaderConfig,
+    "loss": LossConfig,
+}
+"""Groups that `base.*` and `finetune.*` may override."""
+
+_OVERRIDES: list[Any] = [
+    (group, cls, field(default_factory=cls))
+    for group, cls in ((group, overriding(cls, group)) for group, cls in STAGE_GROUPS.items())
+]
+BaseConfig = dataclasses.make_dataclass("BaseConfig", _OVERRIDES)
+BaseConfig.__doc__ = "Overrides for stage base: base.trainer.max_steps, base.optimizer.lr and so on."
+FinetuneConfig = dataclasses.make_dataclass(
+    "FinetuneConfig",
+    [
+        ("from_scratch", bool, option(False, "Trains from fresh weights instead of a base model.")),
+        *_OVERRIDES,
+    ],
+)
+FinetuneConfig.__doc__ = (
+    "Overrides for stage finetune: finetune.trainer.max_steps, finetune.optimizer.lr and so on."
+)

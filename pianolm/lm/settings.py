@@ -1,0 +1,22 @@
+"""What of a configuration determines a language model. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pianolm.config.neutral import CALLBACKS, MODEL, TRAINER, without
+from pianolm.training.hardware import resolve_hardware
+
+
+def language_model_settings(cfg: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """The settings of stage base or finetune for its fingerprint: all but those that cannot change a result."""
+    own = cfg[stage]
+    return {
+        "model": without(cfg["model"], MODEL),
+        "trainer": without(own["trainer"], TRAINER),
+        **{group: own[group] for group in ("optimizer", "loader", "loss")},
+        "callbacks": without(cfg["callbacks"], CALLBACKS),
+        "seed": cfg["seed"],
+        "precision": resolve_hardware(own["trainer"]).precision,
+    }

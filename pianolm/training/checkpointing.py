@@ -1,0 +1,227 @@
+"""Callbacks that make training resumable: checkpoints that survive a crash, random states, early stopping."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from pianolm.errors import UserError
+from pianolm.training.loggers import RunContext
+from pianolm.training.resume import LAST
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside its target, syncs it and renames it, so that a file is complete or absent."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        """Saves `checkpoint` at `path`; a crash leaves the file that was there before.
+
+        Raises:
+            UserError: It cannot be written, for example because the disk is full; the partial file is removed.
+        """
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.partial")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(target)
+        except Exception as error:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            if (cause := _os_error(error)) is None:
+                raise
+            raise UserError(
+                f"{target}: this checkpoint could not be written ({cause.strerror}); the previous one is "
+                "complete: free some space and run the same command again, which continues from there"
+            ) from error
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """The system's error behind an exception: torch's zip writer raises one of its own over it."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__context__
+    return error
+
+
+class LastCheckpoint(Checkpoint):
+    """Saves the state of training for resuming every n optimizer steps, except at the last step.
+
+    A state is complete only between two optimizer steps. Where a validation follows a step, it is saved after the
+    validation: Lightning resumes behind it, so the state must hold the choice of the best weights and the random
+    numbers drawn in it.
+    """
+
+    def __init__(self, path: Path, every: int) -> None:
+        self._path, self._every = path, every
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves where a checkpoint is due and no validation follows."""
+        whole_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        val_every = trainer.val_check_batch
+        validates = val_every is not None and (trainer.fit_loop.total_batch_idx + 1) % val_every == 0
+        if whole_step and not validates:
+            self._save_if_due(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Saves where a checkpoint is due; Lightning calls this after `BestCheckpoint`."""
+        self._save_if_due(trainer)
+
+    def _save_if_due(self, trainer: L.Trainer) -> None:
+        if trainer.global_step % self._every == 0 and trainer.global_step < trainer.max_steps:
+            trainer.save_checkpoint(self._path, weights_only=False)
+
+
+class BestCheckpoint(ModelCheckpoint):
+    """Keeps the weights with the lowest validation metric.
+
+    The checkpoint for resuming may name a best file that a later validation of the killed run replaced. The resumed
+    run then starts without a best file and finds the later one again when it repeats that validation.
+    """
+
+    def __init__(self, directory: Path, monitor: str) -> None:
+        super().__init__(
+            directory,
+            "{step}",
+            monitor=monitor,
+            mode="min",
+            save_top_k=1,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,  # a resumed run writes the same file again
+        )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores the best file, unless it no longer exists."""
+        if Path(state_dict["best_model_path"]).is_file():
+            super().load_state_dict(state_dict)
+
+
+class StopEarly(EarlyStopping):
+    """Stops after n validations without a lower metric; a run that has stopped does not train on when resumed."""
+
+    def __init__(self, monitor: str, patience: int) -> None:
+        super().__init__(monitor, patience=patience, mode="min")
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Stops at once where the killed run had decided to stop; a run that extends another has no best weights."""
+        best = trainer.checkpoint_callback
+        if self.wait_count >= self.patience and isinstance(best, BestCheckpoint) and best.best_model_path:
+            trainer.should_stop = True
+
+
+class ConfigInCheckpoint(Callback):
+    """Puts the resolved configuration (plain containers only) and the name of the stage into every checkpoint."""
+
+    def __init__(self, cfg: Mapping[str, Any], stage: str) -> None:
+        self._cfg, self._stage = json.loads(json.dumps(cfg)), stage
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Adds both to the checkpoint."""
+        checkpoint["pianolm_config"], checkpoint["pianolm_stage"] = self._cfg, self._stage
+
+
+class RandomStates(Callback):
+    """Keeps the random states of all ranks in the checkpoint, so that dropout continues as in an unbroken run.
+
+    Lightning saves a checkpoint on one rank, for which the states of all ranks are gathered.
+    """
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Adds the states of every rank."""
+        states: list[Any] = [_random_state()]
+        if trainer.world_size > 1:
+            states = [None] * trainer.world_size
+            torch.distributed.all_gather_object(states, _random_state())
+        checkpoint["random_states"] = states
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Restores this rank's states; with another number of ranks the seeds stay as they are."""
+        states = checkpoint.get("random_states", [])
+        if len(states) == trainer.world_size:
+            self._wanted = states[trainer.global_rank]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Sets the states last: setting up the run draws random numbers, too."""
+        if (wanted := getattr(self, "_wanted", None)) is not None:
+            _set_random_state(wanted)
+
+
+def _random_state() -> dict[str, Any]:
+    kind, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002  # libraries draw from it
+    state: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "numpy": [kind, torch.from_numpy(np.asarray(keys, np.int64)), position, has_gauss, gauss],
+        "python": random.getstate(),
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    kind, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+class ValidateAtTheEnd(Callback):
+    """Validates after the last step whatever `val_check_interval` is, so that the last weights can be the best."""
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Makes the next check fall on the last step; it runs inside `fit`, where checkpoints are chosen."""
+        if trainer.global_step == trainer.max_steps:
+            trainer.val_check_batch = trainer.max_steps * trainer.accumulate_grad_batches
+
+
+def last_checkpoint(context: RunContext, every_n_steps: int = 200) -> LastCheckpoint:
+    """The callback that saves the state for resuming into the run's work directory.
+
+    Args:
+        context: The run's context.
+        every_n_steps: Optimizer steps between checkpoints.
+    """
+    return LastCheckpoint(context.stage.work / LAST, every_n_steps)
+
+
+def early_stopping(context: RunContext, patience: int = 5) -> StopEarly:
+    """The callback that stops training when the run's validation metric no longer falls.
+
+    Args:
+        context: The run's context.
+        patience: Validations without a lower metric.
+
+    Raises:
+        UserError: `patience` is below 1.
+    """
+    if patience < 1:
+        raise UserError(f"callbacks.early_stopping.patience={patience} found, expected at least 1 validation")
+    return StopEarly(context.monitor, patience)

@@ -1,0 +1,124 @@
+"""What a run works on: accelerator, processes, precision, threads. Importing this and planning need no torch."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pianolm.errors import UserError
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+_NVIDIA = Path("/proc/driver/nvidia/gpus")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Resolved hardware.
+
+    Attributes:
+        accelerator: cpu or gpu.
+        devices: Processes on this machine.
+        num_nodes: Machines.
+        strategy: Lightning's strategy.
+        precision: Lightning's precision.
+    """
+
+    accelerator: str
+    devices: int
+    num_nodes: int
+    strategy: str
+    precision: str
+
+    @property
+    def processes(self) -> int:
+        """Processes in all."""
+        return self.devices * self.num_nodes
+
+
+def trainer_arguments(cfg: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
+    """The Trainer's arguments of a stage: base and finetune have their own, which default to `trainer`."""
+    arguments: Mapping[str, Any] = cfg.get(stage, {}).get("trainer", cfg["trainer"])
+    return arguments
+
+
+def resolve_hardware(wanted: Mapping[str, Any]) -> Hardware:
+    """Settles `auto` for this machine; GPUs that are asked for need not be there.
+
+    Args:
+        wanted: Mapping with `accelerator`, `devices`, `num_nodes`, `strategy` and `precision`: the group `trainer` or
+            `hardware`.
+    """
+    accelerator, devices = wanted["accelerator"], wanted["devices"]
+    if accelerator == "auto":
+        accelerator = "gpu" if count_gpus() else "cpu"
+    if devices == "auto":
+        devices = max(count_gpus(), 1) if accelerator == "gpu" else 1
+    precision, strategy, num_nodes = wanted["precision"], wanted["strategy"], int(wanted["num_nodes"])
+    if precision == "auto":
+        precision = "bf16-mixed" if accelerator == "gpu" else "32-true"
+    if strategy == "auto" and int(devices) * num_nodes > 1:
+        strategy = "ddp"
+    return Hardware(accelerator, int(devices), num_nodes, strategy, precision)
+
+
+def require(hardware: Hardware) -> None:
+    """Checks that this machine has the hardware.
+
+    Raises:
+        UserError: GPUs are asked for that it does not have.
+    """
+    gpus = count_gpus()
+    if hardware.accelerator == "gpu" and hardware.devices > gpus:
+        raise UserError(
+            f"hardware.devices={hardware.devices} with hardware.accelerator=gpu found, but this machine shows "
+            f"{gpus or 'no'} GPU{'s' if gpus > 1 else ''}; use hardware=cpu or hardware=auto"
+        )
+
+
+def count_gpus() -> int:
+    """GPUs that torch can use; without importing torch where nothing has imported it yet."""
+    if (torch := sys.modules.get("torch")) is not None and hasattr(torch, "cuda"):
+        return int(torch.cuda.device_count())
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and visible.strip() in ("", "-1"):
+        return 0
+    spec = importlib.util.find_spec("torch")
+    libraries = Path(spec.origin).parent / "lib" if spec is not None and spec.origin else None
+    if libraries is None or not any(libraries.glob("*torch_cuda*")):
+        return 0  # a build of torch for CPUs
+    there = len(list(_NVIDIA.iterdir())) if _NVIDIA.is_dir() else 0
+    return there if visible is None else min(there, len(visible.split(",")))
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def set_threads(cfg: Mapping[str, Any], processes: int) -> None:
+    """Sets torch's threads: processes that each take all cores slow each other down."""
+    import torch
+
+    threads = cfg["compute"]["threads"]
+    if threads is not None or processes > 1:
+        torch.set_num_threads(int(threads) if threads is not None else max(cores() // processes, 1))
+
+
+def keep_freed_memory() -> None:
+    """Tells glibc to keep freed blocks instead of returning them to the system.
+
+    Activations are allocated and freed in every step; as mapped blocks each costs page faults, which on small models
+    take as long as the arithmetic. Does nothing with another C library.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

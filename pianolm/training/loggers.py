@@ -1,0 +1,113 @@
+"""Loggers of a training: CSV and W&B, both of which a resumed run continues.
+
+Entries of the group `logger` with `_partial_: true` are completed here with the run's context.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from pianolm.stage import StageContext
+from pianolm.training.resume import WANDB_ID
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """What entries with `_partial_: true` are completed with, as the argument `context`.
+
+    Attributes:
+        stage: The stage's context.
+        resumed: Whether training continues from a checkpoint.
+        monitor: The validation metric that chooses the best weights.
+    """
+
+    stage: StageContext
+    resumed: bool
+    monitor: str
+
+
+def csv_logger(context: RunContext) -> Logger:
+    """CSV files in the run directory, under `<stage>/csv`."""
+    version = _csv_directory(context.stage, context.resumed) or "csv"
+    return CSVLogger(context.stage.run_dir, context.stage.name, version, flush_logs_every_n_steps=1)
+
+
+def wandb_logger(
+    context: RunContext, project: str, group: str | None = None, tags: list[str] | None = None
+) -> Logger:
+    """W&B, offline unless a key is configured; a resumed run continues under its id, which the work directory keeps.
+
+    Args:
+        context: The run's context.
+        project: Name of the project.
+        group: Name of the group; None for that of the sweep.
+        tags: Tags of the run.
+    """
+    import wandb  # slow to import, and logger=csv does without
+
+    ctx = context.stage
+    id_file = ctx.work / WANDB_ID
+    if not id_file.is_file():
+        id_file.write_text(secrets.token_hex(4))
+    mode = os.environ.get("WANDB_MODE", "online")
+    if mode == "online" and not wandb.login(prompt=False):
+        mode = "offline"
+    return WandbLogger(
+        project=project,
+        name=f"{ctx.name}-{ctx.fingerprint[:8]}",
+        group=group or ctx.sweep,
+        tags=list(tags or ()),
+        save_dir=ctx.run_dir,
+        id=id_file.read_text().strip(),
+        resume="allow",
+        mode=mode,
+        settings=wandb.Settings(silent=True, console="off"),
+        config=dict(ctx.cfg),
+    )
+
+
+@rank_zero_only
+def _csv_directory(ctx: StageContext, resumed: bool) -> str:
+    """Name of the directory for the rows of this run: `csv`, or the next one where a resumed run has rows already.
+
+    Rows that a killed run wrote to another run directory are copied, so that the curves of a run directory are
+    complete.
+    """
+    here, note = (ctx.run_dir / ctx.name).absolute(), ctx.work / "rows.txt"
+    before = Path(note.read_text()) if note.is_file() else here
+    note.write_text(str(here))
+    if not resumed:
+        for stale in here.glob("csv*/metrics.csv"):
+            stale.unlink()
+        return "csv"
+    if before != here:
+        for rows in before.glob("csv*/metrics.csv"):
+            (here / rows.parent.name).mkdir(parents=True, exist_ok=True)
+            shutil.copy(rows, here / rows.parent.name)
+    parts = len(list(here.glob("csv*/metrics.csv")))
+    return f"csv_{parts + 1}" if parts else "csv"
+
+
+def log_pictures(loggers: list[Logger], pictures: Mapping[str, Path]) -> None:
+    """Logs PNG files to W&B by name."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            for name, path in pictures.items():
+                logger.log_image(f"pictures/{name}", [str(path)])
+
+
+def finish(loggers: list[Any]) -> None:
+    """Ends the W&B run, so that the next job of a sweep starts a run of its own."""
+    if any(isinstance(logger, WandbLogger) for logger in loggers):
+        import wandb
+
+        wandb.finish()
