@@ -138,9 +138,7 @@ def prompt_ids(
             "continue from nothing"
         )
     first_beat = beats_left_out(prompt, prompt_beats)
-    if (
-        first_beat and tokenizer.ties != "repeat"
-    ):  # the first beat kept must not refer to notes of beats left out
+    if first_beat and tokenizer.ties != "repeat":  # ties must not refer to notes of beats left out
         kept, positions = prompt.from_beat(first_beat), bar_positions(prompt.bar_starts, prompt.n_beats)
         ids = tokenizer.encode_cells(kept.cells, kept.beats_sec, position_B=positions[first_beat:])[1:-1]
     else:

@@ -57,7 +57,7 @@ class TokenOrder:
 
     def __init__(self, grammar: Grammar) -> None:
         vocabulary, self._grammar = grammar.vocabulary, grammar
-        kinds = [kind for kind in _KIND_ORDER if kind in grammar.kinds or kind is Kind.VELOCITY]
+        kinds = [kind for kind in _KIND_ORDER if kind in grammar.kinds]
         ids_by_kind = [np.arange(vocabulary.size)[vocabulary.ids(kind)] for kind in kinds]
         unused = np.flatnonzero(~np.isin(grammar.kind_of, [int(kind) for kind in kinds]))
         self.ids = np.concatenate([*ids_by_kind, unused])

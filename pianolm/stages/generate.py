@@ -17,7 +17,6 @@ from pianolm.generation.prompts import read_prompts, refuse_prompts_in
 from pianolm.stage import Metrics, Need, Stage, StageContext
 from pianolm.stages.tokenize import build_tokenizer
 from pianolm.tokenizer.config import read_settings, tokenizer_directory
-from pianolm.tokenizer.tokenizer import PianoTokenizer
 
 if TYPE_CHECKING:
     from pianolm.generation.piano_lm import PianoLM
@@ -79,10 +78,10 @@ def _load(ctx: StageContext, device: str) -> PianoLM:
         _refuse_other_tokenizer(lm, ctx)
         return lm
     if "tokenizer" in ctx.upstream:
-        tokenizer = PianoTokenizer.from_pretrained(ctx.upstream["tokenizer"])
+        mode = read_settings(tokenizer_directory(ctx.upstream["tokenizer"]))["mode"]
     else:
         mode = "velocity" if "velvq" in ctx.upstream else "base"
-        tokenizer = build_tokenizer({**ctx.cfg["tokenizer"], "mode": mode}, ctx.upstream)
+    tokenizer = build_tokenizer({**ctx.cfg["tokenizer"], "mode": mode}, ctx.upstream)
     model = ctx.cfg["model"]
     source = f"upstream.model={path}"
     lm = PianoLM.from_weights(

@@ -460,6 +460,22 @@ def test_a_weights_file_generates_what_the_published_model_does(
     assert (run_dir / "piece_00.mid").read_bytes() == (published / "piece_00.mid").read_bytes()
 
 
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("codec", [(), ("upstream.velvq={parts}/codec",)])
+def test_a_weights_file_generates_in_the_published_layout(
+    codec: tuple[str, ...], parts: Path, tmp_path: Path
+) -> None:
+    settings = ("tokenizer=published", "upstream.codebook={parts}/codebook.npz", "model.heads=2", *codec)
+    settings = tuple(text.format(parts=parts) for text in settings)
+    hot = (f"generate.temperature={HOT}", "generate.beats=8", *MIDI_ONLY)
+    metrics, run_dir = generate(tmp_path, parts / "weights.pt", *settings, *hot)
+    assert metrics["valid_fraction"] == 1.0
+    assert (metrics["distinct_velocities"] > 1) == bool(codec)
+    bpm = 6e7 / read_midi(run_dir / "piece_00.mid").tempo_us
+    assert bpm.size > 1
+    assert np.allclose(bpm % 10, 5, atol=0.01), "each beat has the middle of a bin of 10 BPM"
+
+
 WEIGHTS = ("upstream.model={parts}/weights.pt", "model.heads=2")
 BAD_WEIGHTS = {
     "no codebook": (WEIGHTS, r"weights\.pt: a plain weights file .* add upstream\.codebook=FILE"),
