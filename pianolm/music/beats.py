@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pianolm.errors import UserError
-from pianolm.music.midi import MidiContent
 
 FRAMES = 48
 """Number of frames per beat."""
@@ -149,31 +148,6 @@ def _number(text: str) -> float:
         return float("nan")
 
 
-def tempo_map_beats(midi: MidiContent) -> BeatAnnotation:
-    """One beat per quarter note of the file's tempo map, from tick 0 to the end of the last note.
-
-    Raises:
-        UserError: The file has more than `MAX_BEATS` quarter notes.
-    """
-    count = max(-(-midi.end_tick // midi.ticks_per_quarter), 1)
-    _check_length(count, "tempo map")
-    ticks = np.arange(count + 1, dtype=np.int64) * midi.ticks_per_quarter
-    return BeatAnnotation(midi.seconds(ticks))
-
-
-def track_beats(midi: MidiContent, name: str) -> BeatAnnotation:
-    """One beat per note of the file's beat track.
-
-    Raises:
-        UserError: The file has no beat track.
-    """
-    if midi.track_beats_sec is None:
-        raise UserError(
-            f"{name}: no track called beats, click or metronome; give a beat file, or use beats='tempo_map'"
-        )
-    return BeatAnnotation(midi.track_beats_sec)
-
-
 def repair_beats(beats_sec: ArrayLike, name: str = "beats") -> tuple[NDArray[np.float64], Repairs]:
     """Makes a grid in which the tempo of every beat is within 15–480 BPM.
 
@@ -198,8 +172,9 @@ def repair_beats(beats_sec: ArrayLike, name: str = "beats") -> tuple[NDArray[np.
     kept = _merge_close(given if (steps > 0).all() else np.unique(given))
     if kept.size < 2:
         raise UserError(f"{name}: {kept.size} beat(s) at least 1/8 second apart found, expected at least 2")
+    check_grid_length(kept[-1] / MAX_BEAT_SEC - kept[0] / MAX_BEAT_SEC, name)
     parts = np.ceil(np.diff(kept) / MAX_BEAT_SEC - _TOLERANCE_SEC).astype(np.int64)
-    _check_length(int(parts.sum()), name)
+    check_grid_length(int(parts.sum()), name)
     position = np.concatenate([[0], np.cumsum(parts)])
     grid = np.interp(np.arange(position[-1] + 1), position, kept)
     return grid, Repairs(reordered, given.size - kept.size, grid.size - kept.size)
@@ -239,9 +214,10 @@ def extend_beats(
     interval_before = median(np.diff(beats_sec[: _NEIGHBOURS + 1]).tolist())
     interval_after = median(np.diff(beats_sec[-_NEIGHBOURS - 1 :]).tolist())
     last_sec = max(float(offset_sec.max()), float(onset_sec.max()) + interval_after / FRAMES)
+    check_grid_length(max(beats_sec[0], last_sec) / MAX_BEAT_SEC - onset_sec.min() / MAX_BEAT_SEC, name)
     before = max(int(np.ceil((beats_sec[0] - onset_sec.min()) / interval_before - _TOLERANCE_SEC)), 0)
     after = max(int(np.ceil((last_sec - beats_sec[-1]) / interval_after - _TOLERANCE_SEC)), 0)
-    _check_length(before + beats_sec.size + after, name)
+    check_grid_length(before + beats_sec.size + after, name)
     return np.concatenate(
         [
             beats_sec[0] - interval_before * np.arange(before, 0, -1),
@@ -251,11 +227,37 @@ def extend_beats(
     )
 
 
-def _check_length(beats: int, name: str) -> None:
+def check_grid_length(beats: float, name: str) -> None:
+    """Raises a `UserError` if a grid would have more than `MAX_BEATS` beats."""
     if beats > MAX_BEATS:
         raise UserError(
-            f"{name}: the grid from the first beat or note to the last one needs {beats} beats, expected at most "
+            f"{name}: the grid from the first beat or note to the last one needs {beats:.6g} beats, expected at most "
             f"{MAX_BEATS}; a time is damaged, or the beats belong to another file"
+        )
+
+
+def check_beats_fit(
+    beats_sec: NDArray[np.float64],
+    onset_sec: NDArray[np.float64],
+    offset_sec: NDArray[np.float64],
+    name: str = "beats",
+) -> None:
+    """Checks that at least half of the beats lie within the music.
+
+    Args:
+        beats_sec: [B + 1] beat times in seconds that cover the notes.
+        onset_sec: [N] onsets of the notes.
+        offset_sec: [N] ends of the notes.
+        name: Name of the source of the beats, for error messages.
+
+    Raises:
+        UserError: More than half of the beats end before the first note or start after the end of the last one.
+    """
+    outside = (beats_sec[1:] <= onset_sec.min()) | (beats_sec[:-1] >= offset_sec.max())
+    if 2 * outside.sum() > outside.size:
+        raise UserError(
+            f"{name}: {outside.sum()} of {outside.size} beats lie outside the notes, which sound from "
+            f"{onset_sec.min():.6g} to {offset_sec.max():.6g} s; give the beats of this file, in seconds"
         )
 
 

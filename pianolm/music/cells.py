@@ -172,6 +172,36 @@ def resolve_collisions(
     return merged, Collisions(merged=onset.size - merged.size, cut=struck_again.size)
 
 
+def resolve_notes(notes: Notes, beats_sec: NDArray[np.float64]) -> tuple[Notes, FrameNotes]:
+    """Merges and cuts notes as `notes_to_frames` does, but keeps their times in seconds.
+
+    Args:
+        notes: [N] note array.
+        beats_sec: [B + 1] strictly increasing beat times; every note starts before the last one.
+
+    Returns:
+        [N'] notes of which no two of one pitch overlap, and their frame notes, both sorted by (pitch, onset).
+    """
+    frame_notes, _ = notes_to_frames(notes, beats_sec)
+    frame = seconds_to_frames(notes["onset_sec"], beats_sec)
+    frame = np.clip(frame, 0, max((beats_sec.size - 1) * FRAMES - 1, 0))
+    order = np.lexsort((notes["onset_sec"], frame, notes["pitch"]))
+    pitch, frame = notes["pitch"][order], frame[order]
+    new = np.ones(notes.size, bool)
+    new[1:] = (pitch[1:] != pitch[:-1]) | (frame[1:] != frame[:-1])
+    first = np.flatnonzero(new)
+    resolved = np.empty(first.size, NOTE_DTYPE)
+    resolved["onset_sec"], resolved["pitch"] = notes["onset_sec"][order][first], pitch[first]
+    resolved["velocity"] = frame_notes["velocity"]
+    if first.size:
+        resolved["offset_sec"] = np.maximum.reduceat(notes["offset_sec"][order], first)
+    same_pitch = np.flatnonzero(resolved["pitch"][1:] == resolved["pitch"][:-1])
+    resolved["offset_sec"][same_pitch] = np.minimum(
+        resolved["offset_sec"][same_pitch], resolved["onset_sec"][same_pitch + 1]
+    )
+    return resolved, frame_notes
+
+
 def frames_to_cells(frame_notes: FrameNotes, n_beats: int) -> Cells:
     """Splits frame notes (of which no two of one pitch overlap) at the beats and gathers the parts into cells."""
     onset, end = np.ascontiguousarray(frame_notes["onset"]), np.ascontiguousarray(frame_notes["end"])

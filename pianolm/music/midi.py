@@ -1,8 +1,11 @@
-"""Standard MIDI files ↔ notes in seconds, a tempo map and bars."""
+"""Standard MIDI files ↔ notes, tempo map and time signatures.
+
+Shapes: N notes, B beats of a grid, D bars.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +14,28 @@ from numpy.typing import NDArray
 
 from pianolm.errors import UserError
 from pianolm.music.bars import bar_starts
+from pianolm.music.beats import FRAMES
+from pianolm.music.cells import resolve_notes, seconds_to_frames
+from pianolm.music.grid import tempo_map_grid
+from pianolm.music.grid_mark import GridMark
+from pianolm.music.metre import TimeSignature, bar_signatures, metric_grid, valid_signatures
+from pianolm.music.midi_bytes import end_all_notes, read_midi_bytes
 from pianolm.music.notes import Notes, make_notes
+from pianolm.music.pedal import PEDAL_CHOICES, extend_by_pedal
+from pianolm.music.remarks import Remarks
+from pianolm.music.tempo_map import TempoMap, is_on_grid, tempo_events
+from pianolm.music.tracks import Programs, Track, TrackRoles, assign_roles, check_programs, read_track
 
-TICKS_PER_BEAT = 480
-"""Resolution of written files: ten ticks per frame, so that every frame lies on a tick."""
+TICKS_PER_FRAME = 200
+TICKS_PER_BEAT = FRAMES * TICKS_PER_FRAME
+"""Resolution of written files. A tick is at most 0.42 ms, at 15 BPM."""
 
-BEAT_TRACK_NAMES = frozenset({"beat", "beats", "click", "clicks", "metronome"})
-_DEFAULT_TEMPO_US = 500_000
-_MAX_BEATS_PER_BAR = 32  # a longer distance is a gap in the annotation
+_FRAME_REACH = (TICKS_PER_FRAME - 1) // 2
+"""Largest distance in ticks from a frame at which a time still rounds to it."""
+
+_MAX_REPEATS = 4096
+_TOLERANCE_SEC = 1e-6
+_NO_REMARKS = Remarks()
 
 
 @dataclass(frozen=True)
@@ -26,75 +43,122 @@ class MidiContent:
     """Contents of a MIDI file.
 
     Attributes:
-        notes: [N] note array of all tracks but drums and beat tracks, sorted by (onset, pitch).
-        tempo_tick: [M] ticks at which a tempo starts; the first is 0.
-        tempo_us: [M] microseconds per quarter note from that tick on.
-        ticks_per_quarter: Resolution of the file in ticks per quarter note.
+        notes: [N] note array of the tracks with the programs asked for, sorted by (onset, pitch).
+        tempo: The tempo map.
         end_tick: Tick at which the last note ends.
-        track_beats_sec: [B] onsets of the beat track (named "beats", "click" or "metronome"); None if there is none.
+        signatures: The time signatures in order of time.
+        default_tempo: Whether only the default tempo is known: see `TempoMap.is_default`.
+        on_grid: Whether at least half of the onsets lie on 24ths of a quarter note.
+        track_beats_sec: [B] onsets of the beat track (see `pianolm.music.tracks`); None if there is none.
+        mark: The marker by which pianolm describes the grid of a file; None if there is no such marker.
+        remarks: What was left out or changed.
     """
 
     notes: Notes
-    tempo_tick: NDArray[np.int64]
-    tempo_us: NDArray[np.int64]
-    ticks_per_quarter: int
+    tempo: TempoMap
     end_tick: int
-    track_beats_sec: NDArray[np.float64] | None
-
-    def seconds(self, ticks: NDArray[np.integer]) -> NDArray[np.float64]:
-        """Converts ticks [N] to seconds [N] with the file's tempo map."""
-        return ticks_to_seconds(ticks, self.tempo_tick, self.tempo_us, self.ticks_per_quarter)
-
-
-def ticks_to_seconds(
-    ticks: NDArray[np.integer],
-    tempo_tick: NDArray[np.int64],
-    tempo_us: NDArray[np.int64],
-    ticks_per_quarter: int,
-) -> NDArray[np.float64]:
-    """Converts ticks [N] to seconds [N] with a tempo map, in double precision."""
-    per_tick = tempo_us / (1e6 * ticks_per_quarter)
-    if tempo_tick.size == 1:  # the usual case of recorded performances
-        return ticks * per_tick[0]
-    start_sec = np.concatenate([[0.0], np.cumsum(np.diff(tempo_tick) * per_tick[:-1])])
-    part = np.searchsorted(tempo_tick, ticks, side="right") - 1
-    return start_sec[part] + (ticks - tempo_tick[part]) * per_tick[part]
+    signatures: tuple[TimeSignature, ...]
+    default_tempo: bool
+    on_grid: bool
+    track_beats_sec: NDArray[np.float64] | None = None
+    mark: GridMark | None = None
+    remarks: Remarks = _NO_REMARKS
 
 
-def read_midi(path: str | Path) -> MidiContent:
-    """Reads a MIDI file and merges the notes of all tracks but drums and beat tracks.
+def read_midi(path: str | Path, programs: Programs = "piano", pedal: str = "ignore") -> MidiContent:
+    """Reads a MIDI file and merges the notes of its piano tracks.
+
+    Drum tracks and beat tracks are never music. See `pianolm.music.tracks` for how they are recognised.
+
+    Args:
+        path: MIDI file.
+        programs: Programs to read: "piano" (0–7), "all", a program, or several.
+        pedal: "ignore" the sustain pedal, or "extend" notes while it is down.
 
     Raises:
-        UserError: The file is missing, is not a MIDI file, or has notes out of range.
+        UserError: The file is missing, is not a MIDI file with ticks per quarter note, has notes out of range, or has
+            notes, but none of the programs asked for; or an argument has none of these values.
     """
-    score = _read_score(Path(path))
-    tempo_tick, tempo_us = _tempo_map(score)
-    arrays, beat_ticks = [], None
-    for track in score.tracks:
-        if track.name.strip().lower() in BEAT_TRACK_NAMES:
-            beat_ticks = np.unique(track.notes.numpy()["time"].astype(np.int64))
-        elif not track.is_drum and len(track.notes):
-            arrays.append(track.notes.numpy())
-    columns = {
-        key: np.concatenate([a[key] for a in arrays]).astype(np.int64) if arrays else np.zeros(0, np.int64)
-        for key in ("time", "duration", "pitch", "velocity")
-    }
-    end = columns["time"] + columns["duration"]
-    to_sec = (tempo_tick, tempo_us, score.ticks_per_quarter)
-    notes = make_notes(
-        ticks_to_seconds(columns["time"], *to_sec),
-        ticks_to_seconds(end, *to_sec),
-        columns["pitch"],
-        columns["velocity"],
-        name=str(path),
-    )
+    path = Path(path)
+    wanted = check_programs(programs)
+    if pedal not in PEDAL_CHOICES:
+        raise UserError(f"pedal={pedal}: expected one of {', '.join(PEDAL_CHOICES)}")
+    score, tracks = _read_tracks(path, with_pedal=pedal == "extend")
+    roles = assign_roles(tracks, wanted, score.ticks_per_quarter)
+    if roles.others and not roles.music:
+        raise UserError(_no_program_found(path, roles.others, programs))
+    music, pedalled = roles.music, 0
+    if pedal == "extend":
+        music, pedalled = extend_by_pedal(roles.music, tracks)
+    tempo = TempoMap.of_score(score)
+    onset, end, pitch, velocity = (_joined(music, field) for field in ("onset", "end", "pitch", "velocity"))
     return MidiContent(
-        notes=notes,
-        tempo_tick=tempo_tick,
-        tempo_us=tempo_us,
-        ticks_per_quarter=score.ticks_per_quarter,
+        notes=make_notes(tempo.seconds(onset), tempo.seconds(end), pitch, velocity, name=str(path)),
+        tempo=tempo,
         end_tick=int(end.max(initial=0)),
-        track_beats_sec=None if beat_ticks is None else ticks_to_seconds(beat_ticks, *to_sec),
+        signatures=tuple(
+            valid_signatures((s.time, s.numerator, s.denominator) for s in score.time_signatures)
+        ),
+        default_tempo=tempo.is_default(onset),
+        on_grid=is_on_grid(onset, score.ticks_per_quarter),
+        track_beats_sec=tempo.seconds(np.unique(roles.beats[0].onset)) if roles.beats else None,
+        mark=GridMark.find(marker.text for marker in score.markers),
+        remarks=_remarks(roles, pedalled),
+    )
+
+
+def _read_tracks(path: Path, with_pedal: bool) -> tuple[symusic.core.ScoreTick, list[Track]]:
+    """Reads the tracks of a file, in which every note has an end."""
+    content = read_midi_bytes(path)
+    unended, repeats = -1, 1
+    while True:
+        score = _parse(end_all_notes(content, repeats, keep_controls=with_pedal), path)
+        tracks = [read_track(track, with_pedal) for track in score.tracks]
+        before, unended = unended, sum(track.unended for track in tracks)
+        if unended in (0, before):
+            return score, tracks
+        if repeats > _MAX_REPEATS:
+            raise UserError(f"{path}: {unended} notes or more have no end; the file is damaged")
+        repeats *= 16  # there may be more notes of one pitch without an end
+
+
+def _parse(content: bytes, path: Path) -> symusic.core.ScoreTick:
+    try:
+        return symusic.Score.from_midi(content)
+    except (RuntimeError, ValueError, OverflowError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"{path}: not a readable MIDI file ({reason}); expected a Standard MIDI File"
+        ) from error
+
+
+def _joined(tracks: list[Track], field: str) -> NDArray[np.int64]:
+    """[N] one field of the notes of several tracks."""
+    return np.concatenate([getattr(track, field) for track in tracks]) if tracks else np.zeros(0, np.int64)
+
+
+def _no_program_found(path: Path, others: list[Track], programs: Programs) -> str:
+    counts: dict[int, int] = {}
+    for track in others:
+        counts[track.program] = counts.get(track.program, 0) + track.size
+    present = ", ".join(f"{program} ({count} notes)" for program, count in sorted(counts.items()))
+    wanted = "piano (0–7)" if programs == "piano" else str(programs)
+    return (
+        f"{path}: no piano found: its notes have the programs {present}, expected programs={wanted}; "
+        "choose others with data.programs=all or a list of programs"
+    )
+
+
+def _remarks(roles: TrackRoles, pedalled: int) -> Remarks:
+    return Remarks(
+        beat_track=roles.beats[0].name if roles.beats else None,
+        beat_track_notes=sum(track.size for track in roles.beats),
+        drum_notes=sum(track.size for track in roles.drums),
+        drum_tracks=tuple(track.name for track in roles.drums if not track.is_drum),
+        other_notes=sum(track.size for track in roles.others),
+        other_programs=tuple(sorted({track.program for track in roles.others})),
+        unended_notes=sum(track.unended for track in roles.music),
+        pedalled_notes=pedalled,
     )
 
 
@@ -106,9 +170,10 @@ def write_midi(
 ) -> None:
     """Writes notes on their beat grid: a quarter note per beat, and a tempo event at every change of tempo.
 
-    A sequencer therefore shows the grid, and reading the file with `beats="tempo_map"` restores it and, for notes that
-    lie on frames, their frames. The file is written under a temporary name and renamed, so that a crash leaves no
-    incomplete file.
+    Notes are written as their piano roll holds them: merged if they start in one frame, and cut where their pitch is
+    struck again (see `pianolm.music.cells`). Reading the file with `beats="tempo_map"` restores these notes in the same
+    frames and within 1 ms, the beats and the bars, relative to the first beat. The file is written under a temporary
+    name and renamed, so that a crash leaves no incomplete file.
 
     Args:
         path: File to write.
@@ -126,65 +191,91 @@ def write_midi(
 
 def build_score(
     notes: Notes, beats_sec: NDArray[np.float64], downbeats_sec: NDArray[np.float64] | None = None
-) -> symusic.Score:
+) -> symusic.core.ScoreTick:
     """Builds the symusic score that `write_midi` writes."""
     assert beats_sec.size >= 2, "a beat grid has at least one beat"
-    tempo_us = np.clip(np.rint(np.diff(beats_sec) * 1e6), 1, 2**24 - 1).astype(np.int64)
-    change = np.flatnonzero(np.diff(tempo_us, prepend=-1))
-    beat_tick = np.arange(beats_sec.size) * TICKS_PER_BEAT
-    onset = np.rint(np.interp(notes["onset_sec"], beats_sec, beat_tick)).astype(np.int32)
-    end = np.rint(np.interp(notes["offset_sec"], beats_sec, beat_tick)).astype(np.int32)
+    content, onset, end = _content_to_write(notes, beats_sec, downbeats_sec)
     score = symusic.Score(TICKS_PER_BEAT)
     score.tempos = symusic.Tempo.from_numpy(
-        time=(change * TICKS_PER_BEAT).astype(np.int32), mspq=tempo_us[change].astype(np.int32)
+        time=content.tempo.tick.astype(np.int32), mspq=content.tempo.tempo_us.astype(np.int32)
     )
-    for beat, numerator in _time_signatures(bar_starts(beats_sec, downbeats_sec)):
-        score.time_signatures.append(symusic.TimeSignature(beat * TICKS_PER_BEAT, numerator, 4))
+    for signature in content.signatures:
+        score.time_signatures.append(
+            symusic.TimeSignature(signature.tick, signature.numerator, signature.denominator)
+        )
+    if content.mark is not None:
+        score.markers.append(symusic.TextMeta(0, str(content.mark)))
     track = symusic.Track(name="piano", program=0, is_drum=False)
     track.notes = symusic.Note.from_numpy(
-        time=onset,
-        duration=np.maximum(end - onset, 1).astype(np.int32),
-        pitch=notes["pitch"].astype(np.int8),
-        velocity=notes["velocity"].astype(np.int8),
+        time=onset.astype(np.int32),
+        duration=(end - onset).astype(np.int32),
+        pitch=content.notes["pitch"].astype(np.int8),
+        velocity=content.notes["velocity"].astype(np.int8),
     )
     score.tracks.append(track)
     return score
 
 
-def _time_signatures(starts: NDArray[np.intp]) -> list[tuple[int, int]]:
-    """(beat, beats per bar) at every change of metre; beats before the first bar are an upbeat and complete bars."""
-    lengths = np.diff(starts).tolist()
-    if not lengths or max(lengths) > _MAX_BEATS_PER_BAR:
-        return []
-    changes = [(int(starts[0]) % lengths[0], lengths[0])]
-    if changes[0][0]:
-        changes.insert(0, (0, changes[0][0]))
-    for start, length in zip(starts.tolist(), lengths, strict=False):
-        if length != changes[-1][1]:
-            changes.append((start, length))
-    return changes
+def _content_to_write(
+    notes: Notes, beats_sec: NDArray[np.float64], downbeats_sec: NDArray[np.float64] | None
+) -> tuple[MidiContent, NDArray[np.int64], NDArray[np.int64]]:
+    """The contents of a file as it will be read, and the onsets and ends [N] of its notes in ticks."""
+    change, tempo_us = tempo_events(beats_sec)
+    tempo = TempoMap(np.array(change) * TICKS_PER_BEAT, np.array(tempo_us), TICKS_PER_BEAT)
+    starts = bar_starts(beats_sec, downbeats_sec)
+    resolved, onset, end = _note_ticks(notes, beats_sec)
+    read_notes = resolved.copy()
+    read_notes["onset_sec"], read_notes["offset_sec"] = tempo.seconds(onset), tempo.seconds(end)
+    content = MidiContent(
+        notes=read_notes,
+        tempo=tempo,
+        end_tick=int(end.max(initial=0)),
+        signatures=tuple(bar_signatures(starts, TICKS_PER_BEAT)),
+        default_tempo=tempo.is_default(onset),
+        on_grid=is_on_grid(onset, TICKS_PER_BEAT),
+    )
+    mark = _grid_mark(content, beats_sec.size - 1, starts)
+    return replace(content, mark=mark), onset, end
 
 
-def _read_score(path: Path) -> symusic.Score:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; expected the path of a MIDI file")
-    try:
-        return symusic.Score.from_midi(path.read_bytes())
-    except (RuntimeError, ValueError, OverflowError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"{path}: not a readable MIDI file ({reason}); expected a Standard MIDI File"
-        ) from error
+def _note_ticks(
+    notes: Notes, beats_sec: NDArray[np.float64]
+) -> tuple[Notes, NDArray[np.int64], NDArray[np.int64]]:
+    """The resolved notes, sorted by (pitch, onset), with onsets and ends in ticks that round to the same frames."""
+    resolved, frames = resolve_notes(notes, beats_sec)
+    beat_tick = np.arange(beats_sec.size) * TICKS_PER_BEAT
+
+    def to_ticks(times_sec: NDArray[np.float64]) -> NDArray[np.int64]:
+        return np.rint(np.interp(times_sec, beats_sec, beat_tick)).astype(np.int64)
+
+    def near_frame(ticks: NDArray[np.int64], frame: NDArray[np.int64]) -> NDArray[np.int64]:
+        center = frame * TICKS_PER_FRAME
+        return np.clip(ticks, np.maximum(center - _FRAME_REACH, 0), center + _FRAME_REACH)
+
+    onset = near_frame(to_ticks(resolved["onset_sec"]), frames["onset"])
+    # A note shorter than half a frame keeps its true end: a reader extends it to one frame again.
+    end_frame = np.minimum(seconds_to_frames(resolved["offset_sec"], beats_sec), frames["end"])
+    end = near_frame(to_ticks(resolved["offset_sec"]), end_frame)
+    same_pitch = np.flatnonzero(resolved["pitch"][1:] == resolved["pitch"][:-1])
+    end[same_pitch] = np.minimum(end[same_pitch], onset[same_pitch + 1])
+    end = np.maximum(end, onset + 1)
+    end += (
+        end % TICKS_PER_FRAME == TICKS_PER_FRAME // 2
+    )  # midway between two frames it would round either way
+    return resolved, onset, np.minimum(end, beat_tick[-1])
 
 
-def _tempo_map(score: symusic.Score) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Ticks and µs per quarter of a tempo map that starts at tick 0; of several tempi at one tick the last counts."""
-    table = score.tempos.numpy()
-    ticks, us = table["time"].astype(np.int64), table["mspq"].astype(np.int64)
-    order = np.argsort(ticks, kind="stable")
-    ticks, us = ticks[order], us[order]
-    keep = np.append(np.diff(ticks) > 0, True)[: ticks.size]
-    ticks, us = ticks[keep], np.maximum(us[keep], 1)
-    if ticks.size == 0 or ticks[0] > 0:
-        ticks, us = np.insert(ticks, 0, 0), np.insert(us, 0, _DEFAULT_TEMPO_US)
-    return ticks, us
+def _grid_mark(content: MidiContent, n_beats: int, starts: NDArray[np.intp]) -> GridMark | None:
+    """The marker that a reader needs to restore the grid; None if tempi and time signatures are enough."""
+    ticks = content.tempo.ticks_per_quarter
+    beats_sec = content.tempo.seconds(np.arange(n_beats + 1) * ticks)
+    if content.notes.size and not content.default_tempo:
+        grid = tempo_map_grid(content, "written file")
+        is_restored = grid.beats_sec.size == beats_sec.size and np.allclose(
+            grid.beats_sec, beats_sec, rtol=0, atol=_TOLERANCE_SEC
+        )
+        if is_restored and np.array_equal(bar_starts(grid.beats_sec, grid.downbeats_sec), starts):
+            return None
+    metric = metric_grid(content.signatures, ticks, n_beats * ticks, 1.0, "written file")
+    implied = np.flatnonzero(metric.downbeat) if metric.downbeat is not None else np.zeros(0, np.intp)
+    return GridMark.of_bars(n_beats, starts, implied)

@@ -23,13 +23,18 @@ from pianolm.music.cells import (
     frames_to_notes,
     notes_to_frames,
 )
+from pianolm.music.grid import Grid, annotated_grid, tempo_map_grid, track_beats
 from pianolm.music.midi import MidiContent, read_midi, write_midi
 from pianolm.music.notes import Notes, is_flat
+from pianolm.music.remarks import Remarks
+from pianolm.music.tracks import Programs
 
 if TYPE_CHECKING:
     import pretty_midi
 
 _NO_REPAIRS = Repairs()
+_NO_REMARKS = Remarks()
+DEFAULT_TEMPO_CHOICES = ("use", "reject")
 BEAT_CHOICES = ("auto", "file", "tempo_map", "track")
 
 
@@ -45,6 +50,7 @@ class Piece:
         flat: Whether the velocities carry no dynamics (one constant, or a score). They are then excluded from losses.
         downbeats_sec: [D] times of the bars' first beats in seconds; None if unknown.
         repairs: Numbers of changes made to the annotated beats.
+        remarks: Decisions made while the file was read, and what was left out.
         skipped: Number of ill-formed tokens that `PianoTokenizer.decode` left out, plus the number of missing ones.
     """
 
@@ -54,6 +60,7 @@ class Piece:
     downbeats_sec: NDArray[np.float64] | None = None
     repairs: Repairs = _NO_REPAIRS
     skipped: int = 0
+    remarks: Remarks = _NO_REMARKS
 
     @property
     def beats(self) -> NDArray[np.float64]:
@@ -95,24 +102,47 @@ class Piece:
         path: str | Path,
         beats: str | Path | ArrayLike = "auto",
         flat: bool | None = None,
+        *,
+        programs: Programs = "piano",
+        pedal: str = "ignore",
+        default_tempo: str = "use",
     ) -> Piece:
-        """Reads a MIDI file and its beats.
+        """Reads a MIDI file and its beats. What was decided and left out stands in `remarks`.
 
         Args:
             path: MIDI file.
-            beats: A beat annotation file, an array of beat times in seconds, `"tempo_map"` (the quarter notes of the
-                file's tempo map), `"track"` (its beat track), `"file"` (the beat file beside it), or `"auto"` (the
-                first of these that exists: beat file, beat track, tempo map).
+            beats: A beat annotation file, an array of beat times in seconds, `"tempo_map"` (the beats and bars of the
+                file's tempo map and time signatures), `"track"` (its beat track), `"file"` (the beat file beside it),
+                or `"auto"` (the first of these that exists: beat file, beat track, tempo map).
             flat: Whether the velocities carry no dynamics; None decides from the notes.
+            programs: General MIDI programs to read: `"piano"` (0–7), `"all"`, a program, or several.
+            pedal: `"ignore"` the sustain pedal, or `"extend"` notes to its release or the next note of their pitch.
+            default_tempo: `"use"` or `"reject"` a tempo map with only the default tempo of 120 BPM, whose beats may not
+                be those of the music. Beats from other sources do not depend on it.
 
         Raises:
-            UserError: The MIDI file or its beats cannot be read, or the file has no notes.
+            UserError: The MIDI file or its beats cannot be read, the beats do not fit the notes, the file has no notes
+                of these programs, or an argument has another value.
         """
-        midi = read_midi(path)
+        if default_tempo not in DEFAULT_TEMPO_CHOICES:
+            raise UserError(
+                f"default_tempo={default_tempo}: expected one of {', '.join(DEFAULT_TEMPO_CHOICES)}"
+            )
+        midi = read_midi(path, programs, pedal)
         if midi.notes.size == 0:
-            raise UserError(f"{path}: holds no notes; expected a MIDI file with at least one piano note")
-        annotation, source = _resolve_beats(Path(path), midi, beats)
-        return cls.from_notes(midi.notes, annotation, flat, name=source)
+            drums = f" but {midi.remarks.drum_notes} of drums" if midi.remarks.drum_notes else ""
+            raise UserError(
+                f"{path}: holds no notes{drums}; expected a MIDI file with at least one piano note"
+            )
+        grid, remarks = _read_grid(Path(path), midi, beats, default_tempo)
+        return cls(
+            notes=midi.notes,
+            beats_sec=grid.beats_sec,
+            flat=is_flat(midi.notes) if flat is None else flat,
+            downbeats_sec=grid.downbeats_sec,
+            repairs=grid.repairs,
+            remarks=remarks,
+        )
 
     @classmethod
     def from_notes(
@@ -126,16 +156,13 @@ class Piece:
         annotation = (
             beats if isinstance(beats, BeatAnnotation) else BeatAnnotation(np.asarray(beats, np.float64))
         )
-        repaired, repairs = beat_grids.repair_beats(annotation.beats_sec, name)
-        grid = beat_grids.extend_beats(repaired, notes["onset_sec"], notes["offset_sec"], name)
-        ahead = int(np.searchsorted(grid, repaired[0]))
-        down = annotation.downbeat
+        grid = annotated_grid(annotation, notes, name)
         return cls(
             notes=notes,
-            beats_sec=grid,
+            beats_sec=grid.beats_sec,
             flat=is_flat(notes) if flat is None else flat,
-            downbeats_sec=None if down is None else annotation.beats_sec[down],
-            repairs=replace(repairs, added_before=ahead, added_after=grid.size - repaired.size - ahead),
+            downbeats_sec=grid.downbeats_sec,
+            repairs=grid.repairs,
         )
 
     @classmethod
@@ -196,22 +223,38 @@ class Piece:
         return midi
 
 
-def _resolve_beats(
+def _read_grid(
+    path: Path, midi: MidiContent, beats: str | Path | ArrayLike, default_tempo: str
+) -> tuple[Grid, Remarks]:
+    """Makes the grid that the argument `beats` asks for."""
+    if isinstance(beats, str) and beats == "auto":
+        has_file = beat_grids.beat_file_beside(path) is not None
+        beats = "file" if has_file else "track" if midi.track_beats_sec is not None else "tempo_map"
+    if isinstance(beats, str) and beats == "tempo_map":
+        is_default = midi.default_tempo and midi.mark is None
+        if is_default and default_tempo == "reject":
+            raise UserError(
+                f"{path}: holds only the default tempo of 120 BPM, whose beats may not be those of the music; "
+                "put a beat file beside it, or use default_tempo=use"
+            )
+        grid = tempo_map_grid(midi, str(path))
+        remarks = replace(midi.remarks, default_tempo=is_default, counted=grid.counted, beat_track=None)
+    else:
+        annotation, source = _annotated_beats(path, midi, beats)
+        grid = annotated_grid(annotation, midi.notes, source)
+        beat_grids.check_beats_fit(grid.beats_sec, midi.notes["onset_sec"], midi.notes["offset_sec"], source)
+        grid = grid.without_silence(midi.notes)
+        is_track = isinstance(beats, str) and beats == "track"
+        remarks = midi.remarks if is_track else replace(midi.remarks, beat_track=None)
+    return grid, replace(remarks, silent_beats_cut=grid.silent_beats_cut)
+
+
+def _annotated_beats(
     path: Path, midi: MidiContent, beats: str | Path | ArrayLike
 ) -> tuple[BeatAnnotation, str]:
-    """Reads the beats that the argument `beats` asks for, and names their source for error messages."""
-    if isinstance(beats, str) and beats == "auto":
-        beats = (
-            "file"
-            if beat_grids.beat_file_beside(path)
-            else "track"
-            if midi.track_beats_sec is not None
-            else "tempo_map"
-        )
-    if isinstance(beats, str) and beats == "tempo_map":
-        return beat_grids.tempo_map_beats(midi), str(path)
+    """Reads beats from a beat track, a file or an array, and names their source for error messages."""
     if isinstance(beats, str) and beats == "track":
-        return beat_grids.track_beats(midi, str(path)), str(path)
+        return track_beats(midi, str(path)), str(path)
     if isinstance(beats, str) and beats == "file":
         beat_file = beat_grids.beat_file_beside(path)
         if beat_file is None:

@@ -59,4 +59,4 @@ def _settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-STAGE = Stage(run, "Data source to cell store with splits.", settings=_settings)
+STAGE = Stage(run, "Data source to cell store with splits.", settings=_settings, version=2)

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from pianolm.errors import UserError
 from pianolm.music.cells import FRAMES, frames_to_notes, notes_to_frames, resolve_collisions
-from pianolm.music.midi import read_midi, write_midi
+from pianolm.music.midi import TICKS_PER_BEAT, read_midi, write_midi
 from pianolm.music.notes import make_notes
+from tests.music.midi_events import note, write_events
 
 N_BEATS = 6
 TICK_SEC = 1e-6  # a written tempo is rounded to a microsecond a beat
@@ -44,8 +45,8 @@ def test_notes_on_frames_are_restored_exactly(
     path = tmp_path_factory.mktemp("midi") / "piece.mid"
     write_midi(path, frames_to_notes(frames, beats_sec), beats_sec)
     content = read_midi(path)
-    assert content.ticks_per_quarter % FRAMES == 0
-    grid = content.seconds(np.arange(N_BEATS + 1) * content.ticks_per_quarter)
+    assert content.tempo.ticks_per_quarter % FRAMES == 0
+    grid = content.tempo.seconds(np.arange(N_BEATS + 1) * content.tempo.ticks_per_quarter)
     np.testing.assert_allclose(grid, beats_sec, atol=N_BEATS * TICK_SEC)
     again, collisions = notes_to_frames(content.notes, grid)
     np.testing.assert_array_equal(again, frames)
@@ -59,7 +60,7 @@ def test_a_written_file_plays_at_its_tempo_in_another_reader(tmp_path: Path) -> 
     write_midi(path, make_notes(onset, onset + 0.1, [60, 61, 62, 63, 64], [10, 20, 30, 40, 127]), beats_sec)
     notes = pretty_midi.PrettyMIDI(str(path)).instruments[0].notes
     np.testing.assert_allclose(
-        [n.start for n in notes], onset, atol=0.5 * 4 / 480
+        [n.start for n in notes], onset, atol=0.5 * 4 / TICKS_PER_BEAT
     )  # within half a tick at 15 BPM
     assert [(n.pitch, n.velocity) for n in notes] == [(60, 10), (61, 20), (62, 30), (63, 40), (64, 127)]
 
@@ -67,7 +68,7 @@ def test_a_written_file_plays_at_its_tempo_in_another_reader(tmp_path: Path) -> 
 def test_equal_tempi_are_written_once(tmp_path: Path) -> None:
     path = tmp_path / "steady.mid"
     write_midi(path, make_notes([0.0], [1.0], [60], [64]), np.arange(9) * 0.5)
-    assert read_midi(path).tempo_us.tolist() == [500_000]
+    assert read_midi(path).tempo.tempo_us.tolist() == [500_000]
     assert [path] == list(tmp_path.iterdir()), "no partial file is left"
 
 
@@ -93,7 +94,7 @@ def time_signatures(path: Path) -> list[tuple[float, int, int]]:
         ([5, 8, 11], [(0, 2, 4), (2, 3, 4)]),
         ([0, 3, 6, 8, 10, 13], [(0, 3, 4), (6, 2, 4), (10, 3, 4)]),
         ([-4, 0, 4, 99], [(0, 4, 4)]),
-        ([0, 40], []),
+        ([0, 40], [(0, 40, 4)]),
     ],
 )
 def test_known_bars_become_time_signatures(
@@ -119,20 +120,6 @@ def test_every_quarter_of_a_written_file_is_a_beat(tmp_path: Path) -> None:
     assert (midi.instruments[0].program, midi.instruments[0].is_drum) == (0, False)
 
 
-def write_events(path: Path, *tracks: list[mido.Message | mido.MetaMessage], ticks: int = 100) -> Path:
-    midi = mido.MidiFile(ticks_per_beat=ticks)
-    midi.tracks.extend(mido.MidiTrack(track) for track in tracks)
-    midi.save(path)
-    return path
-
-
-def note(pitch: int, ticks: int, velocity: int = 64, channel: int = 0, wait: int = 0) -> list[mido.Message]:
-    return [
-        mido.Message("note_on", note=pitch, velocity=velocity, channel=channel, time=wait),
-        mido.Message("note_off", note=pitch, channel=channel, time=ticks),
-    ]
-
-
 def test_tempo_changes_are_followed_within_a_note(tmp_path: Path) -> None:
     tempi = [
         mido.MetaMessage("set_tempo", tempo=400_000),
@@ -140,7 +127,7 @@ def test_tempo_changes_are_followed_within_a_note(tmp_path: Path) -> None:
         mido.MetaMessage("set_tempo", tempo=250_000, time=200),
     ]
     content = read_midi(write_events(tmp_path / "a.mid", tempi, note(60, 300, wait=50)))
-    assert content.tempo_tick.tolist() == [0, 100, 300]
+    assert content.tempo.tick.tolist() == [0, 100, 300]
     assert content.notes.tolist() == [(0.2, 0.4 + 2 + 0.125, 60, 64)]
 
 

@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import symusic
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pianolm.errors import UserError
-from pianolm.music.beats import Repairs
-from pianolm.music.cells import FRAMES, Collisions
+from pianolm.music.beats import BeatAnnotation, Repairs
+from pianolm.music.cells import FRAMES, Collisions, resolve_notes
 from pianolm.music.midi import write_midi
 from pianolm.music.notes import make_notes
 from pianolm.music.piece import Piece
+from tests.music.midi_events import note, write_events
 
 Writer = Callable[..., Path]
 
@@ -121,3 +124,102 @@ def test_real_pieces_survive_their_cells(shared_data: Path) -> None:
             moved_sec = np.abs(again.notes[back]["onset_sec"] - piece.notes[order]["onset_sec"])
             assert moved_sec.max() <= np.diff(piece.beats_sec).max() / FRAMES / 2 + 1e-9, path
             np.testing.assert_array_equal(again.notes[back]["velocity"], piece.notes[order]["velocity"])
+
+
+TIMES = 3
+
+
+def differences(piece: Piece, again: Piece) -> list[str]:
+    """Differences between a piece and the same piece after writing and reading, in times from the first beat on."""
+    found = []
+    if again.beats_sec.size != piece.beats_sec.size:
+        return [f"{again.n_beats} beats for {piece.n_beats}"]
+    away_sec = np.abs(from_first_beat(again.beats_sec, again) - from_first_beat(piece.beats_sec, piece)).max()
+    if away_sec > 1e-3:
+        found.append(f"beats differ by {away_sec} s")
+    if not np.array_equal(again.bar_starts, piece.bar_starts):
+        found.append(f"bars at {again.bar_starts} for {piece.bar_starts}")
+    if not np.array_equal(again.frame_notes, piece.frame_notes):
+        return [*found, f"notes {again.frame_notes} for {piece.frame_notes}"]
+    if again.collisions != Collisions():
+        found.append(f"notes overlap: {again.collisions}")
+    for field in ("onset_sec", "offset_sec"):
+        ours, theirs = (resolve_notes(p.notes, p.beats_sec)[0][field] for p in (piece, again))
+        away_sec = np.abs(from_first_beat(theirs, again) - from_first_beat(ours, piece)).max(initial=0)
+        if away_sec > 1e-3:
+            found.append(f"{field} differs by {away_sec} s")
+    return found
+
+
+def from_first_beat(times_sec: np.ndarray, piece: Piece) -> np.ndarray:
+    return times_sec - piece.beats_sec[0]
+
+
+def differences_over_round_trips(piece: Piece, path: Path) -> list[str]:
+    again = piece
+    for _ in range(TIMES):
+        again.to_midi(path)
+        again = Piece.from_midi(path)
+        if found := differences(piece, again):
+            return found
+    return []
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(-5, 40),
+            st.one_of(st.floats(0, 0.01), st.floats(0, 9)),
+            st.sampled_from([0, 60, 61, 127]),
+            st.integers(1, 127),
+        ),
+        min_size=1,
+        max_size=30,
+    ),
+    st.lists(
+        st.one_of(st.floats(0.125, 4), st.just(0.5), st.just(4.0), st.just(0.125)), min_size=1, max_size=30
+    ),
+    st.one_of(st.none(), st.sets(st.integers(0, 30))),
+    st.floats(-2, 200),
+)
+def test_a_written_piece_is_read_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory,
+    raw: list[tuple[float, float, int, int]],
+    intervals: list[float],
+    down: set[int] | None,
+    start_sec: float,
+) -> None:
+    """Overlapping notes, notes between frames, silence, any bars and tempi; any number of times."""
+    onset, length, pitch, velocity = np.array(raw).T
+    beats_sec = start_sec + np.concatenate([[0], np.cumsum(intervals)])
+    notes = make_notes(onset + start_sec, onset + length + start_sec, pitch.astype(int), velocity.astype(int))
+    downbeat = None if down is None else np.isin(np.arange(beats_sec.size), list(down))
+    piece = Piece.from_notes(notes, BeatAnnotation(beats_sec, downbeat))
+    assert differences_over_round_trips(piece, tmp_path_factory.mktemp("trip") / "a.mid") == []
+
+
+def test_a_nested_note_keeps_its_end(tmp_path: Path) -> None:
+    path = write_events(
+        tmp_path / "a.mid", note(60, 400, velocity=40), note(60, 100, 90, channel=1, wait=100)
+    )
+    piece = Piece.from_midi(path)
+    assert piece.frame_notes.tolist() == [(0, 48, 60, 40), (48, 96, 60, 90)]
+    assert differences_over_round_trips(piece, tmp_path / "b.mid") == []
+
+
+def test_pieces_from_cells_and_long_silence_are_read_as_they_were(tmp_path: Path) -> None:
+    notes = make_notes([100.0, 100.1], [100.2, 103.0], [60, 60], [50, 60])
+    piece = Piece.from_notes(notes, np.arange(250) * 0.5)
+    for written in (piece, Piece.from_cells(piece.cells, piece.beats_sec, bar_starts=np.array([1, 7, 240]))):
+        assert differences_over_round_trips(written, tmp_path / "a.mid") == []
+
+
+def test_real_pieces_are_read_as_they_were(shared_data: Path, tmp_path: Path) -> None:
+    beats = {
+        path: path.with_name("beat_midi.txt")
+        for path in sorted(shared_data.glob("pop909/POP909/*/*.mid"))[::80]
+    }
+    beats |= dict.fromkeys(sorted(shared_data.glob("asap/*/**/[A-Z]*.mid"))[::90], "auto")
+    assert len(beats) >= 20
+    for path, source in beats.items():
+        assert differences_over_round_trips(Piece.from_midi(path, source), tmp_path / "a.mid") == [], path

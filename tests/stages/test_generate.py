@@ -92,8 +92,8 @@ def test_tempo_changes_lie_on_beats(models: Path, tmp_path: Path) -> None:
     assert not list(run_dir.glob("*.wav"))
     assert not (run_dir / "index.html").exists()
     content = read_midi(run_dir / "piece_00.mid")
-    assert content.tempo_tick.size > 1
-    assert (content.tempo_tick % content.ticks_per_quarter == 0).all()
+    assert content.tempo.tick.size > 1
+    assert (content.tempo.tick % content.tempo.ticks_per_quarter == 0).all()
 
 
 def test_the_page_shows_every_piece_and_the_settings(
@@ -152,7 +152,7 @@ def test_the_prompt_grid_is_read_as_chosen(
             tmp_path, models / "velocity", f"prompt={prompt}", f"generate.prompt_grid={grid}", *MIDI_ONLY
         )
         content = read_midi(run_dir / "piece_00.mid")
-        beats.append(float(content.seconds(np.array([content.ticks_per_quarter]))[0]))
+        beats.append(float(content.tempo.seconds(np.array([content.tempo.ticks_per_quarter]))[0]))
     assert beats == pytest.approx([0.5, 1.0], rel=0.08)
 
 
@@ -183,7 +183,7 @@ def test_length_tempo_and_prompt_options_have_their_effect(
     new, run_dir = first("new", "generate.with_prompt=false", *length)
     assert beats_of(run_dir) == [PROMPT_BEATS, 1], "the prompt is shown, too"
     assert (run_dir / "prompt.mid").is_file()
-    assert new.tempo_us.tolist() == [round(1e6 * 60 / 90)]
+    assert new.tempo.tempo_us.tolist() == [round(1e6 * 60 / 90)]
 
 
 @pytest.mark.usefixtures("no_pictures")

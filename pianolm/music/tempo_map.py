@@ -1,0 +1,121 @@
+"""Tempo maps: ticks → seconds, and beat times → tempo events.
+
+Shapes: M tempi, N ticks, B beats.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import symusic
+from numpy.typing import NDArray
+
+from pianolm.music.beats import MAX_BEAT_SEC, MIN_BEAT_SEC
+
+DEFAULT_TEMPO_US = 500_000
+"""Tempo of a MIDI file without tempo events, 120 BPM, in microseconds per quarter note."""
+
+_MAX_TEMPO_US = 2**24 - 1
+_GRID_DIVISIONS = 24
+_ROUNDING_US = 0.5 + 1e-3
+_MAX_DRIFT_US = 100.0
+
+
+@dataclass(frozen=True)
+class TempoMap:
+    """The tempi of a MIDI file.
+
+    Attributes:
+        tick: [M] ticks at which a tempo starts; the first is 0.
+        tempo_us: [M] microseconds per quarter note from that tick on.
+        ticks_per_quarter: Resolution of the file.
+        first_event: Tick of the first tempo event; None if the file has none.
+    """
+
+    tick: NDArray[np.int64]
+    tempo_us: NDArray[np.int64]
+    ticks_per_quarter: int
+    first_event: int | None = 0
+
+    @classmethod
+    def of_score(cls, score: symusic.core.ScoreTick) -> TempoMap:
+        """Reads the tempo events of a score; of several at one tick the last one counts, as in players."""
+        table = score.tempos.numpy()
+        tick, tempo_us = table["time"].astype(np.int64), table["mspq"].astype(np.int64)
+        order = np.argsort(tick, kind="stable")
+        tick, tempo_us = tick[order], tempo_us[order]
+        is_last = np.append(np.diff(tick) > 0, True)[: tick.size]
+        tick, tempo_us = tick[is_last], np.maximum(tempo_us[is_last], 1)
+        first_event = int(tick[0]) if tick.size else None
+        if first_event != 0:
+            tick, tempo_us = np.insert(tick, 0, 0), np.insert(tempo_us, 0, DEFAULT_TEMPO_US)
+        return cls(tick, tempo_us, score.ticks_per_quarter, first_event)
+
+    def seconds(self, ticks: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.float64]:
+        """Converts ticks [N] to seconds [N] in double precision. The first tempo also holds before tick 0."""
+        per_tick = self.tempo_us / (1e6 * self.ticks_per_quarter)
+        if self.tick.size == 1:  # the usual case of recorded performances
+            return ticks * per_tick[0]
+        start_sec = np.concatenate([[0.0], np.cumsum(np.diff(self.tick) * per_tick[:-1])])
+        part = np.maximum(np.searchsorted(self.tick, ticks, side="right") - 1, 0)
+        return start_sec[part] + (ticks - self.tick[part]) * per_tick[part]
+
+    def is_default(self, onset_tick: NDArray[np.int64]) -> bool:
+        """Whether the beats of the tempo map say nothing about the music, because only the default tempo is known.
+
+        This is the case if the file has no tempo event, or none before its first note, or if all its tempi are 120 BPM
+        and fewer than half of the onsets lie on its grid: such a file records a performance against the clock.
+
+        Args:
+            onset_tick: [N] onsets of the notes.
+        """
+        if not onset_tick.size:
+            return False
+        if self.first_event is None or self.first_event > onset_tick.min():
+            return True
+        is_120_bpm = bool((self.tempo_us == DEFAULT_TEMPO_US).all())
+        return is_120_bpm and not is_on_grid(onset_tick, self.ticks_per_quarter)
+
+
+def is_on_grid(onset_tick: NDArray[np.int64], ticks_per_quarter: int) -> bool:
+    """Whether at least half of the onsets [N] lie on 24ths of a quarter note: thirty-seconds and sixteenth triplets."""
+    step = ticks_per_quarter / _GRID_DIVISIONS
+    off_ticks = np.abs(onset_tick - np.rint(onset_tick / step) * step)
+    return bool(2 * (off_ticks <= 0.5).sum() >= onset_tick.size)
+
+
+def tempo_events(beats_sec: NDArray[np.float64]) -> tuple[list[int], list[int]]:
+    """Tempi that reproduce beat times, each of which is one quarter note, to 0.1 ms.
+
+    Rounding errors do not add up, and beats of equal length share one event. Writing beat times that were read from
+    such tempi gives the same tempi again.
+
+    Args:
+        beats_sec: [B + 1] strictly increasing beat times.
+
+    Returns:
+        Indices of the beats at which the tempo changes, the first one 0, and microseconds per quarter note from there.
+    """
+    intervals_us = (np.diff(beats_sec) * 1e6).tolist()
+    ends_us = ((beats_sec[1:] - beats_sec[0]) * 1e6).tolist()
+    beats, tempi = [], []
+    written_us, tempo = 0, 0
+    for beat, (interval_us, end_us) in enumerate(zip(intervals_us, ends_us, strict=True)):
+        is_steady = abs(interval_us - tempo) <= _ROUNDING_US
+        if not (is_steady and abs(written_us + tempo - end_us) <= _MAX_DRIFT_US):
+            changed = _within_range(round(end_us - written_us), interval_us)
+            if changed != tempo:
+                beats.append(beat)
+                tempi.append(changed)
+            tempo = changed
+        written_us += tempo
+    return beats, tempi
+
+
+def _within_range(tempo_us: int, interval_us: float) -> int:
+    """Keeps a rounded tempo from leaving the range of 15–480 BPM that its beat does not leave."""
+    slack_us = 1e-3
+    low = round(MIN_BEAT_SEC * 1e6) if interval_us >= MIN_BEAT_SEC * 1e6 - slack_us else 1
+    high = round(MAX_BEAT_SEC * 1e6) if interval_us <= MAX_BEAT_SEC * 1e6 + slack_us else _MAX_TEMPO_US
+    return min(max(tempo_us, low), high)
