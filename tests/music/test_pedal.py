@@ -108,6 +108,8 @@ def test_pedalled_ends_match_a_search_tick_by_tick(
             if not any(at > expected and not state for at, state in events) and expected >= last:
                 break
             expected += 1
+            if (expected, False) in events:  # even if the pedal is pressed again in the same tick
+                break
         if any(int(end[index]) > o for o in struck):
             expected = int(end[index])
         assert extended.end[index] == expected
