@@ -64,7 +64,7 @@ def write_store(directory: Path, pieces: Sequence[ToyPiece], mode: str = "veloci
 
 
 def settings(**changes: object) -> dict[str, object]:
-    """Settings of the data module and the optimizer for toys."""
+    """Options of trainer, optimizer, loader and loss for toys, in one dict."""
     plain: dict[str, object] = {
         "context": 32,
         "batch_tokens": 128,
@@ -73,6 +73,7 @@ def settings(**changes: object) -> dict[str, object]:
         "transpose": 0,
         "source_weights": {},
         "val_tokens": None,
+        "name": "adamw",
         "val_check_interval": 4,
         "lr": 1e-2,
         "min_lr_fraction": 0.1,

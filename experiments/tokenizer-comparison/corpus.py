@@ -105,7 +105,7 @@ class Batches(IterableDataset[dict[str, Any]]):
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for inputs_BC, labels_BC in batches(*self._arguments):
             input_ids, labels = torch.from_numpy(inputs_BC), torch.from_numpy(labels_BC)
-            counts = dict.fromkeys(("n_targets", "n_tokens", "n_slots"), labels.numel())
+            counts = dict.fromkeys(("n_targets", "n_tokens", "n_inputs"), labels.numel())
             yield {
                 "input_ids": input_ids,
                 "labels": labels,

@@ -54,14 +54,21 @@ class NotesModule(LanguageModule):
         notes: int,
         constrained: bool,
     ) -> None:
-        schedule = (round(warmup * SCHEDULE_STEPS), SCHEDULE_STEPS)
-        settings = OptimizerSettings(learning_rate, 0.1, *schedule, 0.1, (0.9, 0.95))
+        settings = OptimizerSettings(
+            name="adamw",
+            lr=learning_rate,
+            betas=(0.9, 0.95),
+            weight_decay=0.1,
+            warmup_steps=round(warmup * SCHEDULE_STEPS),
+            min_lr_fraction=0.1,
+            max_steps=SCHEDULE_STEPS,
+        )
         super().__init__(model, settings, np.zeros_like(tokens.type_V, np.uint8), tokens.notes_V)
         self.notes_seen, self._notes = 0, notes
         self._notes_V = torch.from_numpy(tokens.notes_V)
         self._masks: nn.Module | None = tokens.masked_targets() if constrained else None
 
-    def target_nll(self, batch: Mapping[str, Any]) -> TargetLosses:
+    def target_losses(self, batch: Mapping[str, Any]) -> TargetLosses:
         """Losses under the token masks of the tokens, whatever their grammar is."""
         ids, labels = batch["input_ids"], batch["labels"]
         states = target_states(self.model, ids, labels)

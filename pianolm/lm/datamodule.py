@@ -1,16 +1,16 @@
-"""Batches of tokens for the language models.
+"""The LightningDataModule of the language model.
 
-Shapes: R rows of a global batch, B rows of a micro-batch, T inputs of a row (the context), W windows, V ids.
+A batch is a dict:
+    input_ids: int64 [B, T]. PAD stands only at the end of a row, so causal attention needs no mask for it.
+    labels: int64 [B, T], already shifted: `labels[b, t]` is the token after `input_ids[b, t]`. −100 where no loss is
+        taken: at PAD, at velocity tokens of flat pieces, and at validation targets that count in another window.
+    performance: bool [B, T], whether a target counts for bits per note.
+    n_targets, n_tokens, n_inputs: numbers of the *global* batch, over all processes and micro-batches: labels that are
+        not −100, inputs that are not PAD, inputs with PAD. In training batches only.
+    position_ids: int64 [B, T], only if a row holds several windows: positions that start at 0 in every window.
+        Attention must not reach from one window into another.
 
-A batch is a dict: `input_ids` int64 [B, T]; `labels` int64 [B, T], already shifted: `labels[b, t]` is the
-token that follows `input_ids[b, t]`, or −100 where no loss is taken (after the end of the piece, at velocity
-tokens of flat pieces, and at validation targets that another window scores); `performance` bool [B, T], whether
-a target counts for bits per note; and three whole numbers of the *global* batch, all processes and
-micro-batches together: `n_targets` labels that are not −100, `n_tokens` inputs that are not PAD, `n_slots`
-inputs in all. PAD stands at the end of rows only, so that causal attention needs no mask.
-
-Where a row holds several windows, `position_ids` int64 [B, T] is there too: it begins at 0 in every window, and
-attention must not reach from one window into another.
+Shapes: R rows of a global batch, B rows of a micro-batch, T inputs of a row (the context).
 """
 
 from __future__ import annotations
@@ -32,13 +32,12 @@ from pianolm.data.step_sampler import StepSampler
 from pianolm.data.token_store import TokenStore
 from pianolm.errors import UserError
 from pianolm.lm.scorer import unigram_cross_entropy
-from pianolm.lm.windows import KEYBOARD, Batch, Rows, WindowIndex, WindowReader
+from pianolm.lm.windows import Batch, Rows, WindowIndex, WindowReader
 
 FALLBACK_ROWS = 64
-"""Training rows that stand in for validation ones where there are none and `val_tokens` sets no number."""
-
-_TRANSPOSING = 1
-"""Tells the stream of random numbers that transposes from others of the same seed."""
+"""Training rows used for validation if there are no validation pieces and `val_tokens` is null."""
+_TRANSPOSITION = 1
+"""Distinguishes the random numbers of transpositions from others of the same seed."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,8 @@ class BatchPlan:
     Attributes:
         global_rows: R of the global batch.
         rows: B of a micro-batch on one process.
-        accumulate: Micro-batches an optimizer step on each process.
-        processes: Among which it is divided.
+        accumulate: Micro-batches of an optimizer step on each process.
+        processes: Number of processes.
     """
 
     global_rows: int
@@ -58,40 +57,45 @@ class BatchPlan:
     processes: int
 
     def part(self, micro: int, rank: int) -> slice:
-        """Rows of the global batch that process `rank` takes in micro-batch number `micro` of the step."""
+        """Rows of the global batch in micro-batch number `micro` of the step on process `rank`."""
         first = (micro * self.processes + rank) * self.rows
         return slice(first, first + self.rows)
 
 
-def plan_batch(settings: Mapping[str, Any], processes: int) -> BatchPlan:
-    """Divides `batch_tokens` among processes and into micro-batches of at most `micro_batch_tokens` each.
+def plan_batch(loader: Mapping[str, Any], processes: int, accumulate: int | None = None) -> BatchPlan:
+    """Divides `batch_tokens` among processes and into micro-batches.
+
+    Args:
+        loader: `batch_tokens`, `context` and `micro_batch_tokens` (largest micro-batch of a process; None: no limit).
+        processes: Number of processes.
+        accumulate: Micro-batches of an optimizer step; None: as few as `micro_batch_tokens` allows.
 
     Raises:
-        UserError: A number is not positive, or the windows cannot be shared evenly.
+        UserError: The rows cannot be divided evenly, or both `accumulate` and `micro_batch_tokens` are given.
     """
-    context, batch, micro = (settings[name] for name in ("context", "batch_tokens", "micro_batch_tokens"))
-    sizes = {"context": context, "batch_tokens": batch}
-    if micro is not None:
-        sizes["micro_batch_tokens"] = micro
-    wrong = [
-        f"loader.{name}={value!r}" for name, value in sizes.items() if not isinstance(value, int) or value < 1
-    ]
-    if wrong:
-        raise UserError(f"{', '.join(wrong)} found, expected whole numbers of at least 1")
-    windows = max(1, batch // context)
-    if windows % processes:
-        step = context * processes
-        below, above = windows // processes * step, (windows // processes + 1) * step
+    context, batch, micro = (
+        int(loader[key] or 0) for key in ("context", "batch_tokens", "micro_batch_tokens")
+    )
+    rows = max(1, batch // context)
+    if rows % (processes * (accumulate or 1)):
+        step = context * processes * (accumulate or 1)
+        below, above = batch // step * step, (batch // step + 1) * step
+        shares = f"{processes} processes" + (f" with {accumulate} micro-batches each" if accumulate else "")
         raise UserError(
-            f"loader.batch_tokens={batch} makes {windows} windows of loader.context={context}, which "
-            f"{processes} "
-            f"processes cannot share evenly; expected a multiple of {step}, such as "
-            f"{above if not below else f'{below} or {above}'}"
+            f"loader.batch_tokens={batch} makes {rows} rows of loader.context={context}, which {shares} cannot share "
+            f"evenly; expected a multiple of {step}, such as {f'{below} or {above}' if below else above}"
         )
-    share = windows // processes
-    most = share if micro is None else max(1, micro // context)
-    rows = next(rows for rows in range(min(most, share), 0, -1) if share % rows == 0)
-    return BatchPlan(windows, rows, share // rows, processes)
+    share = rows // processes
+    if accumulate:
+        if micro:
+            raise UserError(
+                f"trainer.accumulate_grad_batches={accumulate} and loader.micro_batch_tokens={micro} found, expected "
+                "at most one of them; set the other to null"
+            )
+        return BatchPlan(rows, share // accumulate, accumulate, processes)
+    largest = min(max(1, micro // context), share) if micro else share
+    micro_rows = next(count for count in range(largest, 0, -1) if share % count == 0)
+    return BatchPlan(rows, micro_rows, share // micro_rows, processes)
 
 
 class TrainingOrder:
@@ -132,24 +136,41 @@ class TrainingOrder:
         return self._cache[epoch]
 
 
-class _TrainBatches(Dataset[Batch]):
-    """Micro-batches of one process by their number, counted over all optimizer steps."""
+class TrainBatches(Dataset[Batch]):
+    """Micro-batches of one process by their number, counted over all optimizer steps.
+
+    Args:
+        reader: Reads rows.
+        order: Gives the rows of each global batch.
+        plan: How a global batch is divided.
+        rank: The process.
+        length: Micro-batches of the whole training run.
+        transpose: Largest transposition in semitones.
+    """
 
     def __init__(
-        self, reader: WindowReader, order: TrainingOrder, plan: BatchPlan, rank: int, transpose: int = 0
+        self,
+        reader: WindowReader,
+        order: TrainingOrder,
+        plan: BatchPlan,
+        rank: int,
+        length: int,
+        transpose: int = 0,
     ) -> None:
         self._reader, self._order, self._plan, self._rank = reader, order, plan, rank
-        self._transpose = transpose
+        self._length, self._transpose = length, transpose
         self._step, self._rows, self._totals = -1, None, {}  # type: tuple[int, Rows | None, Batch]
         self._drawn_R = np.zeros(plan.global_rows)
+
+    def __len__(self) -> int:
+        return self._length
 
     def __getitem__(self, number: int) -> Batch:
         step, micro = divmod(number, self._plan.accumulate)
         if step != self._step or self._rows is None:
             self._rows = self._order.global_batch(step)
-            self._drawn_R = np.random.default_rng([self._order.seed, step, _TRANSPOSING]).random(
-                len(self._rows)
-            )
+            generator = np.random.default_rng([self._order.seed, step, _TRANSPOSITION])
+            self._drawn_R = generator.random(len(self._rows))
             self._totals = self._count(self._rows)
             self._step = step
         part = self._plan.part(micro, self._rank)
@@ -162,106 +183,153 @@ class _TrainBatches(Dataset[Batch]):
         return {
             "n_targets": self._reader.n_targets(rows.windows),
             "n_tokens": int(rows.windows.inputs.sum()),
-            "n_slots": len(rows) * self._reader.context,
+            "n_inputs": len(rows) * self._reader.context,
         }
 
 
-class _ValidationBatches(Dataset[Batch]):
-    """The share of one process. All processes have equally many batches of equal shape: they work in step."""
+class EvaluationBatches(Dataset[Batch]):
+    """The rows that one process evaluates.
+
+    All processes have equally many batches of equal shape, since they reduce their sums together.
+    """
 
     def __init__(self, reader: WindowReader, rows: Rows, plan: BatchPlan, rank: int) -> None:
         self._reader, self._plan, self._rows = reader, plan, rows
-        self._mine = np.arange(rank, len(rows), plan.processes)
+        self._own = np.arange(rank, len(rows), plan.processes)
 
     def __len__(self) -> int:
         return -(-len(self._rows) // (self._plan.rows * self._plan.processes))
 
     def __getitem__(self, number: int) -> Batch:
         rows = self._plan.rows
-        return self._reader.batch(self._rows.take(self._mine[number * rows : (number + 1) * rows]), rows)
+        return self._reader.batch(self._rows.take(self._own[number * rows : (number + 1) * rows]), rows)
 
 
 class LMDataModule(L.LightningDataModule):
-    """Training and validation windows of a token store.
+    """Batches from a token store. Training batch k is a function of (seed, k), so that resumed runs continue exactly.
+
+    `setup` opens the store and cuts training pieces into windows; call it before using `store`, `unigram_entropy` or
+    the rows outside of a Trainer.
 
     Args:
         store: Directory of the token store.
-        settings: `context`, `batch_tokens` (global), `micro_batch_tokens` (None: as much as a process has),
-            `max_steps`, `val_tokens` (None: all), `transpose` (semitones), `source_weights`.
-        seed: Of the order.
-        processes: Among which each batch is divided.
-        workers: Processes that make batches; 0 makes them in this one.
+        loader: `context`, `batch_tokens` (global), `micro_batch_tokens` (None: no limit), `val_tokens` (None: all),
+            `transpose` (semitones), `source_weights`.
+        max_steps: Optimizer steps of training.
+        seed: Seed of window borders, order and transpositions.
+        processes: Processes that share a batch.
+        workers: Subprocesses that make batches; 0 makes them in the main process.
+        accumulate: Micro-batches of an optimizer step; None: as few as `micro_batch_tokens` allows.
 
     Attributes:
-        plan: How a batch is divided.
+        plan: How a global batch is divided.
+        store: The token store, after `setup`.
 
     Raises:
-        UserError: The store is none, has nothing to train on, or a setting does not fit.
+        UserError: A batch cannot be divided evenly.
     """
 
+    store: TokenStore
+
     def __init__(
-        self, store: Path, settings: Mapping[str, Any], seed: int, processes: int = 1, workers: int = 0
+        self,
+        store: Path,
+        loader: Mapping[str, Any],
+        max_steps: int,
+        seed: int,
+        processes: int = 1,
+        workers: int = 0,
+        accumulate: int | None = None,
     ) -> None:
         super().__init__()
-        self.plan = plan_batch(settings, processes)
-        self.store = TokenStore.open(store)
-        self._reader = WindowReader(self.store, settings["context"])
-        self._max_steps, self._val_tokens = int(settings["max_steps"]), settings["val_tokens"]
-        self._workers = workers
-        self._train_pieces = self.store.split("train")
-        self._transpose = settings["transpose"]
-        if not isinstance(self._transpose, int) or not 0 <= self._transpose <= KEYBOARD[1] - KEYBOARD[0]:
-            raise UserError(
-                f"loader.transpose={self._transpose!r} found, expected a whole number of semitones from 0 to "
-                f"{KEYBOARD[1] - KEYBOARD[0]}"
-            )
-        weights = settings["source_weights"]
-        index = WindowIndex(self.store, self._train_pieces, self._reader.context, weights)
+        self.plan = plan_batch(loader, processes, accumulate)
+        self._directory, self._loader, self._seed = store, loader, seed
+        self._max_steps, self._workers = max_steps, workers
+        self._order: TrainingOrder | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Opens the store, and for `stage="fit"` indexes the training windows; a second call does nothing.
+
+        Raises:
+            UserError: The directory is not a token store, there are no training pieces, or a source weight is invalid.
+        """
+        if "store" not in vars(self):
+            self.store = TokenStore.open(self._directory)
+            self._reader = WindowReader(self.store, self._loader["context"])
+        if stage not in ("fit", None) or self._order is not None:
+            return
+        index = self._index("train", self._loader["source_weights"])
         if not len(index):
             raise UserError(
-                f"{store}: no piece to train on among {len(self.store.pieces)}; give more files or smaller "
-                "data.validation_fraction and data.test_fraction"
+                f"{self._directory}: none of {len(self.store.pieces)} pieces is for training; give more files, or "
+                "smaller data.validation_fraction and data.test_fraction"
             )
-        self._order = TrainingOrder(index, seed, self.plan.global_rows)
+        self._order = TrainingOrder(index, self._seed, self.plan.global_rows)
+
+    def _index(self, split: str, source_weights: Mapping[str, float] | None = None) -> WindowIndex:
+        return WindowIndex(self.store, self.store.split(split), self._reader.context, source_weights)
 
     @cached_property
     def validation_rows(self) -> Rows:
-        """What validation scores: every target of its pieces once, or rows of `val_tokens` evenly spaced.
+        """Rows with every validation target once, or `val_tokens` of them in evenly spaced rows.
 
-        Where no piece is for validation, training windows stand in, and that is said.
+        If there are no validation pieces, training windows are used, and a warning says so.
         """
-        context = self._reader.context
-        index = WindowIndex(self.store, self.store.split("validation"), context)
-        wanted = None if self._val_tokens is None else max(1, int(self._val_tokens) // context)
+        val_tokens = self._loader["val_tokens"]
+        count = None if val_tokens is None else max(1, int(val_tokens) // self._reader.context)
+        index = self._index("validation")
         if not len(index):
             rank_zero_info(
-                "warning: no piece is for validation, so val/ metrics are taken on training windows and do "
-                "not show "
-                "how well the model does on new music; give more files or a larger data.validation_fraction"
+                "warning: there are no validation pieces, so val/ metrics are those of training windows and do not "
+                "show how well the model predicts new music; give more files or a larger data.validation_fraction"
             )
-            index = WindowIndex(self.store, self._train_pieces, context)
-            wanted = wanted or FALLBACK_ROWS
+            index, count = self._index("train"), count or FALLBACK_ROWS
         rows = index.validation()
-        return rows if wanted is None else rows.evenly_spaced(wanted)
+        return rows if count is None else rows.evenly_spaced(count)
+
+    @cached_property
+    def test_rows(self) -> Rows:
+        """Rows with every test target once.
+
+        Raises:
+            UserError: There are no test pieces.
+        """
+        index = self._index("test")
+        if not len(index):
+            raise UserError(
+                f"{self._directory}: none of {len(self.store.pieces)} pieces is for testing; set a larger "
+                "data.test_fraction"
+            )
+        return index.validation()
 
     def unigram_entropy(self) -> float:
-        """Nats a validation target under the frequencies of training targets, one added to each count."""
-        train = self._reader.piece_label_counts(self._train_pieces)
+        """Nats per validation target under the frequencies of training targets, with add-one smoothing."""
+        train = self._reader.piece_label_counts(self.store.split("train"))
         return unigram_cross_entropy(train, self._reader.label_counts(self.validation_rows.windows))
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Micro-batches from where the trainer stands to the last step."""
+        """Micro-batches from the trainer's current step to the last."""
+        assert self._order is not None, "made by setup"
         self._check_trainer()
-        dataset = _TrainBatches(self._reader, self._order, self.plan, self._rank, self._transpose)
-        first = self._step * self.plan.accumulate
-        return self._loader(dataset, StepSampler(first, self._max_steps * self.plan.accumulate))
+        length = self._max_steps * self.plan.accumulate
+        transpose = self._loader["transpose"]
+        dataset = TrainBatches(self._reader, self._order, self.plan, self._rank, length, transpose)
+        first = 0 if self.trainer is None else self.trainer.global_step * self.plan.accumulate
+        return self._dataloader(dataset, StepSampler(first, length))
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The share of this process of the validation windows."""
-        dataset = _ValidationBatches(self._reader, self.validation_rows, self.plan, self._rank)
-        return self._loader(dataset, StepSampler(0, len(dataset)))
+        """This process's share of the validation rows."""
+        return self._evaluation(self.validation_rows)
 
-    def _loader(self, dataset: Dataset[Batch], sampler: StepSampler) -> DataLoader[Batch]:
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """This process's share of the test rows."""
+        return self._evaluation(self.test_rows)
+
+    def _evaluation(self, rows: Rows) -> DataLoader[Batch]:
+        dataset = EvaluationBatches(self._reader, rows, self.plan, self._rank)
+        return self._dataloader(dataset, StepSampler(0, len(dataset)))
+
+    def _dataloader(self, dataset: Dataset[Batch], sampler: StepSampler) -> DataLoader[Batch]:
         return DataLoader(
             dataset,
             batch_size=None,  # an item is a batch
@@ -273,17 +341,11 @@ class LMDataModule(L.LightningDataModule):
 
     def _check_trainer(self) -> None:
         if self.trainer is not None:
-            assert self.trainer.world_size == self.plan.processes, (
-                "planned for as many processes as there are"
-            )
+            assert self.trainer.world_size == self.plan.processes, "the plan has the trainer's processes"
             assert self.trainer.accumulate_grad_batches == self.plan.accumulate, (
-                "planned for this accumulation"
+                "the trainer has the plan's micro-batches"
             )
 
     @property
     def _rank(self) -> int:
         return 0 if self.trainer is None else self.trainer.global_rank
-
-    @property
-    def _step(self) -> int:
-        return 0 if self.trainer is None else self.trainer.global_step

@@ -1,6 +1,6 @@
-"""The loss of the output layer: its logits are made, used for loss and gradient, and dropped, some targets at a time.
+"""The loss of the output layer. Logits are computed in chunks, used for loss and gradient, and dropped.
 
-Shapes: n targets, o of them that are one among several ids, D width, V ids, S sets of ids.
+Shapes: n targets, o of them whose mask allows several ids, c of a chunk, D width, V ids, M token masks.
 """
 
 from __future__ import annotations
@@ -13,41 +13,41 @@ from torch import Tensor
 IGNORE = -100
 """Label of a target that does not count."""
 CPU_CHUNK = 1024
-"""Targets whose logits are made at a time on a CPU: fewer make small matrices, more leave the cache."""
+"""Targets of a chunk on a CPU: fewer make small matrix products, more do not fit into the cache."""
 
 
 def head_nll(
     hidden_nD: Tensor,
     weight_VD: Tensor,
     labels_n: Tensor,
-    sets_SV: Tensor | None = None,
-    which_n: Tensor | None = None,
+    masks_MV: Tensor | None = None,
+    mask_n: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of `hidden_nD @ weight_VD.T`, as under autocast where that is on.
+    """Cross-entropy of `hidden_nD @ weight_VD.T`, in the precision of autocast if that is enabled.
 
-    The gradient is made in the same pass as the loss: nothing of size [n, V] outlives its turn, and the softmax is
-    taken once, in place.
+    The gradient is computed in the forward pass, one chunk of targets at a time, so that no tensor of size [n, V]
+    stays in memory and the softmax is computed once.
 
     Args:
-        hidden_nD: What the output layer reads.
-        weight_VD: Its weights.
-        labels_n: The right ids.
-        sets_SV: bool, sets of ids; with them each target is one among those of its set.
-        which_n: The set of each target, which must hold it.
+        hidden_nD: Inputs of the output layer.
+        weight_VD: Weights of the output layer.
+        labels_n: Ids of the targets.
+        masks_MV: bool, token masks. If given, the softmax of a target is over the ids that its mask allows.
+        mask_n: Index of the mask of each target, which allows its label.
 
     Returns:
-        Their sum in nats, which has a gradient, and nats of each target [n], which have none.
+        The sum in nats, which has a gradient, and the nats of each target [n], which have none.
     """
-    if sets_SV is not None and which_n is not None:
-        several_S = sets_SV.sum(dim=1) != 1
-        if not several_S.all():  # the only id of a set is known without logits
-            several_n = several_S[which_n]
-            hidden_oD, labels_o, which_o = (of_n[several_n] for of_n in (hidden_nD, labels_n, which_n))
-            nats, nll_o = _HeadNll.apply(hidden_oD, weight_VD, labels_o, sets_SV, which_o)
+    if masks_MV is not None and mask_n is not None:
+        several_M = masks_MV.sum(dim=1) != 1
+        if not several_M.all():  # the loss of a target that is the only id its mask allows is 0
+            several_n = several_M[mask_n]
+            hidden_oD, labels_o, mask_o = (of_n[several_n] for of_n in (hidden_nD, labels_n, mask_n))
+            nats, nll_o = _HeadNll.apply(hidden_oD, weight_VD, labels_o, masks_MV, mask_o)
             nll_n = nll_o.new_zeros(len(labels_n))
             nll_n[several_n] = nll_o
             return nats, nll_n
-    nats, nll_n = _HeadNll.apply(hidden_nD, weight_VD, labels_n, sets_SV, which_n)
+    nats, nll_n = _HeadNll.apply(hidden_nD, weight_VD, labels_n, masks_MV, mask_n)
     return nats, nll_n
 
 
@@ -58,8 +58,8 @@ class _HeadNll(torch.autograd.Function):
         hidden_nD: Tensor,
         weight_VD: Tensor,
         labels_n: Tensor,
-        sets_SV: Tensor | None,
-        which_n: Tensor | None,
+        masks_MV: Tensor | None,
+        mask_n: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         device = hidden_nD.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight_VD.dtype
@@ -73,8 +73,8 @@ class _HeadNll(torch.autograd.Function):
                 chunk = slice(first, first + size)
                 hidden_cD, labels_c1 = hidden_nD[chunk].to(dtype), labels_n[chunk, None]
                 logits_cV = (hidden_cD @ cast_VD.T).float()
-                if sets_SV is not None and which_n is not None:
-                    logits_cV.masked_fill_(sets_SV[which_n[chunk]].logical_not_(), -torch.inf)
+                if masks_MV is not None and mask_n is not None:
+                    logits_cV.masked_fill_(masks_MV[mask_n[chunk]].logical_not_(), -torch.inf)
                 log_p_cV = logits_cV.log_softmax(dim=1)
                 nll_n[chunk] = -log_p_cV.gather(1, labels_c1)[:, 0]
                 if d_hidden_nD is None and d_weight_VD is None:
@@ -94,7 +94,7 @@ class _HeadNll(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         d_hidden_nD, d_weight_VD = ctx.saved_tensors
-        scale = grads[0]  # of the sum; the other output has none
+        scale = grads[0]  # gradient of the sum; the other output has none
         return (
             None if d_hidden_nD is None else d_hidden_nD * scale.to(d_hidden_nD.dtype),
             None if d_weight_VD is None else d_weight_VD * scale.to(d_weight_VD.dtype),

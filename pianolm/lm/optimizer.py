@@ -1,68 +1,79 @@
-"""The optimizer of the language model: parameter groups and the learning-rate schedule."""
+"""Optimizers of the language model, and their learning-rate schedule.
+
+To add one: write a function (model, settings) → optimizer, enter it in `OPTIMIZERS`, add its name to the choices of
+`optimizer.name` in `pianolm.config.training`, and give it a file in conf/optimizer.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
+from torch.optim import Optimizer
 
-from pianolm.errors import UserError
 from pianolm.lm.model import codebook_embeddings
 
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """AdamW with a linear warm-up and half a cosine down to a floor.
+    """The `optimizer` options and the length of training.
 
     Attributes:
+        name: Key of `OPTIMIZERS`.
         lr: Peak learning rate.
-        min_lr_fraction: Of the peak, reached at the last step.
-        warmup_steps: To the peak; at most half of all steps, so that short runs reach it.
-        max_steps: Optimizer steps in all.
-        weight_decay: Of matrices; embeddings and norms have none.
-        betas: Of AdamW.
+        betas: Decay rates of AdamW's moments.
+        weight_decay: Of weight matrices; embeddings and norms have none.
+        warmup_steps: Steps to the peak, at most half of all steps, so that short runs reach it.
+        min_lr_fraction: Fraction of the peak at the last step.
+        max_steps: Optimizer steps of the run.
     """
 
+    name: str
     lr: float
-    min_lr_fraction: float
-    warmup_steps: int
-    max_steps: int
-    weight_decay: float
     betas: tuple[float, float]
+    weight_decay: float
+    warmup_steps: int
+    min_lr_fraction: float
+    max_steps: int
 
     @classmethod
-    def from_config(cls, settings: Mapping[str, Any]) -> OptimizerSettings:
-        """Takes its keys from `optimizer`, and `max_steps`.
-
-        Raises:
-            UserError: A value is out of range.
-        """
-        betas = tuple(float(beta) for beta in settings["betas"])
-        checks = {
-            "lr": settings["lr"] > 0,
-            "min_lr_fraction": 0 <= settings["min_lr_fraction"] <= 1,
-            "warmup_steps": settings["warmup_steps"] >= 0,
-            "max_steps": settings["max_steps"] >= 1,
-            "weight_decay": settings["weight_decay"] >= 0,
-            "betas": len(betas) == 2 and all(0 <= beta < 1 for beta in betas),
-        }
-        wrong = [f"optimizer.{name}={settings[name]}" for name, fits in checks.items() if not fits]
-        if wrong:
-            raise UserError(
-                f"{', '.join(wrong)} out of range; see conf/optimizer/adamw.yaml for values that fit"
-            )
-        return cls(**{name: settings[name] for name in checks if name != "betas"}, betas=(betas[0], betas[1]))
+    def from_config(cls, optimizer: Mapping[str, Any], max_steps: int) -> OptimizerSettings:
+        """Settings of the group `optimizer`."""
+        first, second = optimizer["betas"]
+        numbers = {key: float(optimizer[key]) for key in ("lr", "weight_decay", "min_lr_fraction")}
+        return cls(
+            name=optimizer["name"],
+            betas=(float(first), float(second)),
+            warmup_steps=int(optimizer["warmup_steps"]),
+            max_steps=max_steps,
+            **numbers,
+        )
 
     def factor(self, step: int) -> float:
-        """What the peak learning rate is multiplied by in an optimizer step, counted from 0."""
+        """Factor of the peak learning rate in an optimizer step, counted from 0: linear warm-up, then half a cosine."""
         warmup = min(self.warmup_steps, self.max_steps // 2)
         if step < warmup:
             return (step + 1) / warmup
         progress = min((step - warmup) / max(self.max_steps - 1 - warmup, 1), 1.0)
         return self.min_lr_fraction + (1 - self.min_lr_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
+    """The optimizer that the settings name, over all parameters of a model."""
+    return OPTIMIZERS[settings.name](model, settings)
+
+
+def adamw(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
+    """AdamW (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019)."""
+    return torch.optim.AdamW(parameter_groups(model, settings), settings.lr, settings.betas)
+
+
+OPTIMIZERS: dict[str, Callable[[nn.Module, OptimizerSettings], Optimizer]] = {"adamw": adamw}
+"""Function that makes each optimizer."""
 
 
 def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from pianolm.errors import UserError
 from pianolm.lm.checkpoint import llama_from_weights, load_weights
 from pianolm.lm.model import build_llama
 from pianolm.tokenizer.vocabulary import Vocabulary
-from tests.lm.test_module import toy_model
+from tests.lm.toys import toy_model
 from tests.toy_lm import CONTEXT, toy_llama
 from tests.toy_tokens import MODEL, VOCABULARY
 

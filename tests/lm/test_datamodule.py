@@ -9,10 +9,11 @@ import torch
 
 from pianolm.data.token_store import TokenStore
 from pianolm.errors import UserError
-from pianolm.lm.datamodule import BatchPlan, LMDataModule, TrainingOrder, _TrainBatches, plan_batch
+from pianolm.lm.datamodule import BatchPlan, TrainBatches, TrainingOrder, plan_batch
 from pianolm.lm.loss import IGNORE
 from pianolm.lm.windows import WindowIndex, WindowReader
 from pianolm.tokenizer.vocabulary import Kind
+from tests.lm.toys import toy_data
 from tests.toy_tokens import VOCABULARY, ToyPiece, sequence, settings, write_store
 
 PAD = VOCABULARY.pad
@@ -28,10 +29,10 @@ def store(tmp_path: Path) -> TokenStore:
     return write_store(tmp_path / "tokens", pieces)
 
 
-def batches(store: TokenStore, plan: BatchPlan, rank: int = 0, context: int = 32) -> _TrainBatches:
+def batches(store: TokenStore, plan: BatchPlan, rank: int = 0, context: int = 32) -> TrainBatches:
     reader = WindowReader(store, context)
     order = TrainingOrder(WindowIndex(store, store.split("train"), context), 0, plan.global_rows)
-    return _TrainBatches(reader, order, plan, rank)
+    return TrainBatches(reader, order, plan, rank, 100)
 
 
 def test_labels_are_the_next_tokens_and_pad_stands_at_the_end_only(store: TokenStore) -> None:
@@ -91,22 +92,16 @@ def test_transposition_moves_the_pitches_of_a_row_together_and_nothing_else(stor
 
 
 def test_a_step_draws_the_same_transposition_whoever_asks(store: TokenStore) -> None:
-    def pitched(rank: int, processes: int) -> _TrainBatches:
+    def pitched(rank: int, processes: int) -> TrainBatches:
         plan = plan_batch(settings(batch_tokens=256), processes)
         order = TrainingOrder(WindowIndex(store, store.split("train"), 32), 0, plan.global_rows)
-        return _TrainBatches(WindowReader(store, 32), order, plan, rank, transpose=6)
+        return TrainBatches(WindowReader(store, 32), order, plan, rank, 100, transpose=6)
 
     whole, parts = pitched(0, 1), [pitched(rank, 2) for rank in range(2)]
     for step in (4, 1):
         joined = torch.cat([part[step]["input_ids"] for part in parts])
         assert torch.equal(joined, whole[step]["input_ids"])
     assert not torch.equal(whole[1]["input_ids"], batches(store, whole._plan)[1]["input_ids"])
-
-
-@pytest.mark.parametrize("value", [-1, 1.5, 200, None])
-def test_a_transposition_out_of_range_is_one_sentence(store: TokenStore, value: object) -> None:
-    with pytest.raises(UserError, match=r"trainer.transpose=.* whole number of semitones from 0 to 87"):
-        LMDataModule(store.directory, settings(transpose=value), 0)
 
 
 def test_velocity_of_flat_pieces_and_nothing_else_is_masked(store: TokenStore) -> None:
@@ -151,12 +146,12 @@ def test_processes_and_micro_batches_divide_the_same_global_batch(
             part[step * plan.accumulate + j]["input_ids"] for j in range(plan.accumulate) for part in parts
         ]
         assert torch.equal(torch.cat(rows), whole[step]["input_ids"])
-        for name in ("n_targets", "n_tokens", "n_slots"):
+        for name in ("n_targets", "n_tokens", "n_inputs"):
             assert {part[step * plan.accumulate][name] for part in parts} == {whole[step][name]}
     labels = whole[3]["labels"]
     assert whole[3]["n_targets"] == (labels != IGNORE).sum()
     assert whole[3]["n_tokens"] == (whole[3]["input_ids"] != PAD).sum()
-    assert whole[3]["n_slots"] == labels.numel()
+    assert whole[3]["n_inputs"] == labels.numel()
 
 
 @pytest.mark.parametrize(
@@ -175,13 +170,20 @@ def test_plan(changes: dict[str, object], processes: int, expected: tuple[int, i
     assert (plan.global_rows, plan.rows, plan.accumulate) == expected
 
 
-def test_windows_that_cannot_be_shared_name_numbers_that_work() -> None:
-    with pytest.raises(UserError, match=r"4 windows.*3 processes.*multiple of 96, such as 96 or 192"):
+def test_rows_that_cannot_be_shared_name_numbers_that_work() -> None:
+    with pytest.raises(UserError, match=r"4 rows.*3 processes.*multiple of 96, such as 96 or 192"):
         plan_batch(settings(), 3)
-    with pytest.raises(UserError, match=r"1 windows.*multiple of 64, such as 64$"):
+    with pytest.raises(UserError, match=r"1 rows.*multiple of 64, such as 64$"):
         plan_batch(settings(batch_tokens=32), 2)
-    with pytest.raises(UserError, match=r"trainer.context=0, trainer.batch_tokens='many' found"):
-        plan_batch(settings(context=0, batch_tokens="many"), 1)
+
+
+def test_a_given_number_of_micro_batches_is_kept() -> None:
+    plan = plan_batch(settings(), 2, accumulate=2)
+    assert (plan.global_rows, plan.rows, plan.accumulate) == (4, 1, 2)
+    with pytest.raises(UserError, match=r"4 rows.*1 processes with 3 micro-batches each.*such as 96 or 192"):
+        plan_batch(settings(), 1, accumulate=3)
+    with pytest.raises(UserError, match=r"accumulate_grad_batches=2 and loader\.micro_batch_tokens=64 found"):
+        plan_batch(settings(micro_batch_tokens=64), 1, accumulate=2)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
@@ -189,7 +191,7 @@ def test_validation_on_all_processes_is_every_target_once(store: TokenStore, pro
     found = np.zeros(VOCABULARY.size, np.int64)
     lengths, shapes = set(), set()
     for rank in range(processes):
-        data = LMDataModule(store.directory, settings(batch_tokens=32 * 6), 0, processes)
+        data = toy_data(store.directory, processes=processes, batch_tokens=32 * 6)
         data.trainer = type("Rank", (), {"global_rank": rank})()  # type: ignore[assignment]
         loader = data.val_dataloader()
         lengths.add(len(loader))
@@ -205,7 +207,7 @@ def test_validation_on_all_processes_is_every_target_once(store: TokenStore, pro
 def test_targets_that_count_for_bits_per_note_are_of_performances_whose_velocities_count(
     store: TokenStore,
 ) -> None:
-    data = LMDataModule(store.directory, settings(), 0)
+    data = toy_data(store.directory)
     windows = data.validation_rows.windows
     counted = sum(int(batch["performance"].sum()) for batch in data.val_dataloader())
     pieces = [store.pieces[piece] for piece in windows.piece]
@@ -224,9 +226,7 @@ def test_flat_performances_count_where_there_are_no_velocities(tmp_path: Path) -
 
 
 def test_val_tokens_takes_a_fixed_part(store: TokenStore) -> None:
-    picked = [
-        LMDataModule(store.directory, settings(val_tokens=100), seed).validation_rows for seed in (0, 1)
-    ]
+    picked = [toy_data(store.directory, seed, val_tokens=100).validation_rows for seed in (0, 1)]
     assert len(picked[0]) == 3
     assert np.array_equal(picked[0].windows.start, picked[1].windows.start)
 
@@ -236,15 +236,15 @@ def test_without_validation_pieces_training_windows_stand_in_and_that_is_said(
 ) -> None:
     write_store(tmp_path, [ToyPiece(sequence(0, beats=60))])
     with caplog.at_level(logging.INFO):
-        windows = LMDataModule(tmp_path, settings(), 0).validation_rows
+        windows = toy_data(tmp_path).validation_rows
     assert 0 < len(windows) <= 64
-    assert "no piece is for validation" in caplog.text
+    assert "there are no validation pieces" in caplog.text
 
 
 def test_nothing_to_train_on_is_one_sentence(tmp_path: Path) -> None:
     write_store(tmp_path, [ToyPiece(sequence(0), split="test")])
-    with pytest.raises(UserError, match="no piece to train on among 1"):
-        LMDataModule(tmp_path, settings(), 0)
+    with pytest.raises(UserError, match="none of 1 pieces is for training"):
+        toy_data(tmp_path)
 
 
 def test_unigram_entropy_by_hand(tmp_path: Path) -> None:
@@ -254,11 +254,11 @@ def test_unigram_entropy_by_hand(tmp_path: Path) -> None:
     write_store(tmp_path, [ToyPiece(train), ToyPiece(held_out, split="validation")])
     total = 3 + VOCABULARY.size
     expected = -(np.log(3 / total) + np.log(1 / total)) / 2
-    assert LMDataModule(tmp_path, settings(), 0).unigram_entropy() == pytest.approx(expected)
+    assert toy_data(tmp_path).unigram_entropy() == pytest.approx(expected)
 
 
 def test_train_loader_begins_at_the_first_step_and_ends_at_the_last(store: TokenStore) -> None:
-    data = LMDataModule(store.directory, settings(micro_batch_tokens=64, max_steps=3), 0)
+    data = toy_data(store.directory, micro_batch_tokens=64, max_steps=3)
     loader = data.train_dataloader()
     assert len(list(loader)) == len(loader) == 3 * data.plan.accumulate
 
@@ -294,3 +294,22 @@ def test_batches_use_every_window_of_every_epoch_in_turn(long_store: TokenStore)
 def test_a_batch_larger_than_the_data_takes_several_epochs(tmp_path: Path) -> None:
     index = WindowIndex(write_store(tmp_path, [ToyPiece(sequence(0, beats=2))]), [0], 64)
     assert len(TrainingOrder(index, 0, 5).global_batch(3)) == 5
+
+
+def test_setup_twice_opens_the_store_once(store: TokenStore) -> None:
+    data = toy_data(store.directory)
+    opened = data.store
+    data.setup("fit")
+    data.setup("validate")
+    assert data.store is opened
+
+
+def test_testing_scores_every_test_target_once(tmp_path: Path) -> None:
+    pieces = [ToyPiece(sequence(0)), ToyPiece(sequence(1, beats=30), split="test")]
+    store = write_store(tmp_path / "with", pieces)
+    data = toy_data(store.directory)
+    counted = sum(int((batch["labels"] != IGNORE).sum()) for batch in data.test_dataloader())
+    assert counted == pieces[1].ids.size - 1
+    without = write_store(tmp_path / "without", pieces[:1])
+    with pytest.raises(UserError, match="none of 1 pieces is for testing; set a larger"):
+        toy_data(without.directory).test_dataloader()

@@ -12,16 +12,14 @@ from transformers import LlamaForCausalLM
 from pianolm.errors import UserError
 from pianolm.lm import loss
 from pianolm.lm.checkpoint import load_weights
-from pianolm.lm.datamodule import LMDataModule
 from pianolm.lm.embedding import CodebookEmbedding, SharedOutput, current_table, write_table
 from pianolm.lm.loss import IGNORE
 from pianolm.lm.model import build_llama, count_parameters, packing
-from pianolm.lm.optimizer import OptimizerSettings, parameter_groups
+from pianolm.lm.optimizer import parameter_groups
 from pianolm.tokenizer.vocabulary import Kind
-from tests.lm.test_module import store_dir, toy_module, toy_trainer, whole_batch
-from tests.toy_tokens import EMBEDDINGS, MODEL, VOCABULARY, settings
+from tests.lm.toys import toy_data, toy_module, toy_optimizer, toy_trainer, whole_batch
+from tests.toy_tokens import EMBEDDINGS, MODEL, VOCABULARY
 
-__all__ = ["store_dir"]  # a fixture
 WIDTH, SIZE, FEATURES = MODEL["width"], VOCABULARY.size, 12
 IDS = torch.arange(24)[None]
 
@@ -56,7 +54,7 @@ def logits(model: LlamaForCausalLM) -> torch.Tensor:
 
 def gradients(model: LlamaForCausalLM, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     model.zero_grad()
-    toy_module(model).target_nll(batch)[0].sum().backward()
+    toy_module(model).target_losses(batch)[0].sum().backward()
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -122,7 +120,7 @@ def test_the_table_is_computed_once_a_step_and_the_loss_equals_that_of_full_logi
     model, batch = toy_model(), whole_batch(store_dir)
     calls, table = [], CodebookEmbedding.table
     monkeypatch.setattr(CodebookEmbedding, "table", lambda self: calls.append(1) or table(self))
-    _, nll, labels = toy_module(model).target_nll(batch)
+    _, nll, labels = toy_module(model).target_losses(batch)
     assert len(calls) == 1
     full = model(input_ids=batch["input_ids"], **packing(batch.get("position_ids"))).logits
     counts = batch["labels"] != IGNORE
@@ -132,11 +130,11 @@ def test_the_table_is_computed_once_a_step_and_the_loss_equals_that_of_full_logi
 
 def test_in_bf16_the_table_keeps_its_precision(store_dir: Path) -> None:
     model, batch = toy_model(), whole_batch(store_dir)
-    exact = toy_module(model).target_nll(batch).nll_n
+    exact = toy_module(model).target_losses(batch).nll_n
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(computed(model).table(), current_table(model))
         assert computed(model).table().dtype == torch.float32
-        nats, nll, _ = toy_module(model).target_nll(batch)
+        nats, nll, _ = toy_module(model).target_losses(batch)
     assert torch.allclose(nll, exact, atol=0.1)
     nats.backward()
     assert computed(model).projection.weight.grad.dtype == torch.float32
@@ -149,7 +147,7 @@ def test_the_features_are_no_part_of_what_is_saved() -> None:
 
 
 def test_a_codebook_embedding_does_not_decay() -> None:
-    model, schedule = toy_model(), OptimizerSettings.from_config(settings())
+    model, schedule = toy_model(), toy_optimizer()
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     decayed, not_decayed = parameter_groups(model, schedule)
     assert not_decayed["weight_decay"] == 0
@@ -160,11 +158,11 @@ def test_a_codebook_embedding_does_not_decay() -> None:
 
 def test_a_step_moves_tokens_that_do_not_occur_according_to_their_features(store_dir: Path) -> None:
     """Only the projection is trained."""
-    data = LMDataModule(store_dir, settings(max_steps=1, warmup_steps=0, learning_rate=1e-2), 0)
+    data = toy_data(store_dir, max_steps=1, warmup_steps=0, lr=1e-2)
     model = toy_model(learned=False)
     before, weight = current_table(model).detach(), computed(model).projection.weight.detach().clone()
     computed(model).free.requires_grad_(False)
-    module = toy_module(model, max_steps=1, warmup_steps=0, learning_rate=1e-2)
+    module = toy_module(model, max_steps=1, warmup_steps=0, lr=1e-2)
     toy_trainer(max_steps=1, limit_val_batches=0).fit(module, data)
     change_DF = computed(model).projection.weight.detach() - weight
     assert float(change_DF.abs().max()) == pytest.approx(1e-2, rel=1e-3)

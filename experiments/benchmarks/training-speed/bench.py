@@ -35,7 +35,7 @@ from experiments.results import RESULTS, publish, read_rows
 from pianolm.lm.datamodule import LMDataModule
 from pianolm.lm.model import build_llama
 from pianolm.lm.module import LanguageModule
-from pianolm.lm.optimizer import OptimizerSettings, parameter_groups
+from pianolm.lm.optimizer import OptimizerSettings, make_optimizer
 from pianolm.run import execute
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.training import trainer as training
@@ -54,15 +54,15 @@ class Loop:
         torch.manual_seed(0)
         tokenizer = PianoTokenizer.from_pretrained(tokens / "tokenizer")
         v = tokenizer.vocabulary
-        base = cfg["base"]
-        settings = {**base["loader"], **base["optimizer"], "max_steps": steps}
-        self.model = build_llama(cfg["model"], v.size, v.pad, v.bos, v.eos, settings["context"])
-        self.batches = list(LMDataModule(tokens, settings, seed=0).train_dataloader())
-        optimizer = OptimizerSettings.from_config(settings)
-        self.module = LanguageModule(self.model, optimizer, v.kind_of, tokenizer.strikes_per_id)
-        groups = parameter_groups(self.model, optimizer)
-        self.optimizer = torch.optim.AdamW(groups, optimizer.lr, optimizer.betas)
-        self._clip = base["trainer"]["gradient_clip_val"]
+        trainer, loader, optimizer = (cfg["base"][group] for group in ("trainer", "loader", "optimizer"))
+        self.model = build_llama(cfg["model"], v.size, v.pad, v.bos, v.eos, loader["context"])
+        data = LMDataModule(tokens, loader, steps, seed=0)
+        data.setup("fit")
+        self.batches = list(data.train_dataloader())
+        settings = OptimizerSettings.from_config(optimizer, steps)
+        self.module = LanguageModule(self.model, settings, v.kind_of, tokenizer.strikes_per_id)
+        self.optimizer = make_optimizer(self.model, settings)
+        self._clip = trainer["gradient_clip_val"]
         self._bf16 = not naive and cfg["hardware"]["precision"] == "bf16-mixed"
         self._loss: Callable[[dict[str, Any]], Tensor] = self._naive_loss if naive else self._own_loss
 
@@ -72,7 +72,7 @@ class Loop:
 
     def _own_loss(self, batch: dict[str, Any]) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=self._bf16):
-            return self.module.target_nll(batch).nats / batch["n_targets"]
+            return self.module.target_losses(batch).nats / batch["n_targets"]
 
     def step(self, batch: dict[str, Any]) -> None:
         self.optimizer.zero_grad()

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from pianolm.lm import optimizer
+from pianolm.lm.optimizer import OptimizerSettings, make_optimizer, parameter_groups
+from tests.lm.toys import toy_model, toy_optimizer
+
+
+def test_matrices_decay_and_nothing_else() -> None:
+    for tied in (True, False):
+        model = toy_model(tied=tied)
+        decayed, not_decayed = parameter_groups(model, toy_optimizer())
+        names = {id(parameter): name for name, parameter in model.named_parameters()}
+        assert (decayed["weight_decay"], not_decayed["weight_decay"]) == (0.1, 0.0)
+        assert {names[id(p)].split(".")[-2] for p in not_decayed["params"]} == {
+            "embed_tokens",
+            "input_layernorm",
+            "post_attention_layernorm",
+            "norm",
+        }
+        assert len(decayed["params"]) + len(not_decayed["params"]) == len(names)
+        assert ("lm_head.weight" in {names[id(p)] for p in decayed["params"]}) is not tied
+
+
+def test_learning_rate_warms_up_and_ends_at_the_floor() -> None:
+    schedule = toy_optimizer(max_steps=100, warmup_steps=10)
+    factors = [schedule.factor(step) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1)
+    assert factors[9] == factors[10] == 1.0
+    assert (np.diff(factors[10:]) <= 0).all()
+    assert factors[99] == schedule.factor(500) == pytest.approx(0.1)
+    short = toy_optimizer(max_steps=4, warmup_steps=1000)
+    assert max(short.factor(step) for step in range(4)) == 1.0
+    assert toy_optimizer(max_steps=1).factor(0) == 1.0
+
+
+def test_adamw_gets_the_groups_and_the_settings() -> None:
+    model, settings = toy_model(), toy_optimizer(lr=3e-3, betas=[0.8, 0.9], weight_decay=0.2)
+    made = make_optimizer(model, settings)
+    assert isinstance(made, torch.optim.AdamW)
+    assert [group["weight_decay"] for group in made.param_groups] == [0.2, 0.0]
+    assert {group["lr"] for group in made.param_groups} == {3e-3}
+    assert {group["betas"] for group in made.param_groups} == {(0.8, 0.9)}
+
+
+def test_another_optimizer_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    def plain_sgd(model: torch.nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
+        return torch.optim.SGD(model.parameters(), settings.lr)
+
+    monkeypatch.setitem(optimizer.OPTIMIZERS, "sgd", plain_sgd)
+    assert isinstance(make_optimizer(toy_model(), toy_optimizer(name="sgd")), torch.optim.SGD)
