@@ -28,6 +28,17 @@ def shared_data() -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which the whole tiny chain has run once: `artifacts/`, and `run/` of stage generate."""
+    from pianolm.run import execute
+    from tests.tiny import tiny
+
+    root = tmp_path_factory.mktemp("chain")
+    execute(tiny(root, "stage=generate"), root / "run")
+    return root
+
+
 @pytest.fixture
 def midi_file() -> Callable[..., Path]:
     """Writes a piece of 32 notes on 16 beats of half a second, of one velocity if it is given."""

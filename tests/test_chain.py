@@ -25,14 +25,6 @@ from pianolm.tokenizer.vocabulary import Kind
 from .tiny import TINY, tiny
 
 
-@pytest.fixture(scope="session")
-def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory in which the whole chain has run once."""
-    root = tmp_path_factory.mktemp("chain")
-    execute(tiny(root, "stage=generate"), root / "run")
-    return root
-
-
 def only(root: Path, stage: str, mode: str | None = None) -> Path:
     """The artifact of a stage; of the two token stores that of a mode."""
     found = [p for p in (root / "artifacts" / stage).iterdir() if p.is_dir()]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pianolm import __version__
 from pianolm.run import CONFIG_DIR
 
 from .tiny import composed
@@ -40,18 +41,27 @@ def test_every_config_file_composes_and_says_what_it_is(path: str) -> None:
     assert comments, "the first lines say what the file is"
 
 
+def test_all_mistakes_are_told_at_once_before_anything_is_built(tmp_path: Path) -> None:
+    """One sentence each, from single overrides and from options that do not fit together; never a traceback."""
+    words = ["model.layers=-3", "model.heads=5", "trainer.max_stesp=5", "+foo=1", "stage=foo", "modle=tiny"]
+    done = run_cli(*words, cwd=tmp_path)
+    assert done.returncode == 1
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(words)
+    assert all(line.startswith("pianolm: ") for line in lines)
+    for word in words:
+        assert any(word.lstrip("+").split("=")[0] in line for line in lines), word
+    assert done.stdout == ""
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["stage=foo"], ["codebook", "finetune", "generate", "prepare"]),
-        (["model=enormous"], ["tiny", "small", "medium", "large"]),
-        (["trainer.max_step=3"], ["trainer.max_step", "max_steps"]),
-        (["modle=tiny"], ["modle", "model"]),
-        (["finetune.trainer.max_step=3"], ["finetune.trainer.max_step", "max_steps"]),
         (["data=asap", "stage=prepare"], ["data.root"]),
         (["data=asap", "data.root=/nonexistent/asap", "stage=prepare"], ["/nonexistent/asap"]),
-        (["hardware.precision=8", "stage=base"], ["hardware.precision", "bf16-mixed"]),
         (["upstream.model=/nonexistent", "stage=generate"], ["upstream.model=/nonexistent"]),
+        (["-m", "model.width=32,abc", "stage=base"], ["model.width=abc found, expected a whole number"]),
     ],
 )
 def test_mistakes_end_in_one_sentence(arguments: list[str], expected: list[str], tmp_path: Path) -> None:
@@ -61,6 +71,47 @@ def test_mistakes_end_in_one_sentence(arguments: list[str], expected: list[str],
     assert "Error executing job" not in done.stderr, "the sentence stands alone"
     for word in expected:
         assert word in done.stderr
+
+
+def test_a_plan_needs_no_torch_and_no_gpu(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv[1:] = ['plan=true', 'hardware=gpu', 'stage=generate']; "
+        "from pianolm.run import cli; cli(); "
+        "assert not {'torch', 'lightning', 'matplotlib', 'wandb'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.split()[:2] for line in done.stdout.splitlines()]
+    assert lines[0] == ["build", "prepare"]
+    assert lines[-2:] == [["build", "finetune"], ["run", "generate"]]
+
+
+def test_help_and_version_answer_without_torch(tmp_path: Path) -> None:
+    for flag, expected in (("--version", f"pianolm {__version__}"), ("--help", "tokenizer.ties=repeat")):
+        code = f"import sys; sys.argv[1:] = ['{flag}']; from pianolm.run import cli; cli(); "
+        code += "assert 'torch' not in sys.modules"
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert expected in done.stdout
+
+
+def test_a_users_own_directory_adds_choices(tmp_path: Path) -> None:
+    (tmp_path / "my_conf" / "model").mkdir(parents=True)
+    (tmp_path / "my_conf" / "model" / "mine.yaml").write_text(
+        "defaults:\n  - tiny\nwidth: 64\nheads: 2\nkv_heads: 2\n"
+    )
+    done = run_cli("--config-dir", "my_conf", "model=mine", "stage=base", "plan=true", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "build   base" in done.stdout
+    done = run_cli(
+        "--config-dir", "my_conf", "model=mine", "model.heads=3", "stage=base", "plan=true", cwd=tmp_path
+    )
+    assert done.returncode == 1
+    assert "model.heads=3 found" in done.stderr
 
 
 def test_empty_folder_and_foreign_annotation_are_named(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def _model(cfg: Settings) -> Iterable[str]:
     width, heads, kv_heads = model["width"], model["heads"], model["kv_heads"]
     if width % (2 * heads):
         yield f"model.heads={heads} found, expected a number so that model.width={width} is a multiple of 2 x heads"
-    if heads % kv_heads:
+    elif heads % kv_heads:
         yield f"model.kv_heads={kv_heads} found, expected a divisor of model.heads={heads}"
 
 

@@ -15,8 +15,6 @@ from pianolm.data.cell_store import CellStore
 from pianolm.data.example_bar import choose_bar
 from pianolm.errors import UserError
 from pianolm.music.piece import Piece
-from pianolm.report.codebook_atlas import count_code_use, save_codebook_atlas
-from pianolm.report.tokens import save_bar
 from pianolm.stage import Metrics, Need, Stage, StageContext
 from pianolm.tokenizer.codebook import Codebook
 from pianolm.tokenizer.codebook_file import save_codebook
@@ -30,8 +28,13 @@ def run(ctx: StageContext) -> Metrics:
     """Fits the codebook and writes it and its pictures to `ctx.out`.
 
     Raises:
-        UserError: A setting is out of range, or there are no training cells.
+        UserError: There are no training cells.
     """
+    from pianolm.report.codebook_atlas import (  # matplotlib is slow to import
+        count_code_use,
+        save_codebook_atlas,
+    )
+
     store = CellStore.open(ctx.upstream["cells"])
     vocabulary = Vocabulary.from_dict(ctx.cfg["tokenizer"]["vocabulary"])
     tempo = TempoBins(ctx.cfg["tokenizer"]["tempo"], vocabulary.tempo)
@@ -55,6 +58,8 @@ def run(ctx: StageContext) -> Metrics:
 
 def _save_example_bar(store: CellStore, codebook: Codebook, tempo: TempoBins, path: Path) -> None:
     """Draws a bar of a training piece, without velocity tokens."""
+    from pianolm.report.tokens import save_bar
+
     bar = choose_bar(store, codebook)
     piece = Piece.from_cells(store.cells(bar.piece), np.asarray(store.beats_sec(bar.piece)))
     title = f"{store.pieces[bar.piece].id}, beats {bar.first_beat}–{bar.first_beat + bar.n_beats - 1}"

@@ -6,7 +6,6 @@ Reads `plot.*`. Writes `curves_<stage>.png` for each trained stage to the run di
 from __future__ import annotations
 
 from pianolm.errors import UserError
-from pianolm.report.runs import draw_runs, selected_runs
 from pianolm.stage import Metrics, Stage, StageContext
 
 
@@ -16,6 +15,8 @@ def run(ctx: StageContext) -> Metrics:
     Raises:
         UserError: There is no such directory, or nothing was trained in it.
     """
+    from pianolm.report.runs import draw_runs, selected_runs  # matplotlib is slow to import
+
     runs = selected_runs(ctx.cfg["plot"])
     pictures = draw_runs(runs, ctx.run_dir)
     if not pictures:

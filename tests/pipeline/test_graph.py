@@ -1,0 +1,97 @@
+"""Plans: which artifacts a run builds, reuses and only tries."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pianolm.config.neutral import GROUPS
+from pianolm.pipeline.graph import Builder, Planner
+from pianolm.run import execute
+from tests.tiny import tiny
+
+
+def fingerprint(root: Path, *overrides: str, stage: str = "finetune") -> str:
+    return Planner(tiny(root, f"stage={stage}", *overrides)).node(stage).fingerprint
+
+
+@pytest.mark.parametrize(
+    "neutral",
+    [
+        "trainer.profiler=simple",
+        "trainer.log_every_n_steps=3",
+        "trainer.strategy=ddp",
+        "hardware.devices=2",
+        "logger=wandb",
+        "callbacks.progress.every_n_steps=3",
+        "callbacks.checkpoint.every_n_steps=7",
+        "compute.threads=2",
+        "paths.outputs=elsewhere",
+        "generate.beats=3",
+    ],
+)
+def test_what_cannot_change_a_result_stays_out_of_the_fingerprint(neutral: str, tmp_path: Path) -> None:
+    assert fingerprint(tmp_path, neutral) == fingerprint(tmp_path)
+    assert set(GROUPS) == {"hardware", "compute", "logger", "paths"}
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "trainer.gradient_clip_val=0.5",
+        "trainer.max_steps=7",
+        "trainer.deterministic=true",
+        "optimizer.lr=0.1",
+        "model.lr=0.1",
+        "loader.transpose=3",
+        "loss=constrained",
+        "model.compile=true",
+        "callbacks=early_stopping",
+        "hardware.precision=bf16-mixed",
+        "tokenizer=ties",
+        "velvq.lr=0.1",
+        "seed=3",
+    ],
+)
+def test_everything_else_is_in_it(setting: str, tmp_path: Path) -> None:
+    assert fingerprint(tmp_path, setting) != fingerprint(tmp_path)
+
+
+def test_a_given_learning_rate_hides_the_default_of_the_model(tmp_path: Path) -> None:
+    given = fingerprint(tmp_path, "optimizer.lr=0.1")
+    assert given == fingerprint(tmp_path, "optimizer.lr=0.1", "model.lr=0.5")
+
+
+def lines(cfg: dict[str, Any], run_dir: Path) -> list[list[str]]:
+    node = Planner(cfg).node(cfg["stage"]["name"])
+    return [line.split() for line in Builder(cfg, run_dir).describe(node)]
+
+
+def test_a_run_with_limited_batches_publishes_nothing_that_another_run_reuses(
+    chain: Path, tmp_path: Path
+) -> None:
+    """Trained artifacts that exist are taken; what is tried lies in the run directory."""
+    before = sorted(p for p in (chain / "artifacts").glob("*/*") if p.is_dir())
+    settings = ("stage=finetune", "debug=fast_dev_run", "optimizer.lr=0.125")
+    cfg = tiny(chain, *settings)
+    planned = [tuple(line[:2]) for line in lines(cfg, tmp_path)]
+    assert planned[-2:] == [("try", "base"), ("try", "finetune")]
+    assert {verb for verb, _ in planned[:-2]} == {"reuse"}
+    metrics = execute(cfg, tmp_path)
+    assert Path(str(metrics["artifact"])).is_relative_to(tmp_path / "limited" / "finetune")
+    assert (Path(str(metrics["artifact"])) / "model.safetensors").is_file()
+    assert sorted(p for p in (chain / "artifacts").glob("*/*") if p.is_dir()) == before
+    assert json.loads((tmp_path / "metrics.json").read_text())["stage"] == "finetune"
+    other = tiny(chain, "stage=finetune", "trainer.limit_val_batches=1")
+    assert [verb for verb, *_ in lines(other, tmp_path / "other")][-1] == "try"
+    assert ["reuse", "base"] in [line[:2] for line in lines(other, tmp_path / "other")]
+
+
+@pytest.mark.parametrize("debug", ["overfit", "profiler"])
+def test_the_other_debug_settings_run(debug: str, chain: Path, tmp_path: Path) -> None:
+    cfg = tiny(chain, "stage=base", f"debug={debug}", "trainer.max_steps=4", "trainer.val_check_interval=4")
+    metrics = execute(cfg, tmp_path)
+    assert Path(str(metrics["artifact"])).is_relative_to(tmp_path / "limited" / "base")
