@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from transformers import LlamaForCausalLM
 
 from pianolm import PianoTokenizer
+from pianolm.config.check import open_keys
 from pianolm.lm.model import build_llama
 from pianolm.run import CONFIG_DIR
 
@@ -17,7 +18,7 @@ from pianolm.run import CONFIG_DIR
 def composed(*overrides: str) -> dict[str, Any]:
     """The resolved configuration as `pianolm.run` passes it to a stage."""
     with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
-        return OmegaConf.to_container(compose("config", list(overrides)), resolve=True)  # type: ignore[return-value]
+        return OmegaConf.to_container(compose("config", open_keys(overrides)), resolve=True)  # type: ignore[return-value]
 
 
 def untrained_llama(size: str, tokenizer: PianoTokenizer, context: int) -> LlamaForCausalLM:

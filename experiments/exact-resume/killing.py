@@ -218,7 +218,7 @@ def train_with_kills(
 
 
 def _resumed(run: Run) -> int:
-    found = re.search(r"goes on from step (\d+)", "\n".join(run.output))
+    found = re.search(r"continues from step (\d+)", "\n".join(run.output))
     return int(found[1]) if found else 0
 
 

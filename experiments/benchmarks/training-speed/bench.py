@@ -38,7 +38,6 @@ from pianolm.lm.module import LanguageModule
 from pianolm.lm.optimizer import OptimizerSettings, make_optimizer
 from pianolm.run import execute
 from pianolm.tokenizer.tokenizer import PianoTokenizer
-from pianolm.training import trainer as training
 from pianolm.training.hardware import keep_freed_memory, set_threads
 
 WARM_UP = 3
@@ -63,7 +62,7 @@ class Loop:
         self.module = LanguageModule(self.model, settings, v.kind_of, tokenizer.strikes_per_id)
         self.optimizer = make_optimizer(self.model, settings)
         self._clip = trainer["gradient_clip_val"]
-        self._bf16 = not naive and cfg["hardware"]["precision"] == "bf16-mixed"
+        self._bf16 = not naive and trainer["precision"] == "bf16-mixed"
         self._loss: Callable[[dict[str, Any]], Tensor] = self._naive_loss if naive else self._own_loss
 
     def _naive_loss(self, batch: dict[str, Any]) -> Tensor:
@@ -81,7 +80,7 @@ class Loop:
         self.optimizer.step()
 
     def speeds(self) -> list[float]:
-        """Tokens a second of each step; the first ones warm up."""
+        """Tokens per second of each step after the warm-up."""
         found = []
         for batch in self.batches:
             begin = time.perf_counter()
@@ -107,17 +106,20 @@ class Loop:
 
 
 class BareBetween(L.Callback):
-    """Takes a step of the bare loop before each step of the stage.
+    """Takes a step of the bare loop before each step of the stage, and writes the times of all pairs at the end.
 
-    Attributes:
-        pairs: Seconds of the stage's step and of the bare one; the first pairs warm up.
-        tokens: Tokens of each step.
+    Args:
+        tokens: Token store of the bare loop.
+        cfg: Configuration of the stage.
+        steps: Optimizer steps.
+        out: JSON file for `stage` and `bare`, tokens per second, and `ratio`, time of the stage over the bare loop's.
     """
 
-    def __init__(self, loop: Loop) -> None:
-        self._loop, self._since = loop, 0.0
-        self.pairs: list[tuple[float, float]] = []
-        self.tokens: list[int] = []
+    def __init__(self, tokens: str, cfg: str, steps: int, out: str) -> None:
+        self._loop = Loop(Path(tokens), json.loads(cfg), steps, naive=False)
+        self._out, self._since = Path(out), 0.0
+        self._pairs: list[tuple[float, float]] = []
+        self._tokens: list[int] = []
 
     def on_train_batch_start(
         self, trainer: L.Trainer, module: L.LightningModule, batch: Any, batch_idx: int
@@ -126,34 +128,31 @@ class BareBetween(L.Callback):
         begin = time.perf_counter()
         self._loop.step(self._loop.batches[batch_idx])
         end = time.perf_counter()
-        self.pairs.append((begin - self._since, end - begin))
-        self.tokens.append(batch["n_tokens"])
+        self._pairs.append((begin - self._since, end - begin))
+        self._tokens.append(batch["n_tokens"])
         self._since = end
+
+    def on_train_end(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+        """A stage's step is timed at the start of the next one, together with the next bare step."""
+        rows = [(n, *pair) for n, pair in zip(self._tokens[:-1], self._pairs[1:], strict=True)][WARM_UP:]
+        speeds = {
+            "stage": [n / stage for n, stage, _ in rows],
+            "bare": [n / bare for n, _, bare in rows],
+            "ratio": [stage / bare for _, stage, bare in rows],
+        }
+        self._out.write_text(json.dumps(speeds), "utf-8")
 
 
 def paired(tokens: Path, overrides: list[str], steps: int) -> dict[str, list[float]]:
-    """Tokens a second of the stage and of the bare loop, and the ratio of their times, pair by pair."""
-    cfg = composed(
-        *(
-            "stage=base",
-            "tokenizer=base",
-            *overrides,
-            f"base.trainer.max_steps={steps}",
-            "force=true",
-            "resume=never",
-        )
-    )
-    between = BareBetween(Loop(tokens, cfg, steps, naive=False))
-    own = training._callbacks
-    training._callbacks = lambda *arguments: [*own(*arguments), between]
+    """Tokens per second of the stage and of the bare loop, and the ratio of their times, pair by pair."""
+    chain = ("stage=base", "tokenizer=base", f"base.trainer.max_steps={steps}", "force=true", "resume=never")
+    cfg = composed(*chain, *overrides)
     with tempfile.TemporaryDirectory() as run_dir:
+        out = Path(run_dir) / "pairs.json"
+        entry = {"tokens": str(tokens), "cfg": json.dumps(cfg), "steps": steps, "out": str(out)}
+        cfg["callbacks"]["bare_between"] = {"_target_": "__main__.BareBetween", **entry}
         execute(cfg, Path(run_dir))
-    found = [(n, *pair) for n, pair in zip(between.tokens[:-1], between.pairs[1:], strict=True)][WARM_UP:]
-    return {
-        "stage": [n / stage for n, stage, _ in found],
-        "bare": [n / bare for n, _, bare in found],
-        "ratio": [stage / bare for _, stage, bare in found],
-    }
+        return json.loads(out.read_text("utf-8"))  # type: ignore[no-any-return]
 
 
 def in_process(side: str, tokens: str, steps: int, overrides: list[str]) -> Any:
