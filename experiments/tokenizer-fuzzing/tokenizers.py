@@ -15,7 +15,7 @@ from pianolm.data.sources.demo import is_score
 from pianolm.data.sources.demo.composer import compose
 from pianolm.data.sources.folder import midi_files
 from pianolm.errors import UserError
-from pianolm.music.beats import BeatAnnotation
+from pianolm.music.beats import FRAMES, BeatAnnotation
 from pianolm.music.notes import make_notes
 from pianolm.tokenizer.codebook import Patterns
 from pianolm.tokenizer.codebook_fit import complete, fit_codebook
@@ -57,17 +57,16 @@ def segment_codec(codes: int, max_segments: int = 6) -> SegmentCodec:
     )
 
 
-def frame_codec(codes: int, frames: int = 6) -> FrameCodec:
+def frame_codec(codes: int) -> FrameCodec:
     """A small codec of the frame form with random weights."""
     rng = np.random.default_rng(0)
-    widths = {"encoder": [2 * frames, 8, 4], "decoder": [4 + frames, 8], "output": [8 + frames, 8, frames]}
+    widths = {"encoder": [2 * FRAMES, 8, 4], "decoder": [4 + FRAMES, 8], "output": [8 + FRAMES, 8, FRAMES]}
     tensors = {"codebook": rng.normal(0, 0.5, (codes, 4)).astype(np.float32)}
     for name, sizes in widths.items():
         for i, (fan_in, fan_out) in enumerate(pairwise(sizes)):
             tensors[f"{name}.{i}.weight"] = rng.normal(0, fan_in**-0.5, (fan_out, fan_in)).astype(np.float32)
             tensors[f"{name}.{i}.bias"] = rng.normal(0, 0.1, fan_out).astype(np.float32)
-    sizes_and_form = {"form": "frame", "frames": frames, "codebook_size": codes, "widths": widths}
-    return FrameCodec({**sizes_and_form, "activation": "relu"}, tensors)
+    return FrameCodec({"form": "frame", "codebook_size": codes, "widths": widths}, tensors)
 
 
 def make_tokenizers(pieces: Sequence[Piece]) -> dict[str, PianoTokenizer]:

@@ -17,7 +17,7 @@ from transfer import measure
 
 from pianolm.data.cell_store import CellStore
 from pianolm.tokenizer.velocity.segment import VELOCITIES, SegmentCodec, segment_rows
-from pianolm.velvq.datamodule import pieces_with_dynamics
+from pianolm.velvq.cell_cache import pieces_with_dynamics
 from pianolm.velvq.network_segment import number_codes
 
 CODES, SLOTS = 512, 6
@@ -29,6 +29,14 @@ def cell_mean() -> SegmentCodec:
     return SegmentCodec.from_tables([np.arange(1, VELOCITIES + 1, dtype=np.uint8)[:, None]])
 
 
+class NearestCentre(SegmentCodec):
+    """Takes the code with the least squared error, all segments weighted equally, as k-means does."""
+
+    def _distances(self, velocity: NDArray[np.int16], length: NDArray[np.int16]) -> NDArray[np.int32]:
+        table = self.table(velocity.shape[1]).astype(np.int32)
+        return sum((velocity[:, n, None] - table[:, n]) ** 2 for n in range(velocity.shape[1]))
+
+
 def kmeans(store: CellStore) -> SegmentCodec:
     """Centres for each number of segments separately, rounded to velocities."""
     rng = np.random.default_rng(SEED)
@@ -37,7 +45,7 @@ def kmeans(store: CellStore) -> SegmentCodec:
     for rows in segment_rows(train, SLOTS, least=2):
         drawn = rng.permutation(len(rows.velocity))[:POINTS]
         learned[rows.velocity.shape[1]] = centres(rows.velocity[drawn].astype(np.float32), rng)
-    return SegmentCodec.from_tables(number_codes(learned, CODES, SLOTS), "squared", "equal")
+    return NearestCentre.from_tables(number_codes(learned, CODES, SLOTS))
 
 
 def centres(points: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.uint8]:

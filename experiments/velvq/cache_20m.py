@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from pianolm.data.cell_store import SPLITS, CellStore, CellStoreWriter
-from pianolm.velvq.datamodule import CellCache, build_cache, segment_tables
+from pianolm.velvq.cell_cache import CellCache, build_cache, segment_tables
 
 CELLS = 20_000_000
 MOVED = 5  # at most, in MIDI velocities

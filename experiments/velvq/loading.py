@@ -21,7 +21,8 @@ import torch
 from experiments.config import composed
 from pianolm.data.cell_store import CellStore
 from pianolm.tokenizer.velocity.segment import segment_least
-from pianolm.velvq.datamodule import CellCache, FrameBatches, SegmentBatches, build_cache, segment_tables
+from pianolm.velvq.cell_cache import CellCache, build_cache, segment_tables
+from pianolm.velvq.datamodule import Draws, FrameBatches, SegmentBatches
 from pianolm.velvq.module import settings_of
 
 JOBS = (
@@ -29,26 +30,25 @@ JOBS = (
     "velvq=segment velvq.codebook_size=128",
     "velvq=segment velvq.codebook_size=256",
     "velvq=segment velvq.codebook_size=1024",
-    "velvq=segment velvq.slots=2",
-    "velvq=segment velvq.slots=8",
+    "velvq=segment velvq.max_segments=2",
+    "velvq=segment velvq.max_segments=8",
     "velvq=frame",
-    "velvq=frame velvq.see_onset=true",
 )
 WARM_UP, STEPS = 10, 60
 
 
 def batches_of(velvq: Any, cells: CellCache) -> SegmentBatches | FrameBatches:
-    drawn = (velvq["batch_cells"], velvq["seed"], 0, 1)
+    draws = Draws(velvq["batch_cells"], velvq["seed"], WARM_UP + STEPS)
     if velvq["form"] == "segment":
-        tables = segment_tables(cells, velvq["slots"], segment_least(velvq["codebook_size"]))
-        return SegmentBatches(tables, *drawn)
-    return FrameBatches(cells, velvq["frames"], *drawn, velvq["see_onset"])
+        tables = segment_tables(cells, velvq["max_segments"], segment_least(velvq["codebook_size"]))
+        return SegmentBatches(tables, draws)
+    return FrameBatches(cells, draws)
 
 
 def measure(velvq: Any, cells: CellCache) -> dict[str, float]:
     torch.manual_seed(0)
     batches, network = batches_of(velvq, cells), settings_of(velvq).network(distributed=False)
-    optimizer = torch.optim.AdamW(network.parameters(), velvq["learning_rate"])
+    optimizer = torch.optim.Adam(network.parameters(), velvq["lr"])
     loading, learning = [], []
     for step in range(WARM_UP + STEPS):
         start = time.process_time()

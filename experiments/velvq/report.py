@@ -26,9 +26,9 @@ COLUMNS = {
     "seconds": ("seconds", 0),
     "seconds_to_0.54": ("seconds to 0.54", 0),
 }
-SWEEPS = ("onset", "latent", "codebook_size", "error", "max_segments", "seed")
+SWEEPS = ("form", "latent", "codebook_size", "max_segments", "seed")
 """Sweeps on ASAP, in the order of the table. Their columns are settings; the default is in several of them."""
-DEFAULT, REFERENCE = "velvq=segment velvq.seed=0", "velvq=frame velvq.see_onset=false"
+DEFAULT, REFERENCE = "velvq=segment velvq.seed=0", "velvq=frame"
 BOUNDS = {"kmeans": "*k-means for each number of segments*", "cell_mean": "*mean of each cell*"}
 TRANSFER = {"acpas": "ACPAS", "pop909": "POP909"}
 CACHE = {"cache": "writing the cache", "tables": "tables of `velvq=segment` from it"}

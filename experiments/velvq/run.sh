@@ -19,9 +19,8 @@ pop909=$(cells pop909 "${POP909:?set POP909 to the folder that holds POP909/}")
 
 sweep seed "$asap" velvq=segment velvq.seed=0,1,2
 sweep codebook_size "$asap" velvq=segment velvq.codebook_size=128,256,512,1024
-sweep error "$asap" velvq=segment velvq.distance=absolute,squared velvq.weighting=frames,equal
 sweep max_segments "$asap" velvq=segment velvq.max_segments=2,3,4,6,8
-sweep onset "$asap" velvq=frame velvq.see_onset=false,true
+sweep form "$asap" velvq=frame
 sweep latent "$asap" velvq=frame velvq.max_steps=1000 velvq.val_every=500 velvq.latent=2,8,32
 sweep acpas "$acpas" velvq=segment
 sweep pop909 "$pop909" velvq=segment

@@ -15,7 +15,7 @@ from pianolm.data.cell_store import CellStore
 from pianolm.music.cells import Cells
 from pianolm.tokenizer.velocity import VelocityCodec
 from pianolm.tokenizer.velocity.errors import VelocityErrors
-from pianolm.velvq.datamodule import pieces_with_dynamics
+from pianolm.velvq.cell_cache import pieces_with_dynamics
 
 
 def validation_cells(store: CellStore) -> Iterator[Cells]:

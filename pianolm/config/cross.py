@@ -9,6 +9,8 @@ from pianolm.config.generate import KINDS, SamplingConfig
 from pianolm.config.option import expected, fields_of, fits
 
 Settings = Mapping[str, Any]
+VELOCITIES = 127
+"""MIDI velocities of a note."""
 
 
 def cross_problems(cfg: Settings) -> list[str]:
@@ -32,8 +34,11 @@ def _velvq(cfg: Settings) -> Iterable[str]:
             f"velvq.batch_cells={velvq['batch_cells']} found, expected at least velvq.codebook_size="
             f"{velvq['codebook_size']}: the codes start as clusters of the first batch"
         )
-    if velvq["form"] == "frame" and velvq["frames"] not in (12, 24, 48):
-        yield f"velvq.frames={velvq['frames']} found, expected 12, 24 or 48"
+    if velvq["form"] == "segment" and velvq["max_segments"] == 1 and velvq["codebook_size"] >= VELOCITIES:
+        yield (
+            f"velvq.max_segments=1 with velvq.codebook_size={velvq['codebook_size']} leaves nothing to learn: every "
+            f"velocity has a code; set velvq.max_segments of at least 2, or fewer than {VELOCITIES} codes"
+        )
 
 
 def _tokenizer(cfg: Settings) -> Iterable[str]:

@@ -41,6 +41,11 @@ REMOVED: dict[str, str] = {
     "tokenizer.pitch_order": "pitches always ascend",
     "tokenizer.tolerance": "patterns are exact, or nearest with tokenizer.exact=false",
     "velvq.weight_decay": "it was 0",
+    "velvq.distance": "the absolute error is minimised, which was best",
+    "velvq.weighting": "segments are weighted by their frames, which was best",
+    "velvq.see_onset": "the networks of velvq=frame do not read onsets, which was better",
+    "velvq.frames": "the networks of velvq=frame read all 48 frames of a beat",
+    "velvq.activation": "the networks of velvq=frame have ReLU",
 }
 """Why a key went."""
 

@@ -42,24 +42,13 @@ class SegmentConfig(VelVQConfig):
     max_segments: int = option(
         6, "Segments that a code distinguishes; more are joined.", at_least=1, at_most=48
     )
-    distance: str = option(
-        "absolute", "Error that training and encoding minimise.", choices=("absolute", "squared")
-    )
-    weighting: str = option(
-        "frames",
-        "A segment weighs as many frames as it lasts, or all are equal.",
-        choices=("frames", "equal"),
-    )
 
 
 @dataclass
 class FrameConfig(VelVQConfig):
     """The VQ-VAE of the published design: an encoder and a decoder network over the frames of a cell."""
 
-    frames: int = option(48, "Frames of a beat that the networks see: 48, 24 or 12.", at_least=12, at_most=48)
-    see_onset: bool = option(False, "Shows the networks where keys are struck, beside where they sound.")
     hidden: int = option(256, "Width of the hidden layers.", at_least=1)
     latent: int = option(8, "Width of a code.", at_least=1)
     depth: int = option(2, "Hidden layers of encoder and decoder.", at_least=1)
-    activation: str = option("relu", "Activation of the hidden layers.", choices=("relu", "silu"))
     commitment: float = option(0.25, "Weight of the distance between latents and their codes.", at_least=0)

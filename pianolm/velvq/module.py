@@ -1,6 +1,6 @@
-"""Training of velocity codecs, the same for every form.
+"""The LightningModule of velocity codecs, the same for both forms.
 
-`pianolm.velvq.network_segment` and `pianolm.velvq.network_frame` bring settings and networks.
+`pianolm.velvq.network_segment` and `pianolm.velvq.network_frame` define the settings and networks of a form.
 
 Shapes: B cells of a batch, S segments, K codes.
 """
@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import importlib
 import math
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,108 +20,95 @@ import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from pianolm.errors import UserError
 from pianolm.music.cells import Cells
 from pianolm.tokenizer.velocity import FORMS, VelocityCodec
 from pianolm.tokenizer.velocity.errors import VelocityErrors
-from pianolm.training.throughput import MonitoredModule
+from pianolm.training.throughput import MonitoredModule, Stopwatch
 
 TARGET_MAE = 0.54
-"""What the published reference of this design reaches; the time to get there is a metric."""
+"""Error of the published VQ-VAE of this design; the training time to reach it is a metric."""
 
 Share = Callable[[Tensor | int], Tensor]
-"""Factor that turns a sum over so many items of this process into its part of the mean over all processes'."""
+"""Maps a number of items on this process to the factor that turns a sum over them into this process's part of the mean
+over the items of all processes."""
 
 
 class VelVQNetwork(nn.Module, ABC):
-    """What a form of the codec brings to be trained."""
+    """The trained part of a codec; each form has one."""
 
     @abstractmethod
     def training_losses(self, batch: Mapping[str, Tensor], share: Share) -> dict[str, Tensor]:
-        """`loss` of a batch, and what it is made of, to be logged."""
+        """`loss` of a batch, and its parts for logging."""
 
     @abstractmethod
     def codec(self) -> VelocityCodec:
-        """The same codec in NumPy."""
+        """The codec with the current weights, in NumPy."""
 
 
 @dataclass(frozen=True)
 class VelVQSettings(ABC):
-    """The part of `velvq.*` that determines networks and training, as far as all forms share it.
+    """Options of `velvq` that determine networks and training, common to both forms.
 
     Attributes:
         codebook_size: K.
-        learning_rate: Highest, after the warm-up.
-        warmup_steps: Steps to get there; a cosine brings it down to 0 at `max_steps`.
-        weight_decay: Of AdamW.
-        decay: Of the codes' moving averages, per step.
-        dead_code_threshold: A code used by fewer cells a batch than this (moving average) restarts at a cell
-            of the batch.
+        lr: Peak learning rate; a cosine brings it to 0 at `max_steps`.
+        warmup_steps: Steps to the peak.
+        decay: Decay of the codes' moving averages in a step.
+        dead_code_threshold: A code used by fewer cells of a batch (moving average) restarts at a cell of the batch.
         max_steps: Optimizer steps.
     """
 
     codebook_size: int
-    learning_rate: float
+    lr: float
     warmup_steps: int
-    weight_decay: float
     decay: float
     dead_code_threshold: float
     max_steps: int
 
-    def __post_init__(self) -> None:
-        self.check_positive("codebook_size", "max_steps")
-        if not 0 <= self.decay < 1:
-            raise UserError(f"velvq.decay={self.decay} found, expected a number in [0, 1)")
-
-    def check_positive(self, *names: str) -> None:
-        """Raises UserError where a number is below 1."""
-        for name in names:
-            if getattr(self, name) < 1:
-                raise UserError(f"velvq.{name}={getattr(self, name)} found, expected at least 1")
-
     @classmethod
     def from_config(cls, velvq: Mapping[str, Any]) -> Self:
-        """Picks its fields out of the `velvq` group."""
+        """Takes its fields from the group `velvq`."""
         return cls(**{field.name: velvq[field.name] for field in fields(cls)})
 
     @abstractmethod
     def network(self, distributed: bool) -> VelVQNetwork:
-        """The networks; `distributed` says whether codes are averaged over processes."""
+        """The networks; `distributed`: moving averages are summed over processes."""
 
 
 def settings_of(velvq: Mapping[str, Any]) -> VelVQSettings:
-    """Settings of the form that `velvq.form` names.
-
-    Raises:
-        UserError: There is no such form, or a setting is out of range.
-    """
+    """Settings of the form that `velvq.form` names."""
     form = velvq["form"]
-    if form not in FORMS:
-        raise UserError(f"velvq.form={form!r} found, expected one of {', '.join(FORMS)}")
+    assert form in FORMS, f"velvq.form is one of {', '.join(FORMS)}"
     module = importlib.import_module(f"pianolm.velvq.network_{form}")
     settings: type[VelVQSettings] = getattr(module, f"{form.capitalize()}Settings")
     return settings.from_config(velvq)
 
 
 class VelVQModule(MonitoredModule):
-    """Trains the networks of any form.
+    """Trains a velocity codec of either form.
 
-    A training batch is what the networks' `training_losses` takes; a validation batch is a dict of `sustain` and
-    `onset` [B] int64 and `segment_velocity` [S] uint8.
+    A training batch is what `training_losses` of the network reads. A batch of validation or test is a dict of
+    `sustain` and `onset` [B] int64 and `segment_velocity` [S] uint8.
+
+    Attributes:
+        stopwatch: Training time without validation, also of earlier parts of a resumed run.
+        seconds_to_target: Training time until validation reached `TARGET_MAE`; None before.
     """
+
+    monitor = "val/velocity_mae"
 
     def __init__(self, settings: VelVQSettings) -> None:
         super().__init__("cells")
+        self.save_hyperparameters(asdict(settings))
         self.settings = settings
         self.model: VelVQNetwork | None = None
-        self._codec: VelocityCodec | None = None
-        self.train_seconds = 0.0
+        self.stopwatch = Stopwatch()
         self.seconds_to_target: float | None = None
+        self._codec: VelocityCodec | None = None
         self._errors = VelocityErrors.empty(settings.codebook_size)
-        self._clock: float | None = None
 
     def configure_model(self) -> None:
-        """Builds the networks, here because the quantizer has to know whether there is a process group."""
+        """Builds the networks: only now is it known whether there is a process group, which the quantizers need."""
         if self.model is None:
             group = torch.distributed.is_available() and torch.distributed.is_initialized()
             self.model = self.settings.network(group and torch.distributed.get_world_size() > 1)
@@ -134,6 +120,18 @@ class VelVQModule(MonitoredModule):
         assert self.model is not None, "configure_model builds it"
         return self.model
 
+    def forward(self, sustain_B: Tensor, onset_B: Tensor, velocity_S: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes [B] and decoded velocities [S] of cells, as the exported codec gives them.
+
+        Args:
+            sustain_B: int64, masks of the cells.
+            onset_B: int64, masks of the cells.
+            velocity_S: uint8, velocities of their segments.
+        """
+        codec, cells = self.network.codec(), _cells(sustain_B, onset_B, velocity_S)
+        codes = codec.encode(cells)
+        return torch.from_numpy(codes), torch.from_numpy(codec.decode(codes, cells.sustain, cells.onset))
+
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """The loss of a global batch."""
         losses = self.network.training_losses(batch, self._share)
@@ -143,35 +141,52 @@ class VelVQModule(MonitoredModule):
             self.log_dict({f"train/{name}": value for name, value in losses.items()}, sync_dist=True)
         return losses["loss"]
 
+    def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+        """Adds the errors of a batch to the sums."""
+        self._add_errors(batch)
+
+    def test_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+        """Adds the errors of a batch to the sums."""
+        self._add_errors(batch)
+
+    def _add_errors(self, batch: Mapping[str, Tensor]) -> None:
+        assert self._codec is not None, "set at the start of the epoch"
+        cells = _cells(batch["sustain"], batch["onset"], batch["segment_velocity"])
+        codes = self._codec.encode(cells)
+        decoded = self._codec.decode(codes, cells.sustain, cells.onset)
+        self._errors.add(codes, cells.sustain, cells.onset, cells.segment_velocity, decoded)
+
     def on_validation_epoch_start(self) -> None:
-        """Takes the codec as it is now."""
+        """Makes the codec with the current weights."""
         self._codec = self.network.codec()
 
-    def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
-        """Adds up exact errors of the velocities, coded and decoded as the tokenizer does it."""
-        assert self._codec is not None, "taken at the start of validation"
-        sustain, onset = (batch[name].cpu().numpy().astype(np.uint64) for name in ("sustain", "onset"))
-        played = batch["segment_velocity"].cpu().numpy()
-        no_place = np.zeros(sustain.size, np.int32)
-        cells = Cells(no_place, no_place.astype(np.uint8), sustain, onset, played, 1)
-        codes = self._codec.encode(cells)
-        self._errors.add(codes, sustain, onset, played, self._codec.decode(codes, sustain, onset))
+    def on_test_epoch_start(self) -> None:
+        """Makes the codec with the current weights."""
+        self._codec = self.network.codec()
 
     def on_validation_epoch_end(self) -> None:
-        """Sums over processes and logs the metrics."""
-        total = self.trainer.strategy.reduce(
-            torch.from_numpy(self._errors.vector).to(self.device), reduce_op="sum"
-        )
-        metrics = VelocityErrors.from_vector(total.cpu().numpy()).metrics()
+        """Logs the metrics over all processes."""
+        metrics = self._metrics()
         self.log_dict(metrics, sync_dist=True)
-        self._errors = VelocityErrors.empty(self.settings.codebook_size)
         if self.seconds_to_target is None and metrics["val/velocity_mae"] <= TARGET_MAE:
-            self.seconds_to_target = self.train_seconds
+            self.seconds_to_target = self.stopwatch.seconds
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the metrics over all processes."""
+        metrics = {f"test/{name.removeprefix('val/')}": value for name, value in self._metrics().items()}
+        self.log_dict(metrics, sync_dist=True)
+
+    def _metrics(self) -> dict[str, float]:
+        """Metrics of the errors summed over all processes, which are then cleared."""
+        local = torch.from_numpy(self._errors.vector).to(self.device)
+        total = self.trainer.strategy.reduce(local, reduce_op="sum")
+        self._errors = VelocityErrors.empty(self.settings.codebook_size)
+        return VelocityErrors.from_vector(total.cpu().numpy()).metrics()
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW; linear warm-up, then a cosine down to 0."""
+        """Adam; linear warm-up, then a cosine down to 0."""
         s = self.settings
-        optimizer = torch.optim.AdamW(self.parameters(), lr=s.learning_rate, weight_decay=s.weight_decay)
+        optimizer = torch.optim.Adam(self.parameters(), lr=s.lr)
 
         def factor(step: int) -> float:
             progress = min(step / s.max_steps, 1.0)
@@ -184,49 +199,43 @@ class VelVQModule(MonitoredModule):
         """Writes codec.safetensors and config.json, as `VelocityCodec.from_directory` reads them."""
         self.network.codec().save(directory)
 
-    # The clock of `train_seconds` stands still in validation and goes on where a resumed run left it.
-
     def on_train_start(self) -> None:
-        """Starts the clock."""
-        self._clock = time.perf_counter()
+        """Starts to measure training time."""
+        self.stopwatch.start()
 
     def on_validation_start(self) -> None:
-        """Stops it."""
-        self._tick()
+        """Validation does not count as training time."""
         super().on_validation_start()
-        self._clock = None
+        self.stopwatch.stop()
 
     def on_validation_end(self) -> None:
-        """Starts it again."""
-        self._clock = time.perf_counter()
+        """Continues to measure training time."""
         super().on_validation_end()
+        if self.trainer.state.fn == "fit":
+            self.stopwatch.start()
 
     def on_train_end(self) -> None:
-        """Stops it for good."""
-        self._tick()
-        self._clock = None
+        """Stops to measure training time."""
+        self.stopwatch.stop()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps what the clock says."""
-        self._tick()
-        checkpoint["velvq_clock"] = [self.train_seconds, self.seconds_to_target]
+        """Adds the training time."""
+        checkpoint["velvq_seconds"] = [self.stopwatch.lap(), self.seconds_to_target]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Sets the clock."""
-        self.train_seconds, self.seconds_to_target = checkpoint["velvq_clock"]
-
-    def _tick(self) -> None:
-        if self._clock is not None and self.trainer.state.fn == "fit":
-            now = time.perf_counter()
-            self.train_seconds += now - self._clock
-            self._clock = now
+        """Restores the training time."""
+        self.stopwatch.seconds, self.seconds_to_target = checkpoint["velvq_seconds"]
 
     def _share(self, count: Tensor | int) -> Tensor:
-        """Factor that turns a sum over this process's items into its part of the mean over all processes'.
-
-        DDP averages gradients over processes, which the number of processes in it undoes.
-        """
+        """See `Share`. DDP averages gradients over processes; the factor includes their number to undo that."""
         local = torch.as_tensor(count, dtype=torch.float32, device=self.device)
         if self.trainer.world_size == 1:
             return 1 / local.clamp(min=1)
         return self.trainer.world_size / self.trainer.strategy.reduce(local, reduce_op="sum").clamp(min=1)
+
+
+def _cells(sustain_B: Tensor, onset_B: Tensor, velocity_S: Tensor) -> Cells:
+    """Cells of a batch. Beat and pitch, which codecs do not read, are 0."""
+    sustain, onset = (mask.cpu().numpy().astype(np.uint64) for mask in (sustain_B, onset_B))
+    beat, pitch = np.zeros(sustain.size, np.int32), np.zeros(sustain.size, np.uint8)
+    return Cells(beat, pitch, sustain, onset, velocity_S.cpu().numpy(), n_beats=1)

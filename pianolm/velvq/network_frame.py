@@ -1,6 +1,6 @@
-"""The reference form of the velocity codec's networks: a VQ-VAE over the frames of a cell, one code a cell.
+"""The networks of `velvq=frame`: a VQ-VAE over the frames of a cell, one code a cell.
 
-Shapes: B cells of a batch, n frames of a beat that the codec sees, D latent width, K codes.
+Shapes: B cells of a batch, F = 48 frames of a beat, D latent width, K codes.
 """
 
 from __future__ import annotations
@@ -14,49 +14,26 @@ import torch
 from torch import Tensor, nn
 from vector_quantize_pytorch import ResidualVQ
 
-from pianolm.errors import UserError
-from pianolm.tokenizer.velocity.frame import (
-    ACTIVATIONS,
-    VELOCITY_CENTRE,
-    VELOCITY_SCALE,
-    FrameCodec,
-    nearest_frames,
-)
+from pianolm.music.beats import FRAMES
+from pianolm.tokenizer.velocity.frame import VELOCITY_CENTRE, VELOCITY_SCALE, FrameCodec
 from pianolm.velvq.module import Share, VelVQNetwork, VelVQSettings
-
-_ACTIVATIONS: dict[str, type[nn.Module]] = {"silu": nn.SiLU, "relu": nn.ReLU}
 
 
 @dataclass(frozen=True)
 class FrameSettings(VelVQSettings):
-    """The part of `velvq=frame` that determines networks and training.
+    """Options of `velvq=frame` that determine networks and training.
 
     Attributes:
-        frames: Frames a beat that the codec sees, a divisor of 48.
         hidden: Width of the hidden layers.
         latent: D.
         depth: Hidden layers of the encoder, and of the decoder before its output layers.
-        activation: silu or relu.
         commitment: Weight of the distance between latents and their codes.
-        see_onset: Whether the networks see where keys are struck, beside where they sound.
     """
 
-    frames: int
     hidden: int
     latent: int
     depth: int
-    activation: str
     commitment: float
-    see_onset: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        nearest_frames(self.frames)
-        if self.activation not in ACTIVATIONS:
-            raise UserError(
-                f"velvq.activation={self.activation!r} found, expected one of {', '.join(ACTIVATIONS)}"
-            )
-        self.check_positive("hidden", "latent", "depth")
 
     def network(self, distributed: bool) -> FrameVelVQ:
         """The networks."""
@@ -64,12 +41,12 @@ class FrameSettings(VelVQSettings):
 
 
 class VelVQOutput(NamedTuple):
-    """What the codec makes of a batch.
+    """Output of the networks for a batch.
 
     Attributes:
-        frames: [B, n] decoded velocities, normalised.
+        frames: [B, F] decoded velocities, normalised.
         codes: [B] int64.
-        commitment: Weighted commitment loss, a mean over cells; 0 outside training.
+        commitment: Weighted commitment loss, a mean over cells; 0 in evaluation mode.
     """
 
     frames: Tensor
@@ -78,12 +55,12 @@ class VelVQOutput(NamedTuple):
 
 
 class MLP(nn.Sequential):
-    """Linear layers of the given widths with an activation between them, not after the last."""
+    """Linear layers of the given widths with ReLU between them, not after the last."""
 
-    def __init__(self, widths: list[int], activation: str) -> None:
+    def __init__(self, widths: list[int]) -> None:
         layers: list[nn.Module] = []
         for fan_in, fan_out in pairwise(widths):
-            layers += [nn.Linear(fan_in, fan_out), _ACTIVATIONS[activation]()]
+            layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
         super().__init__(*layers[:-1])
         self.widths = widths
 
@@ -93,23 +70,21 @@ class MLP(nn.Sequential):
 
 
 class FrameVelVQ(VelVQNetwork):
-    """Velocities and pattern of n frames → one code; the code and the pattern → velocities of n frames.
+    """Encodes velocities and activity mask of F frames as one code; decodes code and mask to velocities.
 
-    The pattern is the activity mask, and with `see_onset` the strikes behind it: m = n or 2 n numbers. The decoder is
-    given it twice: beside the latent, and again before its output layers, so that the code need not spend anything on
-    what the pattern tells.
+    The decoder reads the mask twice, beside the latent and before its output layers, so that the code need not hold
+    what the mask already says.
 
     Args:
         settings: Sizes.
-        distributed: Whether the codes' averages are summed over processes; a process group must exist then.
+        distributed: Sum the moving averages over processes; a process group must exist.
     """
 
     def __init__(self, settings: FrameSettings, distributed: bool = False) -> None:
         super().__init__()
         self.settings = settings
-        n, hidden, latent, act = settings.frames, settings.hidden, settings.latent, settings.activation
-        m = 2 * n if settings.see_onset else n
-        self.encoder = MLP([n + m, *[hidden] * settings.depth, latent], act)
+        hidden, latent = settings.hidden, settings.latent
+        self.encoder = MLP([2 * FRAMES, *[hidden] * settings.depth, latent])
         self.quantizer = ResidualVQ(
             dim=latent,
             num_quantizers=1,
@@ -121,42 +96,39 @@ class FrameVelVQ(VelVQNetwork):
             rotation_trick=False,
             sync_codebook=distributed,
         )
-        self.decoder = MLP([latent + m, *[hidden] * settings.depth], act)
-        self.activate = _ACTIVATIONS[act]()
-        self.output = MLP([hidden + m, hidden, n], act)
+        self.decoder = MLP([latent + FRAMES, *[hidden] * settings.depth])
+        self.activate = nn.ReLU()
+        self.output = MLP([hidden + FRAMES, hidden, FRAMES])
 
-    def forward(self, velocity_Bn: Tensor, onset_Bn: Tensor | None = None) -> VelVQOutput:
-        """Encodes, quantizes and decodes.
-
-        Args:
-            velocity_Bn: [B, n] uint8 as `pianolm.tokenizer.velocity.frame.resample` gives them, 0 silent.
-            onset_Bn: [B, n] bool as `tokenizer.velocity.frame.resample_onsets` gives them, with `see_onset` only.
-        """
-        assert (onset_Bn is not None) == self.settings.see_onset, "onsets with see_onset, and only then"
-        active_Bn = velocity_Bn > 0
-        pattern_Bm = (active_Bn if onset_Bn is None else torch.cat([active_Bn, onset_Bn], dim=1)).float()
-        latent_BD = self.encoder(torch.cat([normalise(velocity_Bn), pattern_Bm], dim=1))
+    def forward(self, velocity_BF: Tensor) -> VelVQOutput:
+        """Encodes, quantizes and decodes velocities [B, F] uint8, 0 where silent."""
+        mask_BF = (velocity_BF > 0).float()
+        latent_BD = self.encoder(torch.cat([normalise(velocity_BF), mask_BF], dim=1))
         quantized_BD, codes_B1, commitment = self.quantizer(latent_BD)
-        return VelVQOutput(self.decode(quantized_BD, pattern_Bm), codes_B1[:, 0], commitment.sum())
+        return VelVQOutput(self.decode(quantized_BD, mask_BF), codes_B1[:, 0], commitment.sum())
 
-    def decode(self, latent_BD: Tensor, pattern_Bm: Tensor) -> Tensor:
-        """[B, n] normalised velocities from latents [B, D] and patterns [B, m] (0 or 1)."""
-        hidden = self.activate(self.decoder(torch.cat([latent_BD, pattern_Bm], dim=1)))
-        frames_Bn: Tensor = self.output(torch.cat([hidden, pattern_Bm], dim=1))
-        return frames_Bn
+    def decode(self, latent_BD: Tensor, mask_BF: Tensor) -> Tensor:
+        """[B, F] normalised velocities from latents [B, D] and activity masks [B, F] (0 or 1)."""
+        hidden = self.activate(self.decoder(torch.cat([latent_BD, mask_BF], dim=1)))
+        frames_BF: Tensor = self.output(torch.cat([hidden, mask_BF], dim=1))
+        return frames_BF
 
     def training_losses(self, batch: Mapping[str, Tensor], share: Share) -> dict[str, Tensor]:
         """Mean squared error over the active frames of the global batch, and the commitment loss.
 
-        In full precision: rounding to bf16 at the output alone would cost a third of a MIDI unit.
+        Always in full precision: rounding the output to bf16 alone would cost a third of a MIDI unit.
+
+        Args:
+            batch: `velocity` [B, F] uint8.
+            share: See `pianolm.velvq.module.Share`.
         """
-        velocity_Bn = batch["velocity"]
-        with torch.autocast(velocity_Bn.device.type, enabled=False):
-            output = self(velocity_Bn, batch.get("struck"))
-        active_Bn = velocity_Bn > 0
-        squared = (output.frames - normalise(velocity_Bn)).square() * active_Bn
-        reconstruction = squared.sum() * share(active_Bn.sum())
-        commitment = output.commitment * len(velocity_Bn) * share(len(velocity_Bn))
+        velocity_BF = batch["velocity"]
+        with torch.autocast(velocity_BF.device.type, enabled=False):
+            output = self(velocity_BF)
+        active_BF = velocity_BF > 0
+        squared = (output.frames - normalise(velocity_BF)).square() * active_BF
+        reconstruction = squared.sum() * share(active_BF.sum())
+        commitment = output.commitment * len(velocity_BF) * share(len(velocity_BF))
         return {
             "loss": reconstruction + commitment,
             "reconstruction": reconstruction,
@@ -164,26 +136,21 @@ class FrameVelVQ(VelVQNetwork):
         }
 
     def codec(self) -> FrameCodec:
-        """The same codec in NumPy."""
+        """The codec with the current weights, in NumPy."""
         networks = {"encoder": self.encoder, "decoder": self.decoder, "output": self.output}
         config = {
             "form": FrameCodec.form,
-            "frames": self.settings.frames,
             "codebook_size": self.settings.codebook_size,
-            "activation": self.settings.activation,
             "widths": {name: network.widths for name, network in networks.items()},
         }
         tensors = {"codebook": self.quantizer.codebooks[0]}
         for name, network in networks.items():
             for i, layer in enumerate(network.linears()):
                 tensors |= {f"{name}.{i}.weight": layer.weight, f"{name}.{i}.bias": layer.bias}
-        if (
-            self.settings.see_onset
-        ):  # not said where false, so that a codec without onsets keeps its fingerprint
-            config["see_onset"] = True
-        return FrameCodec(
-            config, {k: t.detach().float().cpu().contiguous().numpy() for k, t in tensors.items()}
-        )
+        arrays = {
+            name: tensor.detach().float().cpu().contiguous().numpy() for name, tensor in tensors.items()
+        }
+        return FrameCodec(config, arrays)
 
 
 def normalise(velocity: Tensor) -> Tensor:

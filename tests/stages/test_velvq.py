@@ -15,6 +15,8 @@ from pianolm.pipeline.launch import other_processes
 from pianolm.stage import StageContext
 from pianolm.stages import prepare, velvq
 from pianolm.tokenizer.velocity import FORMS, VelocityCodec
+from pianolm.training import trainer
+from pianolm.velvq import train
 from tests.tiny import composed
 
 pytestmark = [
@@ -37,7 +39,7 @@ TINY: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="session")
 def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Cell store of four composed pieces."""
+    """Cell store of twelve composed pieces."""
     root = tmp_path_factory.mktemp("cells")
     out = root / "store"
     out.mkdir()
@@ -58,6 +60,13 @@ def context(
     return StageContext(cfg, {"cells": cells}, root / "out", root / "work/velvq/x", root / "run", "velvq")
 
 
+@pytest.fixture
+def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than these runs."""
+    monkeypatch.setattr(trainer, "_curves", lambda ctx: {})
+    monkeypatch.setattr(train, "publish_survey", lambda *given: {})
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_it_publishes_a_codec_and_how_often_its_codes_are_used(
     cells: Path, tmp_path: Path, form: str
@@ -74,8 +83,10 @@ def test_it_publishes_a_codec_and_how_often_its_codes_are_used(
     }
     count = np.load(out / "code_freq.npz")["count"]
     assert VelocityCodec.from_directory(out).codebook_size == count.size == 64
-    n_cells = sum(np.load(p).size for p in (tmp_path / "work/velvq_cells").glob("*/*_sustain.npy"))
-    assert count.sum() == n_cells
+    parts = [
+        (tmp_path / "work/velvq_cells").glob(f"*/{split}_sustain.npy") for split in ("train", "validation")
+    ]
+    assert count.sum() == sum(np.load(path).size for paths in parts for path in paths)
     assert {f"val/velocity_mae{suffix}" for suffix in ("", "_1", "_2")} <= metrics.keys()
     assert {"val/codes_used", "val/code_perplexity", "val/note_velocity_p95"} <= metrics.keys()
     assert float(metrics["val/velocity_mae"]) < 8  # far below the spread of played velocities
@@ -98,6 +109,7 @@ def test_its_pictures_reach_the_run_of_wandb(
 @pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.filterwarnings("ignore:The dirpath has changed")  # the checkpoint is copied on purpose
+@pytest.mark.usefixtures("without_pictures")
 def test_two_processes_take_the_steps_that_one_takes(cells: Path, tmp_path: Path, form: str) -> None:
     """From the same unfinished training, ten steps in one process and in two give the same codec."""
     begun = context(tmp_path / "begun", cells, form=form, max_steps=20, dead_code_threshold=0)
@@ -122,7 +134,8 @@ def test_two_processes_take_the_steps_that_one_takes(cells: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_finished_codec_is_trained_on(cells: Path, tmp_path: Path, form: str) -> None:
+@pytest.mark.usefixtures("without_pictures")
+def test_a_finished_codec_can_be_trained_further(cells: Path, tmp_path: Path, form: str) -> None:
     short = context(tmp_path / "short", cells, form=form, max_steps=20)
     velvq.run(short)
     longer = context(tmp_path / "longer", cells, form=form, max_steps=30)

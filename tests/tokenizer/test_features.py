@@ -53,7 +53,7 @@ def golden() -> PianoTokenizer:
 TOKENIZERS = {
     "golden": lambda: PianoTokenizer.from_pretrained(GOLDEN),
     **{f"base, {scheme}": lambda scheme=scheme: small(scheme) for scheme in SCHEMES},
-    "frame codec": lambda: small(codec=random_codec(48, codebook_size=32)),
+    "frame codec": lambda: small(codec=random_codec(codebook_size=32)),
 }
 WITH_BARS_TOO = {**TOKENIZERS, "bars": lambda: small(vocabulary=WITH_BARS, bars=True)}
 
@@ -231,7 +231,7 @@ def test_positions_in_a_bar_are_like_their_neighbours() -> None:
 
 
 def test_ids_beyond_the_codec_are_velocities_and_no_more() -> None:
-    tokenizer = small(codec=random_codec(48, codebook_size=32))
+    tokenizer = small(codec=random_codec(codebook_size=32))
     features = token_features(tokenizer)[tokenizer.vocabulary.ids(Kind.VELOCITY)]
     assert (features[32:] == features[32]).all()
     assert (np.count_nonzero(features[32:], axis=1) == 1).all()

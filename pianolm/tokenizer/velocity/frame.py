@@ -2,8 +2,8 @@
 
 `pianolm.velvq.network_frame` trains it.
 
-Shapes: C cells, S segments, F = 48 frames of a beat, n frames that the codec sees (48, 24, 12, …), K codes,
-D latent width. In `decode`, N distinct (code, pattern) pairs.
+Shapes: C cells, S segments, F = 48 frames of a beat, K codes, D latent width. In `decode`, N distinct (code, pattern)
+pairs.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pianolm.errors import UserError
 from pianolm.music.beats import FRAMES
 from pianolm.music.cells import Cells, frame_velocity, segment_of_frame, segment_starts
 from pianolm.tokenizer.velocity.codec import VelocityCodec
@@ -27,14 +26,8 @@ VELOCITY_CENTRE, VELOCITY_SCALE = 64.0, 24.0
 BLOCK = 512
 """Rows that go through the networks at a time, never more or fewer; see `_in_blocks`."""
 
-T = TypeVar("T", bound=np.generic)
 Array32 = NDArray[np.float32]
 Layers = list[tuple[Array32, Array32]]
-
-
-def silu(x: Array32) -> Array32:
-    """x · sigmoid(x), computed with tanh, which does not overflow."""
-    return x * (np.float32(0.5) * np.tanh(np.float32(0.5) * x) + np.float32(0.5))
 
 
 def relu(x: Array32) -> Array32:
@@ -42,70 +35,13 @@ def relu(x: Array32) -> Array32:
     return np.maximum(x, np.float32(0))
 
 
-ACTIVATIONS: dict[str, Callable[[Array32], Array32]] = {"silu": silu, "relu": relu}
-
-
-def nearest_frames(n: int) -> NDArray[np.int64]:
-    """[n] the frame of 48 that each of n frames is taken from: floor(48 i / n).
-
-    Raises:
-        UserError: n does not divide 48.
-    """
-    if n < 1 or FRAMES % n:
-        divisors = [d for d in range(1, FRAMES + 1) if FRAMES % d == 0]
-        raise UserError(f"velvq.frames={n}: expected a divisor of {FRAMES}, one of {divisors}")
-    return np.arange(n) * FRAMES // n
-
-
-def frame_sources(n: int) -> NDArray[np.int64]:
-    """[48] the frame of n that each of 48 frames is read from when decoding: floor(f n / 48)."""
-    return np.arange(FRAMES) * n // FRAMES
-
-
-def resample(velocity_CF: NDArray[np.uint8], n: int) -> NDArray[np.uint8]:
-    """Frame velocities [C, 48] at n frames a beat, by nearest neighbour; 0 is silent.
-
-    A cell too short to sound in any of the frames kept would become silent. In such a cell each frame of n takes the
-    first of its 48 / n frames that sounds, so that every cell has at least one active frame.
-    """
-    return _at_kept_frames(velocity_CF, velocity_CF > 0, n)
-
-
-def _at_kept_frames(values_CF: NDArray[T], sounding_CF: NDArray[np.bool_], n: int) -> NDArray[T]:
-    """Values [C, 48] at n frames a beat; see `resample`."""
-    kept = nearest_frames(n)
-    values_Cn = values_CF[:, kept]
-    lost = np.flatnonzero(~sounding_CF[:, kept].any(axis=1))
-    if lost.size:
-        first = sounding_CF[lost].reshape(lost.size, n, -1).argmax(axis=2)
-        values_Cn[lost] = values_CF[lost[:, None], kept + first]
-    return values_Cn
-
-
-def resample_onsets(sustain: NDArray[np.uint64], onset: NDArray[np.uint64], n: int) -> NDArray[np.bool_]:
-    """Onsets at n frames a beat: [C, n], true in the first frame that `resample` takes from a struck segment.
-
-    A strike between two kept frames thus appears where the velocity of its segment does, and the strike of a segment
-    that `resample` skips does not appear.
-    """
-    segment_CF = segment_of_frame(sustain, onset)
-    owner_Cn = _at_kept_frames(segment_CF, segment_CF >= 0, n)
-    first_Cn = owner_Cn >= 0
-    first_Cn[:, 1:] &= owner_Cn[:, 1:] != owner_Cn[:, :-1]
-    begins_held = (sustain & ~onset & np.uint64(1)) != 0
-    return first_Cn & ~(begins_held[:, None] & (owner_Cn == 0))
-
-
 def segment_velocities(
-    frames_Cn: NDArray[np.floating], sustain: NDArray[np.uint64], onset: NDArray[np.uint64]
+    frames_CF: NDArray[np.floating], sustain: NDArray[np.uint64], onset: NDArray[np.uint64]
 ) -> NDArray[np.uint8]:
-    """Velocities of segments from decoded frames.
-
-    A segment takes the mean over those of its 48 frames that `resample` took from itself, rounded and clipped to
-    1–127. With n < 48 a segment may have no such frame: it takes the active frame nearest to its start.
+    """Velocities of segments: the mean over the decoded frames of each, rounded and clipped to 1–127.
 
     Args:
-        frames_Cn: [C, n] decoded velocities in MIDI units, before rounding.
+        frames_CF: [C, F] decoded velocities in MIDI units, before rounding.
         sustain: [C] masks.
         onset: [C] masks.
 
@@ -113,80 +49,44 @@ def segment_velocities(
         [S] uint8 in cell order.
     """
     segment_CF = segment_of_frame(sustain, onset)
-    source = frame_sources(frames_Cn.shape[1])
-    owner_Cn = _at_kept_frames(segment_CF, segment_CF >= 0, frames_Cn.shape[1])
     counts = np.bitwise_count(segment_starts(sustain, onset)).astype(np.int64)
     first = np.cumsum(counts) - counts
-    cell, frame = np.nonzero((segment_CF >= 0) & (owner_Cn[:, source] == segment_CF))
+    cell, frame = np.nonzero(segment_CF >= 0)
     segment = first[cell] + segment_CF[cell, frame]
-    n_segments = int(counts.sum())
-    total = np.bincount(segment, frames_Cn[cell, source[frame]], minlength=n_segments)
-    owned = np.bincount(segment, minlength=n_segments)
-    mean = total / np.maximum(owned, 1)
-    orphans = np.flatnonzero(owned == 0)
-    if orphans.size:
-        cell = np.searchsorted(first, orphans, side="right") - 1
-        start = np.argmax(segment_CF[cell] == (orphans - first[cell])[:, None], axis=1)
-        distance = np.abs(nearest_frames(frames_Cn.shape[1]) - start[:, None])
-        nearest = np.argmin(np.where(owner_Cn[cell] >= 0, distance, FRAMES), axis=1)
-        mean[orphans] = frames_Cn[cell, nearest]
+    total = np.bincount(segment, frames_CF[cell, frame], minlength=int(counts.sum()))
+    mean = total / np.bincount(segment, minlength=total.size)
     return np.clip(np.rint(mean), 1, 127).astype(np.uint8)
 
 
-def active_frames(sustain: NDArray[np.uint64], n: int) -> NDArray[np.bool_]:
-    """[C, n] frames that sound after `resample` in cells with these sustain masks."""
+def active_frames(sustain: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """[C, F] frames that sound in cells with these sustain masks."""
     octets = np.ascontiguousarray(sustain, "<u8").view(np.uint8).reshape(-1, 8)
-    sounding_CF = np.unpackbits(octets, axis=1, count=FRAMES, bitorder="little").astype(bool)
-    return _at_kept_frames(sounding_CF, sounding_CF, n)
+    return np.unpackbits(octets, axis=1, count=FRAMES, bitorder="little").astype(bool)
 
 
 @dataclass(frozen=True, eq=False)
 class FrameCodec(VelocityCodec):
-    """Encodes and decodes the velocities of cells as n frames a beat.
+    """Encodes and decodes the velocities of cells as the 48 frames of a beat.
 
     Attributes:
-        config: Besides `form` and `codebook_size`: `frames` (n), `activation`, `widths` (layers of each network), and
-            `see_onset`, whether the networks read onsets beside activity.
+        config: `form`, `codebook_size` and `widths`, the layer widths of each network.
         tensors: Weights by name, `<network>.<layer>.weight` [out, in] and `.bias` [out]; `codebook` [K, D].
     """
 
     form: ClassVar[str] = "frame"
-    needed: ClassVar[frozenset[str]] = frozenset({"frames", "codebook_size", "activation", "widths"})
+    needed: ClassVar[frozenset[str]] = frozenset({"codebook_size", "widths"})
 
     config: Mapping[str, Any]
     tensors: Mapping[str, Array32]
 
-    @property
-    def frames(self) -> int:
-        """Frames a beat n that the codec reads."""
-        return int(self.config["frames"])
-
-    @property
-    def see_onset(self) -> bool:
-        """Whether the networks read onsets."""
-        return bool(self.config.get("see_onset", False))
-
     def encode(self, cells: Cells) -> NDArray[np.int64]:
-        """[C] velocity codes of cells. The code of a cell does not depend on the other cells."""
-        onset_Cn = resample_onsets(cells.sustain, cells.onset, self.frames) if self.see_onset else None
-        return self.encode_frames(resample(frame_velocity(cells), self.frames), onset_Cn)
+        """[C] velocity codes of cells; cells with equal velocities are encoded once.
 
-    def encode_frames(
-        self, velocity_Cn: NDArray[np.uint8], onset_Cn: NDArray[np.bool_] | None = None
-    ) -> NDArray[np.int64]:
-        """Codes of resampled cells; equal rows are encoded once.
-
-        Args:
-            velocity_Cn: [C, n] from `resample`.
-            onset_Cn: [C, n] from `resample_onsets`, for a codec that reads onsets.
-
-        Returns:
-            [C] codes.
+        The code of a cell does not depend on the other cells.
         """
-        assert (onset_Cn is not None) == self.see_onset, "onsets are given exactly if the codec reads them"
-        rows = velocity_Cn if onset_Cn is None else np.concatenate([velocity_Cn, onset_Cn], axis=1)
-        index, inverse = _distinct(rows)
-        return _in_blocks(self._encode_block, rows[index])[inverse].astype(np.int64)
+        velocity_CF = frame_velocity(cells)
+        index, inverse = _distinct(velocity_CF)
+        return _in_blocks(self._encode_block, velocity_CF[index])[inverse].astype(np.int64)
 
     def decode(
         self, codes: NDArray[np.integer], sustain: NDArray[np.uint64], onset: NDArray[np.uint64]
@@ -196,34 +96,26 @@ class FrameCodec(VelocityCodec):
         keys = np.stack([codes.astype(np.uint64), sustain, onset], axis=1)
         index, inverse = _distinct(keys)
         code, sustain_N, onset_N = keys[index].T
-        pattern = [active_frames(sustain_N, self.frames)]
-        if self.see_onset:
-            pattern.append(resample_onsets(sustain_N, onset_N, self.frames))
         latent_ND = self.tensors["codebook"][code.astype(np.int64)]
-        frames_Nn = _in_blocks(self._decode_block, np.concatenate([latent_ND, *pattern], axis=1))
-        velocity = segment_velocities(frames_Nn, sustain_N, onset_N)
+        inputs = np.concatenate([latent_ND, active_frames(sustain_N)], axis=1)
+        velocity = segment_velocities(_in_blocks(self._decode_block, inputs), sustain_N, onset_N)
         counts = np.bitwise_count(segment_starts(sustain_N, onset_N)).astype(np.int64)
         return _gather_runs(velocity, counts, inverse)
 
-    def _encode_block(self, rows: NDArray[np.uint8]) -> NDArray[np.int64]:
-        velocity_Cn, onset_Cn = rows[:, : self.frames], rows[:, self.frames :].astype(np.float32)
-        mask_Cn = (velocity_Cn > 0).astype(np.float32)
-        centred_Cn = (velocity_Cn - np.float32(VELOCITY_CENTRE)) / np.float32(VELOCITY_SCALE) * mask_Cn
-        latent_CD = self._apply("encoder", np.concatenate([centred_Cn, mask_Cn, onset_Cn], axis=1))
+    def _encode_block(self, velocity_CF: NDArray[np.uint8]) -> NDArray[np.int64]:
+        mask_CF = (velocity_CF > 0).astype(np.float32)
+        centred_CF = (velocity_CF - np.float32(VELOCITY_CENTRE)) / np.float32(VELOCITY_SCALE) * mask_CF
+        latent_CD = self._apply("encoder", np.concatenate([centred_CF, mask_CF], axis=1))
         codebook_KD = self.tensors["codebook"]
         # |z|² is the same for every code: leaving it out does not change which is nearest.
         distance_CK = (codebook_KD**2).sum(axis=1) - np.float32(2) * (latent_CD @ codebook_KD.T)
         return distance_CK.argmin(axis=1)
 
-    def _decode_block(self, latent_and_pattern: Array32) -> Array32:
-        pattern = latent_and_pattern[:, self.tensors["codebook"].shape[1] :]
-        hidden = self._activate(self._apply("decoder", latent_and_pattern))
-        frames_Cn = self._apply("output", np.concatenate([hidden, pattern], axis=1))
-        return frames_Cn * np.float32(VELOCITY_SCALE) + np.float32(VELOCITY_CENTRE)
-
-    @property
-    def _activate(self) -> Callable[[Array32], Array32]:
-        return ACTIVATIONS[self.config["activation"]]
+    def _decode_block(self, latent_and_mask: Array32) -> Array32:
+        mask = latent_and_mask[:, self.tensors["codebook"].shape[1] :]
+        hidden = relu(self._apply("decoder", latent_and_mask))
+        frames_CF = self._apply("output", np.concatenate([hidden, mask], axis=1))
+        return frames_CF * np.float32(VELOCITY_SCALE) + np.float32(VELOCITY_CENTRE)
 
     @cached_property
     def _networks(self) -> dict[str, Layers]:
@@ -236,18 +128,13 @@ class FrameCodec(VelocityCodec):
         }
 
     def _apply(self, network: str, x: Array32) -> Array32:
-        """Linear layers with the activation between them, none after the last."""
+        """Linear layers with ReLU between them, none after the last."""
         for i, (weight, bias) in enumerate(self._networks[network]):
-            x = (self._activate(x) if i else x) @ weight.T + bias
+            x = (relu(x) if i else x) @ weight.T + bias
         return x
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every tensor according to config.json."""
-        if self.config["activation"] not in ACTIVATIONS:
-            raise UserError(
-                f"velocity codec: activation {self.config['activation']!r} found, expected one of "
-                f"{', '.join(ACTIVATIONS)}"
-            )
         widths = self.config["widths"]
         expected: dict[str, tuple[int, ...]] = {"codebook": (self.codebook_size, widths["encoder"][-1])}
         for name, sizes in widths.items():

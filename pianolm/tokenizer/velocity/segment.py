@@ -15,17 +15,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pianolm.errors import UserError
 from pianolm.music.cells import Cells, segment_lengths, segment_starts
 from pianolm.tokenizer.velocity.codec import VelocityCodec
 
-DISTANCES = ("absolute", "squared")
-WEIGHTINGS = ("frames", "equal")
 VELOCITIES = 127
 _BLOCK = 128
 """Distinct cells compared with all codes at a time, few enough for the processor's cache."""
@@ -106,27 +103,18 @@ class SegmentCodec(VelocityCodec):
     """Encodes and decodes the velocities of a cell's segments.
 
     Attributes:
-        config: Besides `form` and `codebook_size`: `max_segments` (N), `distance` (absolute or squared) and `weighting`
-            (frames or equal).
+        config: `form`, `codebook_size` (K) and `max_segments` (N).
         tensors: `velocity_1` [K, 1] … `velocity_N` [K, N], uint8, 1–127: velocities of each code in cells of 1 … N
             segments.
     """
 
     form: ClassVar[str] = "segment"
-    needed: ClassVar[frozenset[str]] = frozenset({"codebook_size", "max_segments", "distance", "weighting"})
+    needed: ClassVar[frozenset[str]] = frozenset({"codebook_size", "max_segments"})
 
     @classmethod
-    def from_tables(
-        cls, tables: list[NDArray[np.uint8]], distance: str = "absolute", weighting: str = "frames"
-    ) -> SegmentCodec:
+    def from_tables(cls, tables: list[NDArray[np.uint8]]) -> SegmentCodec:
         """The codec with velocities [K, 1], [K, 2], …, [K, N] for cells of 1 … N segments."""
-        config: dict[str, Any] = {
-            "form": cls.form,
-            "codebook_size": len(tables[0]),
-            "max_segments": len(tables),
-            "distance": distance,
-            "weighting": weighting,
-        }
+        config = {"form": cls.form, "codebook_size": len(tables[0]), "max_segments": len(tables)}
         return cls(config, {f"velocity_{n}": table for n, table in enumerate(tables, 1)})
 
     @property
@@ -162,18 +150,14 @@ class SegmentCodec(VelocityCodec):
             codes[low : low + _BLOCK] = self._distances(velocity[part], length[part]).argmin(axis=1)
         return codes[inverse]
 
-    def _distances(self, velocity: NDArray[np.int16], length: NDArray[np.int16]) -> NDArray[Any]:
-        """[R, K] error of every code. 16 bits hold an absolute error: at most 48 frames times 126 units of velocity."""
-        squared = self.config["distance"] == "squared"
-        dtype = np.int32 if squared else np.int16
-        by_frames = self.config["weighting"] == "frames"
-        total = np.zeros((len(velocity), self.codebook_size), dtype)
+    def _distances(self, velocity: NDArray[np.int16], length: NDArray[np.int16]) -> NDArray[np.int16]:
+        """[R, K] absolute error of every code, summed over frames: at most 48 frames times 126 units of velocity."""
+        total = np.zeros((len(velocity), self.codebook_size), np.int16)
         error = np.empty_like(total)
-        for segment, decoded_K in enumerate(self.table(velocity.shape[1]).T.astype(dtype)):
+        for segment, decoded_K in enumerate(self.table(velocity.shape[1]).T.astype(np.int16)):
             np.subtract(velocity[:, segment, None], decoded_K, out=error)
-            np.multiply(error, error, out=error) if squared else np.abs(error, out=error)
-            if by_frames:
-                error *= length[:, segment, None]
+            np.abs(error, out=error)
+            error *= length[:, segment, None]
             total += error
         return total
 
@@ -209,17 +193,5 @@ class SegmentCodec(VelocityCodec):
         return self.codebook_size * np.array([n * (n - 1) // 2 for n in range(self.max_segments + 1)])
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of every tensor according to config.json.
-
-        Raises:
-            UserError: An unknown distance or weighting.
-        """
-        for name, known in (("distance", DISTANCES), ("weighting", WEIGHTINGS)):
-            check_choice(f"velocity codec: {name}", self.config[name], known)
+        """Shape of every tensor according to config.json."""
         return {f"velocity_{n}": (self.codebook_size, n) for n in range(1, self.max_segments + 1)}
-
-
-def check_choice(name: str, found: str, known: tuple[str, ...]) -> None:
-    """Raises UserError if a choice is not one of those known."""
-    if found not in known:
-        raise UserError(f"{name}={found!r} found, expected one of {', '.join(known)}")
