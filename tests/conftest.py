@@ -39,7 +39,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def midi_file() -> Callable[..., Path]:
     """Writes a piece of 32 notes on 16 beats of half a second, of one velocity if it is given."""
 
@@ -55,7 +55,7 @@ def midi_file() -> Callable[..., Path]:
     return write
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def beat_file() -> Callable[..., Path]:
     """Writes 17 beats in ASAP's format, a downbeat every fourth; fits what `midi_file` writes."""
 

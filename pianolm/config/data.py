@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
-from pianolm.config.option import option
+from pianolm.config.option import modules, option
 
 
 @dataclass
 class DataConfig:
     """What every data source has."""
 
-    source: str = option(MISSING, "Data set: demo, folder, asap, acpas, pop909 or mix.")
+    source: str = option(MISSING, "Data set.", choices=modules("data/sources", but=("base",)))
     beats: str = option(
         "auto",
         "auto: the data set's annotation or the beat file beside the MIDI file, else its beat track, else its tempo "

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import pkgutil
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, Field
+from pathlib import Path
 from typing import Any, Union
 
 _HELP, _LIMITS = "help", "limits"
@@ -40,6 +42,19 @@ def option(
     if isinstance(default, list | dict):
         return dataclasses.field(default_factory=lambda: default.copy(), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def modules(folder: str, but: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Names of the modules in a folder of pianolm, except those of `but`.
+
+    The folder is read instead of imported, so that a new file is a valid choice at once and nothing needs torch.
+
+    Args:
+        folder: Relative to the package, such as `data/sources`.
+        but: Names of modules left out.
+    """
+    path = Path(__file__).resolve().parents[1] / folder
+    return tuple(sorted(m.name for m in pkgutil.iter_modules([str(path)]) if m.name not in but))
 
 
 def sentence_of(field: Field[Any]) -> str:

@@ -14,7 +14,7 @@ from pianolm.config.evaluate import EVALUATE, EvaluateConfig, PlotConfig
 from pianolm.config.generate import GenerateConfig
 from pianolm.config.hardware import ComputeConfig, HardwareConfig, PathsConfig
 from pianolm.config.model import ModelConfig
-from pianolm.config.option import option
+from pianolm.config.option import modules, option
 from pianolm.config.tokenizer import CodebookConfig, TokenizerConfig
 from pianolm.config.training import (
     BaseConfig,
@@ -41,7 +41,7 @@ VARIANTS: dict[str, tuple[str, dict[str, type]]] = {
 class StageConfig:
     """The stage that is run."""
 
-    name: str = option(MISSING, "Name of the stage.")
+    name: str = option(MISSING, "Name of the stage.", choices=modules("stages"))
 
 
 @dataclass

@@ -10,7 +10,7 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any
 
-from pianolm.config.option import option
+from pianolm.config.option import modules, option
 
 
 @dataclass
@@ -74,7 +74,7 @@ class TrainerConfig:
 class OptimizerConfig:
     """The optimizer of the language models and its learning-rate schedule: linear warm-up, then half a cosine."""
 
-    name: str = option("adamw", "Optimizer.", choices=("adamw",))
+    name: str = option("adamw", "Optimizer.", choices=modules("lm/optimizers"))
     lr: float = option("${model.lr}", "Peak learning rate; its default depends on the model's size.", above=0)
     betas: list[float] = option([0.9, 0.95], "Decay rates of AdamW's moments.", at_least=0, below=1)
     weight_decay: float = option(0.1, "Of weight matrices; embeddings and norms have none.", at_least=0)
@@ -82,6 +82,7 @@ class OptimizerConfig:
     min_lr_fraction: float = option(
         0.1, "Share of the peak that is left at the last step.", at_least=0, at_most=1
     )
+    options: dict[str, Any] = option({}, "Further arguments of the optimizer: optimizer.options.eps=1e-6.")
 
 
 @dataclass

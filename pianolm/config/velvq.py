@@ -13,7 +13,11 @@ from pianolm.config.option import option
 class VelVQConfig:
     """Training of a velocity codec."""
 
-    form: str = option(MISSING, "segment: vector quantizer over segments; frame: VQ-VAE over frames.")
+    form: str = option(
+        MISSING,
+        "segment: vector quantizer over segments; frame: VQ-VAE over frames.",
+        choices=("segment", "frame"),
+    )
     codebook_size: int = option(512, "Codes; the velocities of a cell become one of them.", at_least=1)
     batch_cells: int = option(MISSING, "Cells of a global batch; at least codebook_size.", at_least=1)
     max_steps: int = option(MISSING, "Optimizer steps.", at_least=1)

@@ -1,17 +1,16 @@
-"""Optimizers of the language model, and their learning-rate schedule.
+"""Settings of the language model's optimizer: parameter groups and learning-rate schedule.
 
-To add one: write a function (model, settings) → optimizer, enter it in `OPTIMIZERS`, add its name to the choices of
-`optimizer.name` in `pianolm.config.training`, and give it a file in conf/optimizer.
+The optimizers themselves are the files of `pianolm.lm.optimizers`.
 """
 
 from __future__ import annotations
 
+import importlib
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -23,13 +22,14 @@ class OptimizerSettings:
     """The `optimizer` options and the length of training.
 
     Attributes:
-        name: Key of `OPTIMIZERS`.
+        name: Module of `pianolm.lm.optimizers`.
         lr: Peak learning rate.
         betas: Decay rates of AdamW's moments.
         weight_decay: Of weight matrices; embeddings and norms have none.
         warmup_steps: Steps to the peak, at most half of all steps, so that short runs reach it.
         min_lr_fraction: Fraction of the peak at the last step.
         max_steps: Optimizer steps of the run.
+        options: Further arguments of the optimizer.
     """
 
     name: str
@@ -39,6 +39,7 @@ class OptimizerSettings:
     warmup_steps: int
     min_lr_fraction: float
     max_steps: int
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_config(cls, optimizer: Mapping[str, Any], max_steps: int) -> OptimizerSettings:
@@ -50,6 +51,7 @@ class OptimizerSettings:
             betas=(float(first), float(second)),
             warmup_steps=int(optimizer["warmup_steps"]),
             max_steps=max_steps,
+            options=optimizer["options"],
             **numbers,
         )
 
@@ -64,16 +66,9 @@ class OptimizerSettings:
 
 def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
     """The optimizer that the settings name, over all parameters of a model."""
-    return OPTIMIZERS[settings.name](model, settings)
-
-
-def adamw(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
-    """AdamW (Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019)."""
-    return torch.optim.AdamW(parameter_groups(model, settings), settings.lr, settings.betas)
-
-
-OPTIMIZERS: dict[str, Callable[[nn.Module, OptimizerSettings], Optimizer]] = {"adamw": adamw}
-"""Function that makes each optimizer."""
+    module = importlib.import_module(f"pianolm.lm.optimizers.{settings.name}")
+    optimizer: Optimizer = module.make(model, settings)
+    return optimizer
 
 
 def parameter_groups(model: nn.Module, settings: OptimizerSettings) -> list[dict[str, Any]]:

@@ -15,6 +15,9 @@ from pianolm.data.cell_store import SPLITS
 from pianolm.errors import UserError
 from pianolm.music.piece import BEAT_CHOICES
 
+Options = Mapping[str, Any]
+"""The options of the group `data`."""
+
 KINDS = ("performance", "score")
 _SPLIT_NAMES = {split: split for split in SPLITS} | {"valid": "validation", "val": "validation"}
 
