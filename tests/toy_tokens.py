@@ -80,6 +80,7 @@ def settings(**changes: object) -> dict[str, object]:
         "warmup_steps": 2,
         "weight_decay": 0.1,
         "betas": [0.9, 0.95],
+        "options": {},
         "gradient_clip_val": 1.0,
         "constrained": False,
     }

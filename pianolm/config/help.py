@@ -37,7 +37,7 @@ def help_text(config_dir: Path) -> str:
         lines.append(f"  {group:<12}{' | '.join(names)}")
     lines += ["", "Options (default: what fits)"]
     for key, field, hint, value in options(config_dir):
-        lines.append(f"  {key}={_text(value)}  ({expected(field, hint)})")
+        lines.append(f"  {key}={option_text(value)}  ({expected(field, hint)})")
         lines.append(fill(sentence_of(field), _WIDTH, initial_indent="      ", subsequent_indent="      "))
     stages = ", ".join(f"{stage}.{group}.*" for stage in ("base", "finetune") for group in STAGE_GROUPS)
     lines.append(f"\n  {stages}: override the groups for one stage")
@@ -95,7 +95,8 @@ def _read(path: Path) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()} if isinstance(content, dict) else {}
 
 
-def _text(value: Any) -> str:
+def option_text(value: Any) -> str:
+    """A value as it is typed on the command line."""
     if value == MISSING:
         return "?"
     if isinstance(value, bool):

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pianolm.lm import optimizer
-from pianolm.lm.optimizer import OptimizerSettings, make_optimizer, parameter_groups
+from pianolm.lm.optimizer import make_optimizer, parameter_groups
 from tests.lm.toys import toy_model, toy_optimizer
 
 
@@ -46,9 +45,6 @@ def test_adamw_gets_the_groups_and_the_settings() -> None:
     assert {group["betas"] for group in made.param_groups} == {(0.8, 0.9)}
 
 
-def test_another_optimizer_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
-    def plain_sgd(model: torch.nn.Module, settings: OptimizerSettings) -> torch.optim.Optimizer:
-        return torch.optim.SGD(model.parameters(), settings.lr)
-
-    monkeypatch.setitem(optimizer.OPTIMIZERS, "sgd", plain_sgd)
-    assert isinstance(make_optimizer(toy_model(), toy_optimizer(name="sgd")), torch.optim.SGD)
+def test_further_arguments_are_options() -> None:
+    made = make_optimizer(toy_model(), toy_optimizer(options={"eps": 1e-5}))
+    assert {group["eps"] for group in made.param_groups} == {1e-5}

@@ -1,0 +1,61 @@
+"""Reads Markdown files: fenced blocks, links, headings."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+_FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language and the lines in it."""
+
+    language: str
+    text: str
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines that are not empty."""
+        return [line for line in self.text.splitlines() if line.strip()]
+
+
+def blocks(text: str, language: str | None = None) -> list[Block]:
+    """The fenced blocks, or those of a language."""
+    found = [Block(match[1], match[2]) for match in _FENCE.finditer(text)]
+    return [block for block in found if language in (None, block.language)]
+
+
+def sections(text: str, level: int) -> dict[str, str]:
+    """Texts of the sections of a level, by heading; lines of fenced blocks are no headings."""
+    found: dict[str, list[str]] = {}
+    current: list[str] = []
+    in_block = False
+    for line in text.splitlines(keepends=True):
+        in_block ^= line.startswith("```")
+        marks = 0 if in_block else len(line) - len(line.lstrip("#"))
+        if 0 < marks <= level:
+            current = found.setdefault(line.strip("# \n"), []) if marks == level else []
+        else:
+            current.append(line)
+    return {heading: "".join(lines) for heading, lines in found.items()}
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """Shell commands of the bash blocks, without comments, as words; lines that end in a backslash are joined."""
+    for block in blocks(text, "bash"):
+        for line in block.text.replace("\\\n", " ").splitlines():
+            if words := shlex.split(line, comments=True):
+                yield words
+
+
+def links(text: str) -> list[str]:
+    """Targets of links and pictures that are paths, without anchors."""
+    targets = [match[1].partition("#")[0] for match in _LINK.finditer(_FENCE.sub("", text))]
+    return [target for target in targets if target and not target.startswith(("http", "mailto"))]
