@@ -19,9 +19,9 @@ _ROOT = Path(__file__).resolve().parents[2]
 _OPTIONS = """\
 # Options
 
-Every option with its default, the values that fit, and what it does; `python -m pianolm.run --help` prints the same. Change
-a value with `key=value` and a group with `group=choice`; [configuration.md](configuration.md) says how groups work
-together. Where a default depends on the choice of a group, the first choice that has the option is shown.
+Every option with its default, the values that fit, and what it does; `python -m pianolm.run --help` prints the same.
+Change a value with `key=value` and a group with `group=choice`; [configuration.md](configuration.md) says how groups
+work together. Where a default depends on the choice of a group, the first choice that has the option is shown.
 
 This page is made from the dataclasses in `pianolm/config/`; `python -m pianolm.config.reference` writes it again.
 """
@@ -29,8 +29,8 @@ This page is made from the dataclasses in `pianolm/config/`; `python -m pianolm.
 _KEYS = """\
 # Old and new keys
 
-An old key on the command line is an error that names the new one. The keys of `base` and `finetune` changed in the same way:
-`finetune.learning_rate` is now `finetune.optimizer.lr`, and `base.max_steps` is `base.trainer.max_steps`.
+An old key on the command line is an error that names the new one. The keys of `base` and `finetune` changed in the same
+way: `finetune.learning_rate` is now `finetune.optimizer.lr`, and `base.max_steps` is `base.trainer.max_steps`.
 
 This page is made from `pianolm/config/renamed.py`; `python -m pianolm.config.reference` writes it again.
 """
