@@ -18,6 +18,14 @@ def cross_problems(cfg: Settings) -> list[str]:
     return [sentence for check in _CHECKS for sentence in check(cfg)]
 
 
+def _data(cfg: Settings) -> Iterable[str]:
+    programs = cfg["data"]["programs"]
+    numbers = programs if isinstance(programs, list) else [programs]
+    is_valid = all(type(number) is int and 0 <= number <= 127 for number in numbers)
+    if programs not in ("piano", "all") and not (numbers and is_valid):
+        yield f"data.programs={programs} found, expected piano, all or a list of General MIDI programs from 0 to 127"
+
+
 def _model(cfg: Settings) -> Iterable[str]:
     model = cfg["model"]
     width, heads, kv_heads = model["width"], model["heads"], model["kv_heads"]
@@ -101,6 +109,7 @@ def _entries(cfg: Settings) -> Iterable[str]:
 
 
 _CHECKS: tuple[Callable[[Settings], Iterable[str]], ...] = (
+    _data,
     _model,
     _velvq,
     _tokenizer,

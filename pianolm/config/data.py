@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -28,6 +29,19 @@ class DataConfig:
     )
     score_velocity: bool = option(
         False, "Velocities of scores are learned, too; most were rendered by software."
+    )
+    programs: Any = option(
+        "piano", "Instruments that are read: piano (programs 0-7), all, or a list of General MIDI programs."
+    )
+    pedal: str = option(
+        "ignore",
+        "ignore the sustain pedal, or extend notes to its release or the next note of their pitch.",
+        choices=("ignore", "extend"),
+    )
+    default_tempo: str = option(
+        "use",
+        "use or reject a tempo map with only the default tempo of 120 BPM, whose beats may not be those of the music.",
+        choices=("use", "reject"),
     )
     limit: int | None = option(None, "Files kept of each split; null: all.", at_least=1)
 

@@ -8,7 +8,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ from pianolm.music.bars import bar_starts
 from pianolm.music.beats import Repairs, beat_file_beside
 from pianolm.music.cells import Cells
 from pianolm.music.piece import Piece
+from pianolm.music.remarks import Remarks
+from pianolm.music.tracks import Programs
 
 _BATCH = 16
 """Files that a worker reads at a time."""
@@ -41,6 +43,7 @@ class ReadPiece:
         beats_sec: [B + 1] beat times.
         downbeat: [B + 1] 1 yes, 0 no, −1 unknown.
         repairs: Changes to the beats.
+        remarks: What reading decided and left out.
     """
 
     row: PieceRow
@@ -48,6 +51,32 @@ class ReadPiece:
     beats_sec: NDArray[np.float64]
     downbeat: NDArray[np.int8]
     repairs: Repairs
+    remarks: Remarks
+
+
+@dataclass(frozen=True)
+class ReadingOptions:
+    """How files are read: the options of group `data` with these names (see `Piece.from_midi`).
+
+    Attributes:
+        score_velocity: Whether the velocities of scores count; else scores are marked flat.
+        programs: "piano", "all", or General MIDI programs.
+        pedal: "ignore" or "extend".
+        default_tempo: "use" or "reject".
+    """
+
+    score_velocity: bool = False
+    programs: Programs = "piano"
+    pedal: str = "ignore"
+    default_tempo: str = "use"
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> ReadingOptions:
+        """Takes the options from group `data` of the configuration."""
+        return cls(**{field.name: data.get(field.name, field.default) for field in fields(cls)})
+
+
+_DEFAULT_OPTIONS = ReadingOptions()
 
 
 @dataclass(frozen=True)
@@ -100,18 +129,18 @@ def select_records(records: Iterable[Record], data: Mapping[str, Any]) -> list[R
 
 
 def read_records(
-    records: Sequence[Record], score_velocity: bool, workers: int
+    records: Sequence[Record], options: ReadingOptions, workers: int
 ) -> Iterator[ReadPiece | Rejected]:
     """Reads records in order, in this process or in several with the same result.
 
     Args:
         records: Files to read.
-        score_velocity: Whether the velocities of scores count; else scores are marked flat.
+        options: How to read them.
         workers: Number of processes.
     """
     if workers == 1 or len(records) <= _ONE_PROCESS_FILES:
         for record in records:
-            yield read_record(record, score_velocity)
+            yield read_record(record, options)
         return
     batches = (records[i : i + _BATCH] for i in range(0, len(records), _BATCH))
     # "spawn", because a fork would copy locked locks of libraries that the caller has loaded.
@@ -119,20 +148,38 @@ def read_records(
     with ProcessPoolExecutor(workers, mp_context=context) as pool:
         pending: deque[Future[list[ReadPiece | Rejected]]] = deque()
         for batch in batches:
-            pending.append(pool.submit(_read_batch, batch, score_velocity))
+            pending.append(pool.submit(_read_batch, batch, options))
             if len(pending) > 2 * workers:  # bounds the memory if the store's writer is slower
                 yield from pending.popleft().result()
         while pending:
             yield from pending.popleft().result()
 
 
-def read_record(record: Record, score_velocity: bool = False) -> ReadPiece | Rejected:
-    """Reads one file; see `read_records`."""
+def read_record(record: Record, options: ReadingOptions = _DEFAULT_OPTIONS) -> ReadPiece | Rejected:
+    """Reads one file; see `read_records`.
+
+    Any error rejects this file only: a damaged file must not stop the files after it.
+    """
     try:
-        piece = Piece.from_midi(record.midi_path, record.beats)
-    except (UserError, OSError) as error:
+        return _read(record, options)
+    except UserError as error:
         return Rejected(str(error))
-    if record.kind == "score" and not score_velocity:
+    except OSError as error:
+        return Rejected(f"cannot be read: {error.strerror or type(error).__name__}")
+    except Exception as error:
+        message = str(error).partition("\n")[0]
+        return Rejected(f"unexpected {type(error).__name__} while reading: {message}")
+
+
+def _read(record: Record, options: ReadingOptions) -> ReadPiece:
+    piece = Piece.from_midi(
+        record.midi_path,
+        record.beats,
+        programs=options.programs,
+        pedal=options.pedal,
+        default_tempo=options.default_tempo,
+    )
+    if record.kind == "score" and not options.score_velocity:
         piece = piece.with_flat(True)
     cells = piece.cells
     row = PieceRow(
@@ -152,7 +199,7 @@ def read_record(record: Record, score_velocity: bool = False) -> ReadPiece | Rej
         merged_notes=piece.collisions.merged,
         cut_notes=piece.collisions.cut,
     )
-    return ReadPiece(row, cells, piece.beats_sec, downbeat_flags(piece), piece.repairs)
+    return ReadPiece(row, cells, piece.beats_sec, downbeat_flags(piece), piece.repairs, piece.remarks)
 
 
 def downbeat_flags(piece: Piece) -> NDArray[np.int8]:
@@ -167,8 +214,8 @@ def downbeat_flags(piece: Piece) -> NDArray[np.int8]:
     return flags
 
 
-def _read_batch(records: Sequence[Record], score_velocity: bool) -> list[ReadPiece | Rejected]:
-    return [read_record(record, score_velocity) for record in records]
+def _read_batch(records: Sequence[Record], options: ReadingOptions) -> list[ReadPiece | Rejected]:
+    return [read_record(record, options) for record in records]
 
 
 def _input_files(collection: Collection) -> set[Path]:

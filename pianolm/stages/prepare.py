@@ -14,7 +14,7 @@ from typing import Any
 
 from pianolm.data.cell_store import CellStoreWriter
 from pianolm.data.prepare_report import PrepareReport
-from pianolm.data.reading import ReadPiece, manifest, read_records, select_records
+from pianolm.data.reading import ReadingOptions, ReadPiece, manifest, read_records, select_records
 from pianolm.data.sources import collect
 from pianolm.errors import UserError
 from pianolm.stage import Metrics, Stage, StageContext
@@ -32,7 +32,7 @@ def run(ctx: StageContext) -> Metrics:
     report = PrepareReport(collection)
     start = time.perf_counter()
     with CellStoreWriter(ctx.out) as store:
-        results = read_records(records, bool(data.get("score_velocity", False)), _worker_count(ctx.cfg))
+        results = read_records(records, ReadingOptions.of(data), _worker_count(ctx.cfg))
         for record, result in zip(records, results, strict=True):
             if isinstance(result, ReadPiece):
                 store.add(result.row, result.cells, result.beats_sec, result.downbeat)
