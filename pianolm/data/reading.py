@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pianolm.data.cell_store import SPLITS, PieceRow
 from pianolm.data.sources import KINDS, Collection, Record, collect
-from pianolm.data.sources.base import shuffle_key
+from pianolm.data.sources.base import printable, shuffle_key
 from pianolm.data.sources.demo import demo_manifest
 from pianolm.errors import UserError
 from pianolm.music.bars import bar_starts
@@ -163,12 +163,12 @@ def read_record(record: Record, options: ReadingOptions = _DEFAULT_OPTIONS) -> R
     try:
         return _read(record, options)
     except UserError as error:
-        return Rejected(str(error))
+        return Rejected(printable(str(error)))
     except OSError as error:
         return Rejected(f"cannot be read: {error.strerror or type(error).__name__}")
     except Exception as error:
         message = str(error).partition("\n")[0]
-        return Rejected(f"unexpected {type(error).__name__} while reading: {message}")
+        return Rejected(printable(f"unexpected {type(error).__name__} while reading: {message}"))
 
 
 def _read(record: Record, options: ReadingOptions) -> ReadPiece:
@@ -229,8 +229,11 @@ def _input_files(collection: Collection) -> set[Path]:
 
 
 def _size_and_hash(path: Path) -> list[int | str]:
-    """Size and content hash of a file; a listed file that is missing has size 0."""
-    if not path.is_file():
-        return [0, "missing"]
-    content = path.read_bytes()
+    """Size and content hash of a file; a listed file that is missing or cannot be read has size 0."""
+    try:
+        if not path.is_file():
+            return [0, "missing"]
+        content = path.read_bytes()
+    except OSError:
+        return [0, "unreadable"]
     return [len(content), hashlib.blake2b(content, digest_size=16).hexdigest()]

@@ -73,12 +73,14 @@ def read_beats(path: str | Path) -> BeatAnnotation:
         UserError: The file is missing or empty, or a row has none of these formats.
     """
     path = Path(path)
-    if not path.is_file():
+    if not _is_file(path):
         raise UserError(
             f"{path}: no such beat file; expected a text file whose rows start with a beat time in seconds"
         )
     try:
         columns = _columns(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not a text file; expected rows of `seconds label`") from error
     if not columns:
@@ -268,4 +270,11 @@ def beat_file_beside(midi_path: str | Path) -> Path | None:
     """
     midi_path = Path(midi_path)
     candidates = (midi_path.with_name(midi_path.stem + ending) for ending in BEAT_FILE_ENDINGS)
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if _is_file(path)), None)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # the name is too long, or the folder may not be read
+        return False

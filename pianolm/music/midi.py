@@ -5,7 +5,9 @@ Shapes: N notes, B beats of a grid, D bars.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -184,7 +186,7 @@ def write_midi(
     """
     path = Path(path)
     score = build_score(notes, beats_sec, downbeats_sec)
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{blake2b(os.fsencode(path.name), digest_size=8).hexdigest()}.partial")
     score.dump_midi(str(partial))
     partial.replace(path)
 

@@ -34,10 +34,13 @@ def read_midi_bytes(path: Path) -> bytes:
     Raises:
         UserError: The file is missing or not a regular file, or its header is damaged or of an unsupported kind.
     """
-    if not path.is_file():
-        other = " (a folder, pipe or device has this name)" if path.exists() else ""
-        raise UserError(f"{path}: no such file{other}; expected the path of a MIDI file")
-    content = path.read_bytes()
+    try:
+        if not path.is_file():
+            other = " (a folder, pipe or device has this name)" if path.exists() else ""
+            raise UserError(f"{path}: no such file{other}; expected the path of a MIDI file")
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     length = int.from_bytes(content[4:8])
     if content[:4] != b"MThd" or length < 6 or len(content) < 8 + length:
         raise UserError(

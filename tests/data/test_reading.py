@@ -1,4 +1,4 @@
-"""The manifest of a data source: what the fingerprint of stage `prepare` depends on."""
+"""Reading of a data source: the manifest (what the fingerprint of stage `prepare` depends on), options, bad files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
-from pianolm.data.reading import manifest
+from pianolm.data import reading
+from pianolm.data.reading import ReadingOptions, ReadPiece, Rejected, manifest, read_record, read_records
+from pianolm.data.sources import Record
+from tests.music.midi_events import control, note, notes, program, write_events
 
 Writer = Callable[..., Path]
 
@@ -49,3 +52,49 @@ def test_a_file_that_is_listed_but_missing_is_in_the_manifest(tmp_path: Path, mi
     midi_file(tmp_path / "001" / "001.mid")
     found = manifest({"data": {"source": "pop909", "root": str(tmp_path)}})
     assert found["001/beat_midi.txt"] == [0, "missing"]
+
+
+def record(path: Path, **fields: Any) -> Record:
+    return Record("folder", path.name, path, "auto", f"folder/{path.stem}", "train", **fields)
+
+
+def test_options_of_the_data_reach_the_reading_of_files(tmp_path: Path) -> None:
+    tracks = (
+        [control(64, 127), *note(60, 10), control(64, 0, wait=290)],
+        [program(48, 1), *note(72, 50, channel=1)],
+    )
+    path = write_events(tmp_path / "a.mid", *tracks)
+
+    def read(**data: Any) -> ReadPiece | Rejected:
+        return read_record(record(path), ReadingOptions.of({"source": "folder", "root": "x", **data}))
+
+    piece = read()
+    assert isinstance(piece, ReadPiece)
+    assert (piece.row.notes, piece.remarks.other_notes, piece.remarks.default_tempo) == (1, 1, True)
+    assert piece.cells.beat.tolist() == [0]
+    piece = read(pedal="extend", programs="all")
+    assert isinstance(piece, ReadPiece)
+    assert (piece.row.notes, piece.remarks.pedalled_notes) == (2, 1)
+    assert piece.cells.beat.tolist() == [0, 0, 1, 2]
+    assert "only the default tempo" in read(default_tempo="reject").reason  # type: ignore[union-attr]
+    assert "no piano found" in read(programs=[7]).reason  # type: ignore[union-attr]
+
+
+def test_an_unforeseen_error_rejects_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [write_events(tmp_path / f"{name}.mid", notes([60, 62])) for name in "abcd"]
+    original = reading.Piece.from_midi
+
+    def broken(path: Path, *args: Any, **options: Any) -> Any:
+        errors = {
+            "b": ZeroDivisionError("division by zero\nand more"),
+            "c": PermissionError(13, "Permission denied"),
+        }
+        if path.stem in errors:
+            raise errors[path.stem]
+        return original(path, *args, **options)
+
+    monkeypatch.setattr(reading.Piece, "from_midi", broken)
+    results = list(read_records([record(path) for path in paths], ReadingOptions(), 1))
+    assert [type(result) for result in results] == [ReadPiece, Rejected, Rejected, ReadPiece]
+    assert results[1] == Rejected("unexpected ZeroDivisionError while reading: division by zero")
+    assert results[2] == Rejected("cannot be read: Permission denied")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,15 @@ Options = Mapping[str, Any]
 
 KINDS = ("performance", "score")
 _SPLIT_NAMES = {split: split for split in SPLITS} | {"valid": "validation", "val": "validation"}
+
+
+Reject = tuple[str, str]
+"""Path of a file that cannot be used, relative to the root of its data set, and the reason."""
+
+
+def printable(name: str) -> str:
+    """A file name in which bytes that are not UTF-8 are escaped, so that it can be written to tables."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True)
@@ -80,7 +90,7 @@ class Collection:
         for name, part in self.parts:
             if path.is_relative_to(part.root):
                 return f"{name}/{part.relative(path)}"
-        return path.relative_to(self.root).as_posix()
+        return printable(path.relative_to(self.root).as_posix())
 
 
 def data_root(data: Mapping[str, Any], expected: str) -> Path:
