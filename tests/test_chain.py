@@ -214,7 +214,7 @@ def test_bars_go_through_the_chain_from_the_annotations_to_the_music(chain: Path
             json.loads((only(root, stage) / "artifact.json").read_text())["metrics"]
             for root in (with_bars, chain)
         )
-        assert set(found) - set(before) == {"val/loss_bar"}
+        assert "val/loss_bar" not in before
         assert found["val/loss_bar"] > 0
 
 
