@@ -245,7 +245,7 @@ def breakdown(base: Path, velocity: Path, jobs: list[Job], repeats: int) -> dict
             annotation = timed("read beats", read_beats, job.beats)
             piece = timed("beat grid", Piece.from_notes, notes, annotation)
             cells = timed("cells", getattr, piece, "cells")
-            timed("pattern codes", plain.codebook.encode, cells.sustain, cells.onset, True, 0)
+            timed("pattern codes", plain.codebook.encode, cells.sustain, cells.onset)
             timed("tempo", plain.tempo.encode, piece.beats_sec)
             timed("velocity codes", full.codec.encode, cells)
             ids = timed("encode base", plain.encode, piece).ids
