@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from experiments.results import Row, publish, read_metrics, table
+from experiments.results import RESULTS, Row, publish, read_metrics, read_rows, table
 
 COLUMNS = {
     "val/velocity_mae": ("MAE", 3),
@@ -26,8 +26,8 @@ COLUMNS = {
     "seconds": ("seconds", 0),
     "seconds_to_0.54": ("seconds to 0.54", 0),
 }
-SWEEPS = ("form", "latent", "codebook_size", "max_segments", "seed")
-"""Sweeps on ASAP, in the order of the table. Their columns are settings; the default is in several of them."""
+SWEEPS = ("form", "latent", "codebook_size", "max_segments", "seed", "removed")
+"""Sweeps on ASAP, in the order of the table; the default is in several. `removed`: rows of options that are gone."""
 DEFAULT, REFERENCE = "velvq=segment velvq.seed=0", "velvq=frame"
 BOUNDS = {"kmeans": "*k-means for each number of segments*", "cell_mean": "*mean of each cell*"}
 TRANSFER = {"acpas": "ACPAS", "pop909": "POP909"}
@@ -74,7 +74,7 @@ def tables(rows: list[Row]) -> dict[str, list[str]]:
     jobs = {row["job"]: row for sweep in SWEEPS for row in rows if row.get("sweep") == sweep}
     fixed = of(rows, "bound")
     lines = [figures(name, fixed[key]) for key, name in BOUNDS.items()]
-    lines += [figures(f"`{job}`", row) for job, row in unique(jobs).items()]
+    lines += [figures(f"`{job}`{commit(row)}", row) for job, row in unique(jobs).items()]
     step = [
         [f"`{job}`", f"{row['step_ms']:.1f}", f"{row['batch_ms']:.1f}", f"{100 * row['share']:.1f} %"]
         for job, row in of(rows, "loading").items()
@@ -86,6 +86,11 @@ def tables(rows: list[Row]) -> dict[str, list[str]]:
         "cache": cache(rows),
         "loading": table(["", "a step with its batch, CPU ms", "the batch, CPU ms", "share"], step),
     }
+
+
+def commit(row: Row) -> str:
+    """The commit that a row of a removed option was measured at."""
+    return f" at {row['commit']}" if "commit" in row else ""
 
 
 def unique(jobs: dict[str, Row]) -> dict[str, Row]:
@@ -145,7 +150,8 @@ def cache(rows: list[Row]) -> list[str]:
 
 
 def main(runs: Path, out: Path) -> None:
-    rows = gather(runs)
+    removed = [row for row in read_rows(out / RESULTS) if "commit" in row]
+    rows = gather(runs) + removed
     publish(out, rows, headlines(rows), tables(rows))
 
 
