@@ -16,6 +16,7 @@ from pianolm.music.bars import bar_starts
 from pianolm.music.beats import BeatAnnotation, Repairs, extend_beats, repair_beats
 from pianolm.music.metre import metric_grid
 from pianolm.music.notes import Notes
+from pianolm.music.tempo_map import DefaultTempo
 
 if TYPE_CHECKING:
     from pianolm.music.midi import MidiContent
@@ -98,8 +99,7 @@ def tempo_map_grid(midi: MidiContent, name: str) -> Grid:
     """
     end_sec = float(midi.tempo.seconds(np.array([midi.end_tick]))[0])
     quarter_sec = end_sec * midi.tempo.ticks_per_quarter / max(midi.end_tick, 1)
-    is_clock = midi.default_tempo and not midi.on_grid
-    signatures = () if is_clock and midi.mark is None else midi.signatures
+    signatures = () if midi.default_tempo is DefaultTempo.CLOCK else midi.signatures
     if midi.mark is not None:
         marked = _marked_grid(midi, quarter_sec, name)
         if marked is not None:

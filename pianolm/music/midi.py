@@ -25,7 +25,7 @@ from pianolm.music.midi_bytes import end_all_notes, read_midi_bytes
 from pianolm.music.notes import Notes, make_notes
 from pianolm.music.pedal import PEDAL_CHOICES, extend_by_pedal
 from pianolm.music.remarks import Remarks
-from pianolm.music.tempo_map import TempoMap, is_on_grid, tempo_events
+from pianolm.music.tempo_map import DefaultTempo, TempoMap, tempo_events
 from pianolm.music.tracks import Programs, Track, TrackRoles, assign_roles, check_programs, read_track
 
 TICKS_PER_FRAME = 200
@@ -49,8 +49,7 @@ class MidiContent:
         tempo: The tempo map.
         end_tick: Tick at which the last note ends.
         signatures: The time signatures in order of time.
-        default_tempo: Whether only the default tempo is known: see `TempoMap.is_default`.
-        on_grid: Whether at least half of the onsets lie on 24ths of a quarter note.
+        default_tempo: Whether only the default tempo is known: see `TempoMap.default_tempo`.
         track_beats_sec: [B] onsets of the beat track (see `pianolm.music.tracks`); None if there is none.
         mark: The marker by which pianolm describes the grid of a file; None if there is no such marker.
         remarks: What was left out or changed.
@@ -60,8 +59,7 @@ class MidiContent:
     tempo: TempoMap
     end_tick: int
     signatures: tuple[TimeSignature, ...]
-    default_tempo: bool
-    on_grid: bool
+    default_tempo: DefaultTempo
     track_beats_sec: NDArray[np.float64] | None = None
     mark: GridMark | None = None
     remarks: Remarks = _NO_REMARKS
@@ -101,8 +99,7 @@ def read_midi(path: str | Path, programs: Programs = "piano", pedal: str = "igno
         signatures=tuple(
             valid_signatures((s.time, s.numerator, s.denominator) for s in score.time_signatures)
         ),
-        default_tempo=tempo.is_default(onset),
-        on_grid=is_on_grid(onset, score.ticks_per_quarter),
+        default_tempo=tempo.default_tempo(onset),
         track_beats_sec=tempo.seconds(np.unique(roles.beats[0].onset)) if roles.beats else None,
         mark=GridMark.find(marker.text for marker in score.markers),
         remarks=_remarks(roles, pedalled),
@@ -136,6 +133,8 @@ def _parse(content: bytes, path: Path) -> symusic.core.ScoreTick:
 
 def _joined(tracks: list[Track], field: str) -> NDArray[np.int64]:
     """[N] one field of the notes of several tracks."""
+    if len(tracks) == 1:
+        return getattr(tracks[0], field)
     return np.concatenate([getattr(track, field) for track in tracks]) if tracks else np.zeros(0, np.int64)
 
 
@@ -233,8 +232,7 @@ def _content_to_write(
         tempo=tempo,
         end_tick=int(end.max(initial=0)),
         signatures=tuple(bar_signatures(starts, TICKS_PER_BEAT)),
-        default_tempo=tempo.is_default(onset),
-        on_grid=is_on_grid(onset, TICKS_PER_BEAT),
+        default_tempo=tempo.default_tempo(onset),
     )
     mark = _grid_mark(content, beats_sec.size - 1, starts)
     return replace(content, mark=mark), onset, end
@@ -271,7 +269,7 @@ def _grid_mark(content: MidiContent, n_beats: int, starts: NDArray[np.intp]) -> 
     """The marker that a reader needs to restore the grid; None if tempi and time signatures are enough."""
     ticks = content.tempo.ticks_per_quarter
     beats_sec = content.tempo.seconds(np.arange(n_beats + 1) * ticks)
-    if content.notes.size and not content.default_tempo:
+    if content.notes.size and content.default_tempo is DefaultTempo.NO:
         grid = tempo_map_grid(content, "written file")
         is_restored = grid.beats_sec.size == beats_sec.size and np.allclose(
             grid.beats_sec, beats_sec, rtol=0, atol=_TOLERANCE_SEC

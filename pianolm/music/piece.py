@@ -27,6 +27,7 @@ from pianolm.music.grid import Grid, annotated_grid, tempo_map_grid, track_beats
 from pianolm.music.midi import MidiContent, read_midi, write_midi
 from pianolm.music.notes import Notes, is_flat
 from pianolm.music.remarks import Remarks
+from pianolm.music.tempo_map import DefaultTempo
 from pianolm.music.tracks import Programs
 
 if TYPE_CHECKING:
@@ -231,7 +232,7 @@ def _read_grid(
         has_file = beat_grids.beat_file_beside(path) is not None
         beats = "file" if has_file else "track" if midi.track_beats_sec is not None else "tempo_map"
     if isinstance(beats, str) and beats == "tempo_map":
-        is_default = midi.default_tempo and midi.mark is None
+        is_default = midi.default_tempo is not DefaultTempo.NO and midi.mark is None
         if is_default and default_tempo == "reject":
             raise UserError(
                 f"{path}: holds only the default tempo of 120 BPM, whose beats may not be those of the music; "

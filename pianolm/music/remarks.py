@@ -11,7 +11,7 @@ class Remarks:
 
     Attributes:
         default_tempo: The beats come from the tempo map, and that holds only the default tempo of 120 BPM (see
-            `pianolm.music.midi.has_only_default_tempo`).
+            `pianolm.music.tempo_map.TempoMap.default_tempo`).
         counted: Metres whose beat had to be chosen, such as "6/8 in dotted quarters".
         beat_track: Name of the track that the beats were taken from; None if they have another source.
         beat_track_notes: Notes of beat tracks, which are not music.

@@ -6,6 +6,7 @@ Shapes: M tempi, N ticks, B beats.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 import numpy as np
 import symusic
@@ -20,6 +21,16 @@ _MAX_TEMPO_US = 2**24 - 1
 _GRID_DIVISIONS = 24
 _ROUNDING_US = 0.5 + 1e-3
 _MAX_DRIFT_US = 100.0
+
+
+class DefaultTempo(Enum):
+    """Whether a file has only the default tempo, and how its notes lie on that grid."""
+
+    NO = "no"
+    NOTATED = "notated"
+    """At least half of the onsets are on the grid."""
+    CLOCK = "clock"
+    """Most onsets are off the grid: a performance recorded against the clock."""
 
 
 @dataclass(frozen=True)
@@ -61,21 +72,23 @@ class TempoMap:
         part = np.maximum(np.searchsorted(self.tick, ticks, side="right") - 1, 0)
         return start_sec[part] + (ticks - self.tick[part]) * per_tick[part]
 
-    def is_default(self, onset_tick: NDArray[np.int64]) -> bool:
-        """Whether the beats of the tempo map say nothing about the music, because only the default tempo is known.
+    def default_tempo(self, onset_tick: NDArray[np.int64]) -> DefaultTempo:
+        """Whether the beats of the tempo map may not be those of the music, because only the default tempo is known.
 
-        This is the case if the file has no tempo event, or none before its first note, or if all its tempi are 120 BPM
-        and fewer than half of the onsets lie on its grid: such a file records a performance against the clock.
+        This is so if the file has no tempo event, or none before its first note, or if all its tempi are 120 BPM and
+        fewer than half of the onsets lie on its grid.
 
         Args:
             onset_tick: [N] onsets of the notes.
         """
         if not onset_tick.size:
-            return False
-        if self.first_event is None or self.first_event > onset_tick.min():
-            return True
-        is_120_bpm = bool((self.tempo_us == DEFAULT_TEMPO_US).all())
-        return is_120_bpm and not is_on_grid(onset_tick, self.ticks_per_quarter)
+            return DefaultTempo.NO
+        is_unstated = self.first_event is None or self.first_event > onset_tick.min()
+        if not is_unstated and (self.tempo_us != DEFAULT_TEMPO_US).any():
+            return DefaultTempo.NO
+        if not is_on_grid(onset_tick, self.ticks_per_quarter):
+            return DefaultTempo.CLOCK
+        return DefaultTempo.NOTATED if is_unstated else DefaultTempo.NO
 
 
 def is_on_grid(onset_tick: NDArray[np.int64], ticks_per_quarter: int) -> bool:

@@ -53,8 +53,8 @@ class Track:
     is_drum: bool
     onset: NDArray[np.int64]
     end: NDArray[np.int64]
-    pitch: NDArray[np.int64]
-    velocity: NDArray[np.int64]
+    pitch: NDArray[np.integer]
+    velocity: NDArray[np.integer]
     pedal_tick: NDArray[np.int64]
     pedal_down: NDArray[np.bool_]
     unended: int = 0
@@ -128,8 +128,8 @@ def read_track(track: symusic.core.TrackTick, with_pedal: bool = False) -> Track
         is_drum=track.is_drum,
         onset=onset,
         end=end,
-        pitch=columns["pitch"].astype(np.int64),
-        velocity=columns["velocity"].astype(np.int64),
+        pitch=columns["pitch"],
+        velocity=columns["velocity"],
         pedal_tick=pedal["time"],
         pedal_down=(pedal["number"] == _PEDAL) & (pedal["value"] >= _PEDAL_DOWN),
         unended=unended.size,
@@ -181,7 +181,7 @@ def can_be_beats(track: Track) -> bool:
 
 def is_named_drums(track: Track, ticks_per_quarter: int) -> bool:
     """Whether a track is called drums, percussion or kit and its pitches and lengths can be those of drums."""
-    if not _DRUM_WORDS & set(re.findall(r"[a-z]+", track.name.lower())):
+    if not track.name or not _DRUM_WORDS & set(re.findall(r"[a-z]+", track.name.lower())):
         return False
     low, high = _DRUM_PITCHES
     in_range = track.pitch.min() >= low and track.pitch.max() <= high
