@@ -13,7 +13,7 @@ wide=(model=tiny model.width=256 model.layers=4 model.heads=4 model.kv_heads=4 m
 overrides=("$@")
 
 run() { # NAME key=value …
-  python -m pianolm.run "${settings[@]}" "${@:2}" hydra.run.dir="$runs/$1" "${overrides[@]}"
+  python -m pianolm.run "${settings[@]}" "${@:2}" hydra.run.dir="'$runs/$1'" "${overrides[@]}"
 }
 scratch() { run "$@" finetune.from_scratch=true; }
 for embedding in table codebook; do
