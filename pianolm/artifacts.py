@@ -1,7 +1,8 @@
 """Artifacts: directories named by the fingerprint of everything that determines them.
 
-A directory that exists is whole: it is filled beside its place and renamed when complete, under a lock, so that two
-jobs build it once.
+Artifacts are published atomically: a directory is filled beside its place and renamed when complete, under a lock, so
+that two jobs build it once. `artifact.json` records the size and the hash of every file, so that a directory from which
+files are missing, or whose files were changed, is not reused.
 """
 
 from __future__ import annotations
@@ -42,6 +43,35 @@ def file_fingerprint(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def problem_of(directory: Path, hashes: bool = False) -> str | None:
+    """What is wrong with an artifact directory, None where its files are those that were published.
+
+    Args:
+        directory: The artifact.
+        hashes: Compares contents, too; else presence and sizes only, which is fast.
+    """
+    try:
+        record = read_record(directory)
+    except UserError:
+        return f"{RECORD} is not readable"
+    if record is None or not isinstance(files := record.get("files"), dict):
+        return f"{RECORD} is missing" if record is None else f"{RECORD} does not list its files"
+    for name, (size, digest) in files.items():
+        path = directory / name
+        if not path.is_file():
+            return f"{name} is missing"
+        if path.stat().st_size != size:
+            return f"{name} has {path.stat().st_size} bytes, {size} were published"
+        if hashes and _digest(path) != digest:
+            return f"{name} has other contents than were published"
+    return None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def read_record(directory: Path) -> dict[str, Any] | None:
     """`artifact.json` of an artifact directory, None when it has none.
 
@@ -61,19 +91,30 @@ def read_record(directory: Path) -> dict[str, Any] | None:
 
 
 class ArtifactStore:
-    """Published artifacts under `root/<stage>/<fingerprint>/`."""
+    """Published artifacts under `root/<stage>/<fingerprint>/`.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    Args:
+        root: The directory.
+        verify: Compares the contents of files before an artifact is reused, not only their presence and sizes.
+    """
+
+    def __init__(self, root: Path, verify: bool = False) -> None:
+        self.root, self.verify = root, verify
 
     def path(self, stage: str, name: str) -> Path:
         """Where an artifact lies once it is published."""
         return self.root / stage / name
 
     def find(self, stage: str, name: str) -> Path | None:
-        """The directory of a published artifact, None when it is not there."""
+        """The directory of a published artifact, None where there is none whose files are those published."""
         path = self.path(stage, name)
-        return path if path.is_dir() else None
+        return path if path.is_dir() and problem_of(path, self.verify) is None else None
+
+    def all(self) -> Iterator[Path]:
+        """The directories of all artifacts, by stage and fingerprint."""
+        for path in sorted(self.root.glob("*/*")):
+            if path.is_dir() and not path.name.startswith(".") and not path.parent.name.startswith("."):
+                yield path
 
     @contextmanager
     def lock(self, stage: str, name: str) -> Iterator[None]:
@@ -83,11 +124,32 @@ class ArtifactStore:
         with FileLock(folder / f".{name}.lock"):
             yield
 
+    def recover(self, stage: str, name: str) -> str | None:
+        """Puts an artifact in order before it is built; the caller holds the lock.
+
+        A run with `force=true` that was killed between its two renames has left the old artifact under another name,
+        from which it comes back. A directory whose files are not those published is set aside.
+
+        Returns:
+            A sentence on what was set aside and why, None where nothing was.
+        """
+        target = self.path(stage, name)
+        for old in sorted(target.parent.glob(f".{name}.*.old")):
+            if target.exists():
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                old.rename(target)
+        if not target.is_dir() or (problem := problem_of(target, self.verify)) is None:
+            return None
+        aside = target.with_name(f"{name}.damaged-{uuid.uuid4().hex[:8]}")
+        target.rename(aside)
+        return f"{target}: {problem}; set aside as {aside.name} and built again"
+
     @contextmanager
     def publish(self, stage: str, name: str) -> Iterator[Path]:
-        """Gives an empty directory; when the block ends well it becomes the artifact, else it is removed.
+        """Gives an empty directory, which becomes the artifact when the block ends without an error.
 
-        The caller holds the lock: what lies there unfinished is of a run that was killed, and goes.
+        The caller holds the lock, so unfinished directories of the same name belong to killed runs and are removed.
         """
         target = self.path(stage, name)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -98,7 +160,7 @@ class ArtifactStore:
         try:
             yield partial
             old = target.with_name(f".{name}.{uuid.uuid4().hex[:8]}.old")
-            if target.exists():  # force=true: the old one stays until the new one is whole
+            if target.exists():  # force=true: the old artifact stays until the new one is complete
                 target.rename(old)
             partial.rename(target)
             shutil.rmtree(old, ignore_errors=True)
@@ -107,9 +169,11 @@ class ArtifactStore:
 
 
 def write_record(directory: Path, record: Mapping[str, Any]) -> None:
-    """Writes `artifact.json`: what was built, from what, with which versions."""
+    """Writes `artifact.json`: what was built from what, with which versions, and size and hash of every file."""
     versions = {name: _version(name) for name in _PACKAGES}
-    content = {**record, "versions": versions, "git_commit": _git_commit()}
+    paths = sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / RECORD)
+    files = {path.relative_to(directory).as_posix(): [path.stat().st_size, _digest(path)] for path in paths}
+    content = {**record, "versions": versions, "git_commit": _git_commit(), "files": files}
     (directory / RECORD).write_text(json.dumps(content, indent=2) + "\n")
 
 

@@ -57,7 +57,7 @@ def execute(cfg: dict[str, Any], run_dir: Path, sweep: str | None = None) -> dic
         raise UserError("\n".join(problems))
     stage = cfg["stage"]["name"]
     builder = Builder(cfg, run_dir, say=_say, sweep=sweep)
-    node = Planner(cfg).node(stage, "base" if stage == "base" else None)
+    node = Planner(cfg).plan()
     if cfg["plan"]:
         for line in builder.describe(node):
             _say(line)
@@ -65,8 +65,9 @@ def execute(cfg: dict[str, Any], run_dir: Path, sweep: str | None = None) -> dic
     run_dir.mkdir(parents=True, exist_ok=True)
     artifact, found = builder.build(node, force=bool(cfg["force"]))
     metrics = {"stage": stage, "artifact": str(artifact), **found}
+    upstream = {role: needed.fingerprint for role, needed in node.upstream.items()}
     path = run_dir / "metrics.json"
-    path.write_text(json.dumps(_finite(metrics), indent=2) + "\n")
+    path.write_text(json.dumps({**_finite(metrics), "upstream": upstream}, indent=2) + "\n")
     _say(str(path))
     return metrics
 

@@ -72,6 +72,7 @@ class Stage:
         publishes: Whether the result is an artifact; else it lies in the run directory.
         trains: Whether it trains with Lightning, so that it may resume and use several processes.
         check: Raises `UserError` for what can be known before anything is built.
+        describe: Lines that `plan=true` prints for a stage that publishes nothing; None for one line with its name.
     """
 
     run: Callable[[StageContext], Metrics]
@@ -83,3 +84,4 @@ class Stage:
     publishes: bool = True
     trains: bool = False
     check: Callable[[Config], None] | None = None
+    describe: Callable[[Config], list[str]] | None = None

@@ -214,7 +214,13 @@ def test_bars_go_through_the_chain_from_the_annotations_to_the_music(chain: Path
             json.loads((only(root, stage) / "artifact.json").read_text())["metrics"]
             for root in (with_bars, chain)
         )
+<<<<<<< HEAD
         assert "val/loss_bar" not in before
+=======
+        assert set(found) - set(before) - {"val/loss_l3"} == {
+            "val/loss_bar"
+        }  # rare codes may be missing in one
+>>>>>>> 83f2e02 (Artifacts record size and hash of every file; damaged ones are set aside; stage=artifacts lists, verifies and prunes; upstream artifacts that nothing uses are refused; an extended run keeps its base)
         assert found["val/loss_bar"] > 0
 
 
@@ -240,7 +246,7 @@ def test_explicit_ties_go_through_the_chain(chain: Path, tmp_path: Path) -> None
     assert scored["bits_per_note"] > 0
     dynamics = ("stage=evaluate", "evaluate=dynamics", "evaluate.pieces=1", "evaluate.beats=8", model, data)
     assert execute(tiny(tmp_path, *dynamics), tmp_path / "dynamics")["velocity_mae"] > 0
-    roundtrip = ("stage=evaluate", "evaluate=roundtrip", "evaluate.split=all", data)
+    roundtrip = ("stage=evaluate", "evaluate=roundtrip", "evaluate.split=all")
     both = [
         execute(
             tiny(tmp_path, *roundtrip, f"upstream.tokenizer={only(root, 'tokenize', 'velocity')}"),

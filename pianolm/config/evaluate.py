@@ -1,4 +1,4 @@
-"""Options of measuring and drawing."""
+"""Options of measuring, drawing and looking after artifacts."""
 
 from __future__ import annotations
 
@@ -53,4 +53,16 @@ class PlotConfig:
     run: Any = option(
         None,
         "A run directory, one above several (a sweep's), a pattern ('outputs/base/*'), or a list of these.",
+    )
+
+
+@dataclass
+class ArtifactsConfig:
+    """What stage=artifacts does."""
+
+    verify: bool = option(
+        False, "Compares the contents of all files with their record, not only their sizes."
+    )
+    prune: bool = option(
+        False, "Removes artifacts that no run under paths.outputs uses; see them with plan=true first."
     )

@@ -10,7 +10,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from pianolm.config.data import DATA, DataConfig
-from pianolm.config.evaluate import EVALUATE, EvaluateConfig, PlotConfig
+from pianolm.config.evaluate import EVALUATE, ArtifactsConfig, EvaluateConfig, PlotConfig
 from pianolm.config.generate import GenerateConfig
 from pianolm.config.hardware import ComputeConfig, HardwareConfig, PathsConfig
 from pianolm.config.model import ModelConfig
@@ -79,6 +79,7 @@ class Config:
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     plot: PlotConfig = field(default_factory=PlotConfig)
+    artifacts: ArtifactsConfig = field(default_factory=ArtifactsConfig)
     callbacks: dict[str, Any] = option({}, "Lightning callbacks: entries with a _target_.")
     logger: dict[str, Any] = option({}, "Lightning loggers: entries with a _target_.")
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
@@ -96,6 +97,9 @@ class Config:
     )
     plan: bool = option(False, "Prints what would be built and reused, and stops.")
     force: bool = option(False, "Builds the stage asked for again.")
+    verify: bool = option(
+        False, "Compares the contents of artifacts with their record before they are reused."
+    )
 
 
 def register() -> None:
@@ -112,4 +116,4 @@ def group_names() -> list[str]:
     return [f.name for f in dataclasses.fields(Config) if f.name not in _ROOT_OPTIONS]
 
 
-_ROOT_OPTIONS = ("prompt", "seed", "resume", "plan", "force")
+_ROOT_OPTIONS = ("prompt", "seed", "resume", "plan", "force", "verify")

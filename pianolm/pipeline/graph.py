@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pianolm.artifacts import ArtifactStore, file_fingerprint, fingerprint, read_record, write_record
+from pianolm.artifacts import (
+    ArtifactStore,
+    file_fingerprint,
+    fingerprint,
+    problem_of,
+    read_record,
+    write_record,
+)
 from pianolm.config.neutral import is_limited, without_limits
 from pianolm.errors import UserError
 from pianolm.pipeline.launch import other_processes
@@ -62,7 +69,24 @@ class Planner:
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
         self._nodes: dict[str, Node] = {}
-        self._store = ArtifactStore(Path(cfg["paths"]["artifacts"]).absolute())
+        self._usable: set[str] = set()
+        self._store = ArtifactStore(Path(cfg["paths"]["artifacts"]).absolute(), bool(cfg["verify"]))
+
+    def plan(self) -> Node:
+        """The node of the stage that the configuration asks for.
+
+        Raises:
+            UserError: An upstream artifact is given that no stage of the plan uses, or one cannot be used.
+        """
+        stage = self.cfg["stage"]["name"]
+        node = self.node(stage, "base" if stage == "base" else None)
+        for role, path in self.cfg["upstream"].items():
+            if path is not None and role not in self._usable:
+                usable = ", ".join(f"upstream.{name}" for name in sorted(self._usable)) or "none"
+                raise UserError(
+                    f"upstream.{role}={path}: stage={stage} does not use it here; it uses {usable}"
+                )
+        return node
 
     def node(self, stage: str, mode: str | None = None) -> Node:
         """The node of a stage; `mode` replaces the tokenizer's mode for it and what it needs."""
@@ -91,13 +115,33 @@ class Planner:
         definition = find_stage(stage)
         if definition.check is not None:
             definition.check(cfg)
-        upstream = {role: self._need(need, cfg) for role, need in definition.needs(cfg).items()}
+        needs = definition.needs(cfg)
+        recorded = self._recorded_upstream(stage, cfg)
+        upstream = {role: recorded.get(role) or self._need(need, cfg) for role, need in needs.items()}
         limited = definition.trains and is_limited(trainer_arguments(cfg, stage))
         limited = limited or any(node.limited for node in upstream.values())
         name = _node_fingerprint(stage, definition, cfg, upstream)
         return Node(stage, cfg, upstream, name, limited=limited)
 
+    def _recorded_upstream(self, stage: str, cfg: Config) -> dict[str, Node]:
+        """The upstream artifacts of the run that `resume=PATH` extends, by role, as far as they still exist.
+
+        A larger number of steps changes what base would be trained for; the extended run keeps the base it had.
+        """
+        if not find_stage(stage).trains or (checkpoint := given_checkpoint(cfg)) is None:
+            return {}
+        record = read_record(checkpoint.parent) or {}
+        nodes = {}
+        for role, name in record.get("upstream", {}).items():
+            need = find_stage(stage).needs(cfg).get(role)
+            path = self._store.find(need.stage, name) if need is not None and need.stage else None
+            if path is not None and not (need and need.given and cfg["upstream"].get(need.given)):
+                nodes[role] = Node("", cfg, {}, name, given=path)
+        return nodes
+
     def _need(self, need: Need, cfg: Config) -> Node:
+        if need.given is not None:
+            self._usable.add(need.given)
         if need.given is not None and cfg["upstream"].get(need.given):
             return self._given(need.given)
         if need.mode is not None:
@@ -113,6 +157,8 @@ class Planner:
                 f"upstream.{role}={path}: no such file or directory; give a published artifact or a file"
             )
         record = read_record(path) if path.is_dir() else None
+        if record is not None and (problem := problem_of(path, self._store.verify)) is not None:
+            raise UserError(f"upstream.{role}={path}: {problem}; give an artifact as it was published")
         name = record["fingerprint"] if record else file_fingerprint(path)
         return Node("", self.cfg, {}, name, given=path)
 
@@ -156,7 +202,7 @@ class Builder:
         self, cfg: Config, run_dir: Path, say: Callable[[str], None] = print, sweep: str | None = None
     ) -> None:
         self.run_dir, self.say, self.sweep = run_dir, say, sweep
-        self.store = ArtifactStore(Path(cfg["paths"]["artifacts"]).absolute())
+        self.store = ArtifactStore(Path(cfg["paths"]["artifacts"]).absolute(), bool(cfg["verify"]))
         self.work = Path(cfg["paths"]["work"]).absolute()
 
     def _place(self, node: Node) -> tuple[ArtifactStore, Path]:
@@ -175,7 +221,8 @@ class Builder:
             else:
                 lines |= dict.fromkeys(self.describe(needed))
         if not node.definition.publishes:
-            lines[f"run     {node.stage}"] = None
+            describe = node.definition.describe
+            lines |= dict.fromkeys(describe(node.cfg) if describe else [f"run     {node.stage}"])
             return list(lines)
         store, _ = self._place(node)
         found = store.find(node.stage, node.fingerprint)
@@ -196,6 +243,8 @@ class Builder:
         if found is None:
             with store.lock(node.stage, node.fingerprint):
                 # another job may have built it while this one waited for the lock
+                if (sentence := store.recover(node.stage, node.fingerprint)) is not None:
+                    self.say(f"{node.stage}: {sentence}")
                 found = None if force else store.find(node.stage, node.fingerprint)
                 if found is None:
                     return self._publish(node)

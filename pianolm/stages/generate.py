@@ -31,7 +31,8 @@ def needs(cfg: Mapping[str, Any]) -> dict[str, Need]:
     given = cfg["upstream"]
     model = {"model": Need("base" if cfg["tokenizer"]["mode"] == "base" else "finetune", given="model")}
     if given["model"] is None or not Path(str(given["model"])).expanduser().is_file():
-        return model
+        compared = {} if given["tokenizer"] is None else {"tokenizer": Need("", given="tokenizer")}
+        return {**model, **compared}
     if given["tokenizer"] is not None:
         return {**model, "tokenizer": Need("", given="tokenizer")}
     if given["codebook"] is None:

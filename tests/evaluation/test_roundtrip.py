@@ -108,7 +108,7 @@ def test_without_a_tokenizer_one_is_built(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("evaluate.split=dev", "evaluate.split='dev' found, expected one of train, validation, test or all"),
+        ("evaluate.split=dev", "evaluate.split=dev found, expected one of train, validation, test, all"),
         ("evaluate.split=test", "no performance in it; its performances are in train"),
     ],
 )
