@@ -87,6 +87,8 @@ class Workspace:
             "finetune.trainer.max_steps=6",
             "generate.audio=false",
         ]  # experiment=demo has its own steps
+        if "upstream.model" in names:
+            settings.append("generate.page=false")  # the page is made by the commands that train
         lists = [self._values(word) if "-m" in words else [word] for word in given]
         tail = [*extra, *(settings if small else []), f"paths.artifacts={self.artifacts}", *more]
         return [composed(*job, *tail) for job in itertools.product(*lists)]
