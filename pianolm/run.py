@@ -23,10 +23,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import pianolm
+from pianolm.child_process import end_with_parent, kill_workers
 from pianolm.config.check import choices, config_problems, open_keys, override_problems, parse
 from pianolm.config.root import register
 from pianolm.errors import UserError
 from pianolm.pipeline.graph import Builder, Planner
+from pianolm.signals import STOP, StoppedBySignalError
 from pianolm.stages import find_stage
 
 _HERE = Path(__file__).resolve().parent
@@ -106,7 +108,7 @@ def _in_own_process(cfg: dict[str, Any], run_dir: Path, sweep: str) -> dict[str,
     """Runs a job of a sweep by itself: memory, threads and W&B runs of one job never reach the next."""
     run_dir.mkdir(parents=True, exist_ok=True)
     path = run_dir / "job.json"
-    path.write_text(json.dumps({"cfg": cfg, "run_dir": str(run_dir), "sweep": sweep}))
+    path.write_text(json.dumps({"cfg": cfg, "run_dir": str(run_dir), "sweep": sweep, "parent": os.getpid()}))
     done = subprocess.run([sys.executable, "-m", "pianolm.run", f"--job={path}"], check=False)
     path.unlink()
     if done.returncode:
@@ -157,6 +159,7 @@ def cli() -> None:
     """Entry point: user errors end in one sentence each and exit code 1; HYDRA_FULL_ERROR=1 adds the traceback."""
     full = os.environ.get(_FULL_ERROR) == "1"
     os.environ[_FULL_ERROR] = "1"  # errors reach this function instead of Hydra's own printer
+    STOP.install()
     try:
         _main(sys.argv[1:])
     except (UserError, _RefusedError, HydraException, OmegaConfBaseException) as error:
@@ -166,11 +169,11 @@ def cli() -> None:
         for line in explain(cause).splitlines():
             print(line if line.startswith(" ") else f"pianolm: {line}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        if full:
-            raise
-        print("pianolm: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
+    except StoppedBySignalError as stop:
+        kill_workers()  # else the interpreter waits for them before it ends
+        told = stop.sentence or f"ended by {stop.signal_name} before a stage ran; nothing was saved"
+        print(f"pianolm: {told}", file=sys.stderr)
+        sys.exit(stop.exit_code)
 
 
 def _main(arguments: list[str]) -> None:
@@ -182,6 +185,7 @@ def _main(arguments: list[str]) -> None:
         print(help_text(CONFIG_DIR))
     elif len(arguments) == 1 and arguments[0].startswith("--job="):
         content = json.loads(Path(arguments[0].removeprefix("--job=")).read_text())
+        end_with_parent(content["parent"])
         execute(content["cfg"], Path(content["run_dir"]), content["sweep"])
     else:
         sys.argv[1:] = checked(arguments)

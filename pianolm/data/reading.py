@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pianolm.child_process import start_worker, workers_killed_on_error
 from pianolm.data.cell_store import SPLITS, PieceRow
 from pianolm.data.sources import KINDS, Collection, Record, collect
 from pianolm.data.sources.base import printable, shuffle_key
@@ -145,7 +146,10 @@ def read_records(
     batches = (records[i : i + _BATCH] for i in range(0, len(records), _BATCH))
     # "spawn", because a fork would copy locked locks of libraries that the caller has loaded.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with (
+        ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker) as pool,
+        workers_killed_on_error(),
+    ):
         pending: deque[Future[list[ReadPiece | Rejected]]] = deque()
         for batch in batches:
             pending.append(pool.submit(_read_batch, batch, options))

@@ -28,6 +28,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset
 
+from pianolm.child_process import start_worker
 from pianolm.data.step_sampler import StepSampler
 from pianolm.data.token_store import TokenStore
 from pianolm.errors import UserError
@@ -335,6 +336,7 @@ class LMDataModule(L.LightningDataModule):
             batch_size=None,  # an item is a batch
             sampler=sampler,
             num_workers=self._workers,
+            worker_init_fn=start_worker,
             persistent_workers=self._workers > 0,
             pin_memory=torch.cuda.is_available(),
         )

@@ -26,10 +26,11 @@ from pianolm.artifacts import (
 from pianolm.config.neutral import is_limited, without_limits
 from pianolm.errors import UserError
 from pianolm.pipeline.launch import other_processes
+from pianolm.signals import StoppedBySignalError
 from pianolm.stage import Metrics, Need, Stage, StageContext
 from pianolm.stages import find_stage
 from pianolm.training.hardware import trainer_arguments
-from pianolm.training.resume import LAST, WANDB_ID, given_checkpoint
+from pianolm.training.resume import LAST, WANDB_ID, checkpoint_step, given_checkpoint
 
 Config = dict[str, Any]
 
@@ -295,10 +296,28 @@ class Builder:
 def run_stage(context: StageContext) -> Metrics:
     """Runs a stage here, together with the other processes that its hardware asks for when it trains."""
     definition = find_stage(context.name)
-    if not definition.trains:
-        return definition.run(context)
-    with other_processes(context):
-        return definition.run(context)
+    try:
+        if not definition.trains:
+            return definition.run(context)
+        with other_processes(context):
+            return definition.run(context)
+    except StoppedBySignalError as stop:
+        stop.sentence = _how_to_continue(context, stop.signal_name)
+        raise
+
+
+def _how_to_continue(context: StageContext, signal_name: str) -> str:
+    """What a stage that a signal ended has saved, and how to continue."""
+    stopped = f"{context.name}: ended by {signal_name}"
+    last = context.work / LAST
+    if not (find_stage(context.name).trains and last.is_file()):
+        return f"{stopped}; nothing of this stage was saved; the same command starts this stage again"
+    saved = f"{stopped}; step {checkpoint_step(last)} is saved in {last}"
+    if context.work.is_relative_to(context.run_dir):
+        return f"{saved}; with limited batches the same command starts this stage again"
+    if context.cfg["resume"] == "never":
+        return f"{saved}; the same command without resume=never continues from there"
+    return f"{saved}; the same command continues from there"
 
 
 def _keep_for_extension(work: Path, out: Path) -> None:

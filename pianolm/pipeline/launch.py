@@ -1,8 +1,9 @@
 """The other processes of a training stage, launched from the resolved stage context instead of the command line.
 
 Lightning's own launcher runs `sys.argv` again, which under `-m` is the whole sweep. Here rank 0 is the process that
-plans and publishes; the others (`python -m pianolm.pipeline.launch job.json`) read the stage context from a JSON file,
-take part in training and write only to a scratch directory: they take no lock, build nothing upstream, publish nothing.
+plans and publishes; the others (`python -m pianolm.pipeline.launch job.json PARENT`) read the stage context from a JSON
+file, take part in training and write only to a scratch directory: they take no lock, build nothing upstream, publish
+nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pianolm.child_process import end_with_parent
 from pianolm.errors import UserError
+from pianolm.signals import STOP, StoppedBySignalError
 from pianolm.stage import StageContext
 from pianolm.stages import find_stage
 from pianolm.training.hardware import resolve_hardware, trainer_arguments
@@ -90,7 +93,7 @@ def other_processes(context: StageContext) -> Iterator[None]:
 
 def _launch(job: Path, rank: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "pianolm.pipeline.launch", str(job)],
+        [sys.executable, "-m", "pianolm.pipeline.launch", str(job), str(os.getpid())],
         env={**os.environ, "LOCAL_RANK": str(rank)},
     )
 
@@ -126,4 +129,9 @@ def main(job: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    end_with_parent(int(sys.argv[2]))
+    STOP.install()
+    try:
+        main(Path(sys.argv[1]))
+    except StoppedBySignalError as stop:
+        sys.exit(stop.exit_code)  # process 0 says what was saved

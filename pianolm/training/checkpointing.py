@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, Mod
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from pianolm.errors import UserError
+from pianolm.signals import STOP, StoppedBySignalError
 from pianolm.training.loggers import RunContext
 from pianolm.training.resume import LAST
 
@@ -60,15 +61,36 @@ def _os_error(error: BaseException | None) -> OSError | None:
 
 
 class LastCheckpoint(Checkpoint):
-    """Saves the state of training for resuming every n optimizer steps, except at the last step.
+    """Saves the state of training for resuming every n optimizer steps, and when a signal asks the run to end.
 
     A state is complete only between two optimizer steps. Where a validation follows a step, it is saved after the
     validation: Lightning resumes behind it, so the state must hold the choice of the best weights and the random
-    numbers drawn in it.
+    numbers drawn in it. The state of the last step is saved by `pianolm.training.trainer.fit`.
+
+    Args:
+        path: The checkpoint.
+        every: Optimizer steps between checkpoints; None for none but at a signal.
     """
 
-    def __init__(self, path: Path, every: int) -> None:
+    def __init__(self, path: Path, every: int | None) -> None:
         self._path, self._every = path, every
+        self._stop = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """From here on a signal waits for the end of the optimizer step."""
+        STOP.deferred = True
+        STOP.install_again()  # Lightning has installed handlers of its own
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Ends the run at a signal: here the rows of the step that was saved are logged.
+
+        Raises:
+            StoppedBySignalError: The state is saved.
+        """
+        if self._stop:
+            raise StoppedBySignalError(self._stop)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -82,11 +104,23 @@ class LastCheckpoint(Checkpoint):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Saves where a checkpoint is due; Lightning calls this after `BestCheckpoint`."""
-        self._save_if_due(trainer)
+        if not trainer.sanity_checking:
+            self._save_if_due(trainer)
 
     def _save_if_due(self, trainer: L.Trainer) -> None:
-        if trainer.global_step % self._every == 0 and trainer.global_step < trainer.max_steps:
+        self._stop = _agreed_signal(trainer)
+        due = self._every is not None and trainer.global_step % self._every == 0
+        if (due or self._stop) and trainer.global_step < trainer.max_steps:
             trainer.save_checkpoint(self._path, weights_only=False)
+
+
+def _agreed_signal(trainer: L.Trainer) -> int:
+    """The signal that any process of the training received, 0 for none; the same answer in all processes."""
+    if trainer.world_size == 1:
+        return STOP.received
+    received = torch.tensor(STOP.received, device=trainer.strategy.root_device)
+    torch.distributed.all_reduce(received, torch.distributed.ReduceOp.MAX)
+    return int(received)
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from pianolm.config.neutral import is_limited
 from pianolm.errors import UserError
+from pianolm.signals import STOP, StoppedBySignalError
 from pianolm.stage import StageContext
 from pianolm.training.checkpointing import (
     AtomicCheckpointIO,
@@ -106,11 +107,15 @@ def fit(
         if trainer.global_step > resumed_step and not arguments["fast_dev_run"]:
             # of the last step: the run can be extended, and is not trained again if it is killed while it publishes
             trainer.save_checkpoint(ctx.work / LAST, weights_only=False)
+        STOP.deferred = False
+        if STOP.received:
+            raise StoppedBySignalError(STOP.received)
         result = FitResult(_best_weights(trainer, best, arguments), resumed_step)
         if trainer.is_global_zero:
             log_pictures(loggers, {**_curves(ctx), **(pictures(result) if pictures else {})})
         return result
     finally:
+        STOP.deferred = False
         finish(loggers)
 
 
@@ -138,10 +143,12 @@ def _arguments(
 def _callbacks(context: RunContext, best: BestCheckpoint) -> list[Callback]:
     """Those that every training needs, and those of the configuration.
 
-    `LastCheckpoint` comes behind `best`, whose choice it saves.
+    `LastCheckpoint` comes behind `best`, whose choice it saves; a configuration without one saves at signals only.
     """
     entries: list[Any] = _entries(context.stage.cfg["callbacks"], "callbacks", context)
     saving = [entry for entry in entries if isinstance(entry, LastCheckpoint)]
+    if not saving:
+        saving = [LastCheckpoint(context.stage.work / LAST, None)]
     return [
         *(entry for entry in entries if not isinstance(entry, LastCheckpoint)),
         ConfigInCheckpoint(context.stage.cfg, context.stage.name),

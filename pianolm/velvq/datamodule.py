@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from pianolm.child_process import start_worker
 from pianolm.data.cell_store import CellStore
 from pianolm.data.step_sampler import StepSampler
 from pianolm.errors import UserError
@@ -188,7 +189,7 @@ class VelVQDataModule(L.LightningDataModule):
         else:
             batches = FrameBatches(cells, draws)
         steps = StepSampler(trainer.global_step * trainer.accumulate_grad_batches, stop)
-        return DataLoader(batches, batch_size=None, sampler=steps, num_workers=self._loader_workers)
+        return self._dataloader(batches, steps)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation cells, at most `velvq.val_cells`."""
@@ -212,7 +213,16 @@ class VelVQDataModule(L.LightningDataModule):
         assert self.trainer is not None, "Lightning's trainer calls this"
         rank, world = self.trainer.global_rank, self.trainer.world_size
         batches = EvaluationBatches(cells, _EVALUATION_BATCH, limit, rank, world)
-        return DataLoader(batches, batch_size=None, num_workers=self._loader_workers)
+        return self._dataloader(batches)
+
+    def _dataloader(self, batches: Dataset[Batch], steps: StepSampler | None = None) -> DataLoader[Batch]:
+        return DataLoader(
+            batches,
+            batch_size=None,  # an item is a batch
+            sampler=steps,
+            num_workers=self._loader_workers,
+            worker_init_fn=start_worker,
+        )
 
 
 def _rank_slice(index: NDArray[np.int64], rank: int, world: int) -> NDArray[np.int64]:

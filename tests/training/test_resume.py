@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import resource
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ from lightning.pytorch.callbacks import Callback
 from pianolm.errors import UserError
 from pianolm.pipeline import graph
 from pianolm.run import execute
+from pianolm.signals import STOP, StoppedBySignalError
 from pianolm.training import trainer as training
 from pianolm.training.checkpointing import AtomicCheckpointIO
 from tests.experiment import load
@@ -103,6 +106,26 @@ class FullDiskFrom(At):
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
+class SignalAt(At):
+    """Sends this process a signal, once."""
+
+    def __init__(self, signum: int, batch: int | None = None, validation: int | None = None) -> None:
+        super().__init__(batch, validation)
+        self.signum = signum
+
+    def act(self, *args: Any) -> None:
+        if not STOP.received:
+            os.kill(os.getpid(), self.signum)
+
+
+@pytest.fixture
+def handled_signals() -> Iterator[None]:
+    """Signals are handled as on the command line."""
+    STOP.install()
+    yield
+    STOP.uninstall()
+
+
 @contextmanager
 def doing(callback: Callback) -> Iterator[None]:
     plain = training._callbacks
@@ -129,6 +152,69 @@ def test_it_goes_on_exactly_wherever_it_was_broken_off(whole: Path, upstream: Pa
     assert train(tmp_path)["resumed_from_step"] == 4
     assert list(differences(made(whole), made(tmp_path))) == []
     assert list(other_course(whole, tmp_path)) == []
+
+
+@pytest.mark.usefixtures("handled_signals")
+def test_a_signal_saves_the_step_and_the_same_command_goes_on_exactly(
+    whole: Path, upstream: Path, tmp_path: Path
+) -> None:
+    """In the first micro-batch of a step, in a validation, in the last step and in the last validation."""
+    shutil.copytree(upstream, tmp_path / "artifacts")
+    last = tmp_path / "work" / "base" / made(whole).name / "last.ckpt"
+    signals = {
+        SignalAt(signal.SIGTERM, batch=2 * BATCHES): 3,
+        SignalAt(signal.SIGINT, validation=4): 4,
+        SignalAt(signal.SIGTERM, batch=4 * BATCHES + 1): 5,
+        SignalAt(signal.SIGTERM, validation=6): 6,
+    }
+    for at, step in signals.items():
+        STOP.install()
+        with doing(at), pytest.raises(StoppedBySignalError) as caught:
+            train(tmp_path)
+        name = signal.Signals(at.signum).name
+        assert caught.value.sentence == (
+            f"base: ended by {name}; step {step} is saved in {last}; the same command continues from there"
+        )
+        assert step_of(last) == step
+    STOP.install()
+    assert train(tmp_path)["resumed_from_step"] == STEPS
+    assert list(differences(made(whole), made(tmp_path))) == []
+    assert list(other_course(whole, tmp_path)) == []
+
+
+@pytest.mark.usefixtures("handled_signals")
+def test_a_signal_before_the_first_step_says_that_nothing_was_saved(
+    upstream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(upstream, tmp_path / "artifacts")
+    monkeypatch.setattr(training, "require", SignalAt(signal.SIGTERM).act)
+    with pytest.raises(StoppedBySignalError) as caught:
+        train(tmp_path)
+    assert caught.value.sentence == (
+        "base: ended by SIGTERM; nothing of this stage was saved; the same command starts this stage again"
+    )
+
+
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_sigterm_ends_the_command_with_143_and_all_processes_save_the_same_step(
+    processes: int, upstream: Path, tmp_path: Path
+) -> None:
+    """Process 0 alone gets the signal; all have ended when it ends."""
+    shutil.copytree(upstream, tmp_path / "artifacts")
+    case = runs.Case("base", processes, ("base.loader.micro_batch_tokens=64",))
+    with runs.Run(case.overrides(2000), tmp_path) as run:
+        assert run.wait_for(lambda line: line.step >= 3), run.text
+        run.process.send_signal(signal.SIGTERM)
+        assert run.process.wait(60) == 143, run.text
+        assert run.orphans() == []
+    (work,) = (tmp_path / "work" / "base").iterdir()
+    step = step_of(work / "last.ckpt")
+    assert step >= 3
+    assert run.output[-1] == (
+        f"pianolm: base: ended by SIGTERM; step {step} is saved in {work / 'last.ckpt'}; the same command continues "
+        "from there"
+    )
+    assert "Traceback" not in run.text
 
 
 @pytest.mark.parametrize("setting", [(), (*EARLY, "base.optimizer.lr=1e-12")])

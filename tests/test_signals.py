@@ -1,0 +1,60 @@
+"""SIGTERM and Ctrl-C outside training, and twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from pianolm.signals import STOP, StoppedBySignalError
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    STOP.install()
+    yield
+    STOP.uninstall()
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_what_runs(signum: int, code: int) -> None:
+    with pytest.raises(StoppedBySignalError) as caught:
+        os.kill(os.getpid(), signum)
+    assert caught.value.exit_code == code
+    assert STOP.received == signum
+
+
+def test_a_deferred_signal_is_noted_and_sent_twice_at_once_is_one() -> None:
+    STOP.deferred = True
+    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert STOP.received == signal.SIGTERM
+
+
+def test_handlers_of_a_library_are_replaced_again() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    STOP.install_again()
+    with pytest.raises(StoppedBySignalError):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_a_second_signal_ends_the_process_at_once() -> None:
+    code = (
+        "import os, signal, time; from pianolm.signals import STOP; STOP.install(); STOP.deferred = True; "
+        "os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.5); os.kill(os.getpid(), signal.SIGINT); "
+        "time.sleep(60)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=30).returncode == 130
+
+
+def test_a_forked_worker_ignores_ctrl_c_and_ends_at_sigterm() -> None:
+    child = os.fork()
+    if child == 0:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
