@@ -1,4 +1,4 @@
-"""The report of stage `prepare`: counts for its metrics, and tables of rejected files and repaired beats."""
+"""The report of stage `prepare`: counts, lines for the terminal, and tables of rejects, repaired beats and remarks."""
 
 from __future__ import annotations
 
@@ -6,17 +6,28 @@ import csv
 import os
 import resource
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pianolm.data.cell_store import SPLITS, PieceRow
 from pianolm.data.reading import ReadPiece, Rejected
 from pianolm.data.sources import Collection, Record
 from pianolm.music.beats import Repairs
+from pianolm.music.remarks import Remarks
 
 _MANY_ADDED_BEATS = 8
 """A piece is listed in `repairs.csv` if more beats than this were added before or after the annotated ones."""
 _QUOTED_REASONS = 3
+_FEW_PIECES = 3
+_COUNTED = {
+    "other_notes": "notes of other instruments left out; data.programs=all reads them",
+    "drum_notes": "drum notes left out",
+    "beat_track_notes": "notes of beat tracks left out",
+    "unended_notes": "notes without an end, held to the end of their track",
+    "pedalled_notes": "notes extended by the sustain pedal",
+    "silent_beats_cut": "silent beats cut before first notes",
+}
+"""Fields of `Remarks` that are added up, and what they count."""
 
 
 class PrepareReport:
@@ -30,6 +41,7 @@ class PrepareReport:
         self._collection = collection
         self._rejects = list(collection.rejects)
         self._repairs: list[tuple[str | int, ...]] = []
+        self._remarks: list[tuple[str, Remarks]] = []
         pieces = [f"pieces_{split}" for split in SPLITS]
         self._counts = dict.fromkeys(("repaired", *pieces, "notes", "cells", "beats", "flat_pieces"), 0)
         self.files = len(self._rejects)
@@ -46,6 +58,8 @@ class PrepareReport:
             self._rejects.append((record.path, self._without_folders(result.reason, record.path)))
         else:
             self._add_piece(result.row, result.repairs)
+            if result.remarks.sentences():
+                self._remarks.append((record.path, result.remarks))
 
     def _without_folders(self, reason: str, path: str) -> str:
         """A reason without the data's location, so that the published table does not depend on it."""
@@ -65,10 +79,46 @@ class PrepareReport:
             self._repairs.append((row.path, row.beats, *changes))
 
     def write(self, directory: Path) -> None:
-        """Writes `rejects.csv` and `repairs.csv`."""
+        """Writes `rejects.csv`, `repairs.csv` and `remarks.csv`."""
         _write_csv(directory / "rejects.csv", ("path", "reason"), self._rejects)
         columns = ("path", "beats", "reordered", "merged", "inserted", "added_before", "added_after")
         _write_csv(directory / "repairs.csv", columns, self._repairs)
+
+        remarks = [(path, text) for path, remarks in self._remarks for text in remarks.sentences()]
+        _write_csv(directory / "remarks.csv", ("path", "remark"), remarks)
+
+    def lines(self) -> list[str]:
+        """What was done, one line each, with warnings about splits that are too small."""
+        pieces = {split: self._counts[f"pieces_{split}"] for split in SPLITS}
+        used = self.files - len(self._rejects)
+        lines = [
+            f"{self.files} files: {used} used, {len(self._rejects)} rejected{self._first_reasons()}",
+            f"{self._counts['repaired']} pieces with repaired beats, {self._counts['flat_pieces']} without velocities",
+            *self._remark_lines(),
+            "pieces: " + ", ".join(f"{count} {split}" for split, count in pieces.items()),
+        ]
+        small = [split for split, count in pieces.items() if count < _FEW_PIECES]
+        if small:
+            lines.append(
+                f"warning: fewer than {_FEW_PIECES} pieces in {', '.join(small)}; figures of such a split say little"
+            )
+        return lines
+
+    def _remark_lines(self) -> Iterator[str]:
+        remarks = [remarks for _, remarks in self._remarks]
+        default = sum(remark.default_tempo for remark in remarks)
+        if default:
+            yield (
+                f"{default} pieces with only the default tempo of 120 BPM, whose beats may not be those of the music: "
+                "put beat files beside them, or leave them out with data.default_tempo=reject"
+            )
+        for field, text in _COUNTED.items():
+            counts = [getattr(remark, field) for remark in remarks if getattr(remark, field)]
+            if counts:
+                yield f"{sum(counts)} {text} ({len(counts)} files)"
+        tracks = sum(remark.beat_track is not None for remark in remarks)
+        if tracks:
+            yield f"{tracks} pieces with beats from a beat track"
 
     def metrics(self, seconds: float) -> dict[str, float | int | str]:
         """Metrics of the stage, given the seconds it took to read the files."""
@@ -82,10 +132,15 @@ class PrepareReport:
 
     def no_usable_file(self) -> str:
         """Error message for a data source without a usable file."""
+        return f"{self._collection.root}: none of {self.files} files can be used{self._first_reasons()}"
+
+    def _first_reasons(self) -> str:
+        """The first reasons in brackets; empty if no file was rejected."""
+        if not self._rejects:
+            return ""
         quoted = "; ".join(f"{path}: {reason}" for path, reason in self._rejects[:_QUOTED_REASONS])
         more = len(self._rejects) - _QUOTED_REASONS
-        rest = f"; and {more} more" if more > 0 else ""
-        return f"{self._collection.root}: none of {self.files} files can be used ({quoted}{rest})"
+        return f" ({quoted}{f'; and {more} more' if more > 0 else ''})"
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

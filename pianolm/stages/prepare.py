@@ -1,8 +1,8 @@
 """Stage `prepare`: reads a data source into a cell store with splits and flat-velocity flags.
 
 Reads `data.*` and `compute.workers`. Publishes the store (see `pianolm.data.cell_store`), `rejects.csv` (files that
-could not be used, and why), `repairs.csv` (pieces whose beats were repaired or extended far), and for the demo the
-composed files (`midi/`).
+could not be used, and why), `repairs.csv` (pieces whose beats were repaired or extended far), `remarks.csv` (what was
+decided and left out in reading: see `pianolm.music.remarks`), and for the demo the composed files (`midi/`).
 """
 
 from __future__ import annotations
@@ -40,6 +40,8 @@ def run(ctx: StageContext) -> Metrics:
     report.write(ctx.out)
     if not report.any_usable:
         raise UserError(report.no_usable_file())
+    for line in report.lines():
+        print(f"prepare: {line}", flush=True)
     return report.metrics(time.perf_counter() - start)
 
 

@@ -1,0 +1,50 @@
+"""The report of stage `prepare`."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from pianolm.data.prepare_report import PrepareReport
+from pianolm.data.reading import read_record
+from pianolm.data.sources import Collection, Record
+from tests.music.midi_events import name, note, notes, program, tempo, write_events
+
+
+def test_lines_and_tables_tell_what_reading_decided(tmp_path: Path) -> None:
+    strings = [program(48, 1), *notes([72, 74], channel=1)]
+    clicks = [name("click"), *notes([37] * 4, ticks=10)]
+    files = {
+        "band": ([tempo(90), *notes([60, 62])], strings),
+        "clicks": (notes([60, 62, 64, 65]), clicks),
+        "late": ([tempo(90)], note(60, 50, wait=100 * 100)),
+        "none": (notes([60, 62]),),
+        "strings": (strings,),
+    }
+    records = []
+    for stem, tracks in files.items():
+        path = write_events(tmp_path / f"{stem}.mid", *tracks)
+        records.append(Record("folder", path.name, path, "auto", f"folder/{stem}", "train"))
+    report = PrepareReport(Collection(tmp_path, tuple(records)))
+    for record in records:
+        report.add(record, read_record(record))
+    lines = report.lines()
+    assert lines[0].startswith(
+        "5 files: 4 used, 1 rejected (strings.mid: no piano found: its notes have the programs 48"
+    )
+    assert lines[1:] == [
+        "0 pieces with repaired beats, 4 without velocities",
+        "1 pieces with only the default tempo of 120 BPM, whose beats may not be those of the music: "
+        "put beat files beside them, or leave them out with data.default_tempo=reject",
+        "2 notes of other instruments left out; data.programs=all reads them (1 files)",
+        "4 notes of beat tracks left out (1 files)",
+        "100 silent beats cut before first notes (1 files)",
+        "1 pieces with beats from a beat track",
+        "pieces: 4 train, 0 validation, 0 test",
+        "warning: fewer than 3 pieces in validation, test; figures of such a split say little",
+    ]
+    report.write(tmp_path)
+    with (tmp_path / "remarks.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["path"] for row in rows} == {"band.mid", "clicks.mid", "late.mid", "none.mid"}
+    assert {"path": "late.mid", "remark": "100 silent beat(s) before the first note cut"} in rows
