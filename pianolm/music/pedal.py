@@ -54,10 +54,10 @@ def _pedalled_ends(tracks: Sequence[Track], pedals: Sequence[Track]) -> list[NDA
 
 def _next_onset(onset: NDArray[np.int64], pitch: NDArray[np.int64]) -> NDArray[np.int64]:
     """[N] the next later onset of the same pitch; the largest integer if there is none."""
-    key, inverse = np.unique(np.stack([pitch, onset]), axis=1, return_inverse=True)
-    following = np.full(key.shape[1], np.iinfo(np.int64).max)
-    same = key[0, 1:] == key[0, :-1]
-    following[:-1][same] = key[1, 1:][same]
+    keys, inverse = np.unique((pitch.astype(np.int64) << 32) + onset, return_inverse=True)
+    following = np.full(keys.size, np.iinfo(np.int64).max)
+    same_pitch = keys[1:] >> 32 == keys[:-1] >> 32
+    following[:-1][same_pitch] = (keys[1:] & 0xFFFF_FFFF)[same_pitch]
     return following[inverse]
 
 
