@@ -125,16 +125,8 @@ class Piece:
             UserError: The MIDI file or its beats cannot be read, the beats do not fit the notes, the file has no notes
                 of these programs, or an argument has another value.
         """
-        if default_tempo not in DEFAULT_TEMPO_CHOICES:
-            raise UserError(
-                f"default_tempo={default_tempo}: expected one of {', '.join(DEFAULT_TEMPO_CHOICES)}"
-            )
         midi = read_midi(path, programs, pedal)
-        if midi.notes.size == 0:
-            drums = f" but {midi.remarks.drum_notes} of drums" if midi.remarks.drum_notes else ""
-            raise UserError(
-                f"{path}: holds no notes{drums}; expected a MIDI file with at least one piano note"
-            )
+        _check_has_notes(midi, path)
         grid, remarks = _read_grid(Path(path), midi, beats, default_tempo)
         return cls(
             notes=midi.notes,
@@ -224,10 +216,18 @@ class Piece:
         return midi
 
 
+def _check_has_notes(midi: MidiContent, path: str | Path) -> None:
+    if midi.notes.size == 0:
+        drums = f" but {midi.remarks.drum_notes} of drums" if midi.remarks.drum_notes else ""
+        raise UserError(f"{path}: holds no notes{drums}; expected a MIDI file with at least one piano note")
+
+
 def _read_grid(
     path: Path, midi: MidiContent, beats: str | Path | ArrayLike, default_tempo: str
 ) -> tuple[Grid, Remarks]:
     """Makes the grid that the argument `beats` asks for."""
+    if default_tempo not in DEFAULT_TEMPO_CHOICES:
+        raise UserError(f"default_tempo={default_tempo}: expected one of {', '.join(DEFAULT_TEMPO_CHOICES)}")
     if isinstance(beats, str) and beats == "auto":
         has_file = beat_grids.beat_file_beside(path) is not None
         beats = "file" if has_file else "track" if midi.track_beats_sec is not None else "tempo_map"
