@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import random
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,7 +63,7 @@ def _os_error(error: BaseException | None) -> OSError | None:
 
 
 class LastCheckpoint(Checkpoint):
-    """Saves the state of training for resuming every n optimizer steps, and when a signal asks the run to end.
+    """Saves the state of training for resuming: every n optimizer steps, after some time, and at a signal to end.
 
     A state is complete only between two optimizer steps. Where a validation follows a step, it is saved after the
     validation: Lightning resumes behind it, so the state must hold the choice of the best weights and the random
@@ -69,17 +71,20 @@ class LastCheckpoint(Checkpoint):
 
     Args:
         path: The checkpoint.
-        every: Optimizer steps between checkpoints; None for none but at a signal.
+        every: Optimizer steps between checkpoints; None for no such checkpoints.
+        every_minutes: Time after which the next whole step is saved, whatever `every` is; None for no such checkpoints.
     """
 
-    def __init__(self, path: Path, every: int | None) -> None:
+    def __init__(self, path: Path, every: int | None = None, every_minutes: float | None = None) -> None:
         self._path, self._every = path, every
-        self._stop = 0
+        self._seconds = math.inf if every_minutes is None else every_minutes * 60
+        self._stop, self._saved_at = 0, time.monotonic()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """From here on a signal waits for the end of the optimizer step."""
         STOP.deferred = True
         STOP.install_again()  # Lightning has installed handlers of its own
+        self._saved_at = time.monotonic()
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
@@ -108,19 +113,24 @@ class LastCheckpoint(Checkpoint):
             self._save_if_due(trainer)
 
     def _save_if_due(self, trainer: L.Trainer) -> None:
-        self._stop = _agreed_signal(trainer)
+        overdue = time.monotonic() - self._saved_at >= self._seconds
+        self._stop, overdue = _agreed(trainer, STOP.received, overdue)
         due = self._every is not None and trainer.global_step % self._every == 0
-        if (due or self._stop) and trainer.global_step < trainer.max_steps:
+        if (due or overdue or self._stop) and trainer.global_step < trainer.max_steps:
             trainer.save_checkpoint(self._path, weights_only=False)
+            self._saved_at = time.monotonic()
 
 
-def _agreed_signal(trainer: L.Trainer) -> int:
-    """The signal that any process of the training received, 0 for none; the same answer in all processes."""
+def _agreed(trainer: L.Trainer, signum: int, overdue: bool) -> tuple[int, bool]:
+    """The same answer in all processes: a signal that any of them received, and whether process 0 is overdue."""
     if trainer.world_size == 1:
-        return STOP.received
-    received = torch.tensor(STOP.received, device=trainer.strategy.root_device)
-    torch.distributed.all_reduce(received, torch.distributed.ReduceOp.MAX)
-    return int(received)
+        return signum, overdue
+    answers = torch.tensor(
+        [signum, int(overdue and trainer.is_global_zero)], device=trainer.strategy.root_device
+    )
+    torch.distributed.all_reduce(answers, torch.distributed.ReduceOp.MAX)
+    signum, agreed_overdue = answers.tolist()
+    return signum, bool(agreed_overdue)
 
 
 class BestCheckpoint(ModelCheckpoint):
@@ -236,14 +246,25 @@ class ValidateAtTheEnd(Callback):
             trainer.val_check_batch = trainer.max_steps * trainer.accumulate_grad_batches
 
 
-def last_checkpoint(context: RunContext, every_n_steps: int = 200) -> LastCheckpoint:
+def last_checkpoint(
+    context: RunContext, every_n_steps: int | None = 200, every_minutes: float | None = 5
+) -> LastCheckpoint:
     """The callback that saves the state for resuming into the run's work directory.
 
     Args:
         context: The run's context.
-        every_n_steps: Optimizer steps between checkpoints.
+        every_n_steps: Optimizer steps between checkpoints; None for none by steps.
+        every_minutes: Minutes after which the next whole step is saved in any case; None for none by time.
+
+    Raises:
+        UserError: One of them is not positive.
     """
-    return LastCheckpoint(context.stage.work / LAST, every_n_steps)
+    for name, value in (("every_n_steps", every_n_steps), ("every_minutes", every_minutes)):
+        if value is not None and not value > 0:
+            raise UserError(
+                f"callbacks.checkpoint.{name}={value} found, expected a positive number or null for none"
+            )
+    return LastCheckpoint(context.stage.work / LAST, every_n_steps, every_minutes)
 
 
 def early_stopping(context: RunContext, patience: int = 5) -> StopEarly:

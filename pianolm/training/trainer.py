@@ -148,7 +148,7 @@ def _callbacks(context: RunContext, best: BestCheckpoint) -> list[Callback]:
     entries: list[Any] = _entries(context.stage.cfg["callbacks"], "callbacks", context)
     saving = [entry for entry in entries if isinstance(entry, LastCheckpoint)]
     if not saving:
-        saving = [LastCheckpoint(context.stage.work / LAST, None)]
+        saving = [LastCheckpoint(context.stage.work / LAST)]
     return [
         *(entry for entry in entries if not isinstance(entry, LastCheckpoint)),
         ConfigInCheckpoint(context.stage.cfg, context.stage.name),
