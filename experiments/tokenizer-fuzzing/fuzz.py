@@ -22,7 +22,7 @@ import numpy as np
 from reader import Reader, Reading
 from report import headlines, tables
 from sequences import OPERATIONS, RANDOM_KINDS, SequenceMaker
-from tokenizers import composed, make_tokenizers, read_folder
+from layouts import composed, make_tokenizers, read_folder
 from validator import well_formed
 
 from experiments.results import Row, publish
