@@ -130,11 +130,14 @@ def checked(arguments: list[str]) -> list[str]:
     found = get_args_parser().parse_args(arguments)
     directories = [CONFIG_DIR, *([Path(found.config_dir)] if found.config_dir else [])]
     overrides, problems = parse(found.overrides)
-    wrong = override_problems(overrides, choices(directories))
+    groups = choices(directories)
+    wrong = override_problems(overrides, groups)
     problems += wrong.values()
     if problems and not found.multirun:
-        fine = [o.input_line for o in overrides if str(o.input_line) not in wrong]
-        problems += _composed_problems([str(word) for word in fine], found.config_dir)
+        lines = {str(o.input_line): o.key_or_group for o in overrides}
+        unknown = {key for line, key in lines.items() if line in wrong and key in groups}
+        fine = [line for line, key in lines.items() if line not in wrong and key.split(".")[0] not in unknown]
+        problems += _composed_problems(fine, found.config_dir)
     if problems:
         raise UserError("\n".join(dict.fromkeys(problems)))
     words = dict(zip(found.overrides, open_keys(found.overrides), strict=True))

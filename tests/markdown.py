@@ -55,7 +55,14 @@ def commands(text: str) -> Iterator[list[str]]:
                 yield words
 
 
-def links(text: str) -> list[str]:
-    """Targets of links and pictures that are paths, without anchors."""
-    targets = [match[1].partition("#")[0] for match in _LINK.finditer(_FENCE.sub("", text))]
-    return [target for target in targets if target and not target.startswith(("http", "mailto"))]
+def links(text: str) -> list[tuple[str, str]]:
+    """Path and anchor of links and pictures that are no addresses."""
+    targets = [match[1] for match in _LINK.finditer(_FENCE.sub("", text))]
+    parts = [target.partition("#") for target in targets if not target.startswith(("http", "mailto"))]
+    return [(path, anchor) for path, _, anchor in parts]
+
+
+def anchors(text: str) -> set[str]:
+    """Anchors of the headings, as GitHub makes them."""
+    headings = (line.lstrip("#").strip().lower() for line in text.splitlines() if line.startswith("#"))
+    return {re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in headings}

@@ -20,7 +20,7 @@ from pianolm.pipeline.graph import Planner
 from pianolm.run import checked, execute
 from pianolm.stages import stage_names
 
-from .markdown import ROOT, blocks, commands, links, sections
+from .markdown import ROOT, anchors, blocks, commands, links, sections
 from .tiny import TINY, composed, tiny
 
 README = (ROOT / "README.md").read_text("utf-8")
@@ -226,8 +226,10 @@ def test_the_readme_is_short_enough() -> None:
     ids=lambda path: path.relative_to(ROOT).as_posix(),
 )
 def test_links_and_pictures_exist(path: Path) -> None:
-    for target in links(path.read_text("utf-8")):
-        assert (path.parent / target).exists(), target
+    for target, anchor in links(path.read_text("utf-8")):
+        found = path.parent / target if target else path
+        assert found.exists(), target
+        assert not anchor or anchor in anchors(found.read_text("utf-8")), f"{target}#{anchor}"
 
 
 def test_the_tree_shows_every_folder() -> None:

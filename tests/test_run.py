@@ -61,6 +61,7 @@ def test_all_mistakes_are_told_at_once_before_anything_is_built(tmp_path: Path) 
         (["data=asap", "stage=prepare"], ["data.root"]),
         (["data=asap", "data.root=/nonexistent/asap", "stage=prepare"], ["/nonexistent/asap"]),
         (["upstream.model=/nonexistent", "stage=generate"], ["upstream.model=/nonexistent"]),
+        (["data=foo", "data.root=x", "stage=prepare"], ["data=foo found, expected one of acpas, "]),
         (["-m", "model.width=32,abc", "stage=base"], ["model.width=abc found, expected a whole number"]),
     ],
 )

@@ -53,26 +53,24 @@ def parse(words: Sequence[str]) -> tuple[list[Override], list[str]]:
 
 
 def open_keys(words: Sequence[str]) -> list[str]:
-    """The words with `++` before keys of open mappings, to which Hydra lets users add keys only in this form."""
+    """The words with `++` where they add keys to an open mapping, for which Hydra wants this form."""
     parsed = [(word, parse([word])[0]) for word in words]
-    return [
-        f"++{word}"
-        if found and found[0].type.name == "CHANGE" and _below_open(found[0].key_or_group)
-        else word
-        for word, found in parsed
-    ]
+    return [f"++{word}" if found and _adds_keys(found[0]) else word for word, found in parsed]
 
 
-def _below_open(key: str) -> bool:
+def _adds_keys(override: Override) -> bool:
+    """Whether an override sets a key of an open mapping, or the whole mapping, without a plus."""
+    if override.type.name != "CHANGE":
+        return False
     at: Any = Config
-    parts = key.split(".")
+    parts = override.key_or_group.split(".")
     for number, part in enumerate(parts):
         fields = _fields(at, "")
         if part not in fields:
             return False
         at = fields[part][1]
         if is_open(at):
-            return number + 1 < len(parts)
+            return number + 1 < len(parts) or isinstance(override.value(), Mapping)
         if not is_group(at):
             return False
     return False

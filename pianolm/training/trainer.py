@@ -92,7 +92,7 @@ def fit(
     context = RunContext(ctx, resumed_step > 0, monitor)
     loggers: list[Any] = _entries(ctx.cfg["logger"], "logger", context)
     best = BestCheckpoint(ctx.work / "best", monitor)
-    _quieten()
+    quieten()
     trainer = L.Trainer(
         **_arguments(arguments, hardware, accumulate, ctx.run_dir),
         logger=loggers,
@@ -195,7 +195,7 @@ def _curves(ctx: StageContext) -> dict[str, Path]:
     return {} if picture is None else {f"curves_{ctx.name}": picture}
 
 
-def _quieten() -> None:
+def quieten() -> None:
     """Silences Lightning's hints that do not apply here, and its own handler where Hydra's prints the same line."""
     if logging.getLogger().handlers:
         for name in ("lightning", "lightning.pytorch", "lightning.fabric"):

@@ -116,6 +116,15 @@ def test_keys_of_open_mappings_need_no_plus() -> None:
     assert cfg["finetune"]["loader"]["source_weights"] == {"asap": 2}
 
 
+def test_an_open_mapping_may_be_given_as_a_whole() -> None:
+    words = ["loader.source_weights={asap: 1, pop909: 0.5}", "optimizer.options={eps: 1e-6}"]
+    assert open_keys(words) == [f"++{word}" for word in words]
+    assert open_keys(["callbacks=early_stopping"]) == ["callbacks=early_stopping"]
+    cfg = composed(*words)
+    assert cfg["base"]["loader"]["source_weights"] == {"asap": 1, "pop909": 0.5}
+    assert cfg["base"]["optimizer"]["options"] == {"eps": 1e-6}
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
