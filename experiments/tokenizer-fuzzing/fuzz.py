@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from layouts import composed, make_tokenizers, read_folder
 from reader import Reader, Reading
 from report import headlines, tables
 from sequences import OPERATIONS, RANDOM_KINDS, SequenceMaker
-from layouts import composed, make_tokenizers, read_folder
 from validator import well_formed
 
 from experiments.results import Row, publish
