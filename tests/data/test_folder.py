@@ -10,20 +10,9 @@ import pytest
 
 from pianolm.data.reading import ReadPiece, read_record
 from pianolm.data.sources import collect
+from tests.data.test_sources import config
 
 Writer = Callable[..., Path]
-
-ASAP_HEADER = (
-    "composer,title,folder,midi_score,midi_performance,performance_annotations,midi_score_annotations\n"
-)
-ACPAS_HEADER = (
-    "performance_id,piece_id,folder,performance_MIDI,MIDI_score,performance_annotation,score_annotation\n"
-)
-ACPAS_PIECES = (
-    "id,composer,split,ASAP_title,CPM_title\n"
-    "1,Bach,test,Fugue_bwv_1,Well_Tempered_1\n2,Bach,validation,,Only_CPM\n3,Liszt,train,Étude No.1,\n"
-)
-from tests.data.test_sources import config
 
 
 def test_a_folder_lists_what_it_cannot_use_and_follows_links_once(tmp_path: Path, midi_file: Writer) -> None:
