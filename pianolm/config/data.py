@@ -14,7 +14,7 @@ from pianolm.config.option import modules, option
 class DataConfig:
     """What every data source has."""
 
-    source: str = option(MISSING, "Data set.", choices=modules("data/sources", but=("base",)))
+    source: str = option(MISSING, "Data source.", choices=modules("data/sources", but=("base",)))
     beats: str = option(
         "auto",
         "auto: the data set's annotation or the beat file beside the MIDI file, else its beat track, else its tempo "
@@ -22,13 +22,13 @@ class DataConfig:
         choices=("auto", "file", "tempo_map", "track"),
     )
     seed: int = option(
-        0, "Of the split, of the files that `limit` keeps and of composing the demo.", at_least=0
+        0, "Seed of random splits, of the files that data.limit keeps and of composing the demo.", at_least=0
     )
     kinds: list[str] = option(
-        ["performance", "score"], "Kinds of record that are used.", choices=("performance", "score")
+        ["performance", "score"], "Kinds of file that are used.", choices=("performance", "score")
     )
     score_velocity: bool = option(
-        False, "Velocities of scores are learned, too; most were rendered by software."
+        False, "Learns the velocities of scores, too; most of them were set by software, not played."
     )
     programs: Any = option(
         "piano", "Instruments that are read: piano (programs 0-7), all, or a list of General MIDI programs."

@@ -16,7 +16,7 @@ class EvaluateConfig:
 
     name: str = option(MISSING, "Measure: roundtrip, lm or dynamics.")
     split: str = option(
-        "validation", "Pieces that are measured.", choices=("train", "validation", "test", "all")
+        "validation", "Split whose performances are measured.", choices=("train", "validation", "test", "all")
     )
 
 
@@ -34,9 +34,15 @@ class BitsConfig(EvaluateConfig):
 class DynamicsConfig(EvaluateConfig):
     """Velocities that a model gives to the notes of performances."""
 
-    pieces: int | None = option(None, "Pieces, evenly spaced over the split; null: all.", at_least=1)
-    beats: int | None = option(None, "Beats of each piece, from its first note on; null: all.", at_least=1)
-    temperature: float = option(1.0, "0 takes the most likely velocity of each cell.", at_least=0)
+    pieces: int | None = option(
+        None, "Number of pieces, evenly spaced over the split; null: all.", at_least=1
+    )
+    beats: int | None = option(
+        None, "Number of beats of each piece, from its first note; null: all.", at_least=1
+    )
+    temperature: float = option(
+        1.0, "Sampling temperature; 0 takes the most likely velocity of each cell.", at_least=0
+    )
     top_p: float = option(
         1.0, "Smallest set of velocities with this probability; 1: off.", above=0, at_most=1
     )

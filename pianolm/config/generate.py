@@ -38,22 +38,26 @@ class GenerateConfig:
     prompt_beats: int | None = option(
         None, "n: the first n beats of the prompt; -n: the last n; null: all of it."
     )
-    with_prompt: bool = option(True, "Generated pieces begin with the prompt.")
-    pieces: int = option(4, "Pieces, for each prompt.", at_least=1)
+    with_prompt: bool = option(True, "Output files begin with the prompt.")
+    pieces: int = option(4, "Number of pieces to generate from each prompt.", at_least=1)
     beats: int = option(64, "New beats of a piece; fewer where the model ends it.", at_least=1)
-    seconds: float | None = option(None, "New seconds of a piece instead of beats.", above=0)
+    seconds: float | None = option(None, "New seconds of a piece; replaces generate.beats.", above=0)
     tempo_bpm: float | None = option(None, "Tempo of all new beats; null: the model's own.", above=0)
-    temperature: float = option(0.95, "0 takes the most likely token.", at_least=0)
-    top_p: float = option(0.97, "Smallest set of tokens with this probability; 1: off.", above=0, at_most=1)
-    top_k: int = option(0, "The k most likely tokens; 0: off.", at_least=0)
-    min_p: float = option(0.0, "Share of the most likely token's probability; 0: off.", at_least=0, at_most=1)
+    temperature: float = option(0.95, "Sampling temperature; 0 takes the most likely token.", at_least=0)
+    top_p: float = option(
+        0.97, "Samples from the smallest set of tokens with this probability; 1: off.", above=0, at_most=1
+    )
+    top_k: int = option(0, "Samples from the k most likely tokens; 0: off.", at_least=0)
+    min_p: float = option(
+        0.0, "Excludes tokens below this fraction of the highest probability; 0: off.", at_least=0, at_most=1
+    )
     by_kind: dict[str, Any] = option(
         {},
         "Sampling options of one kind of token (tempo, bar, duration, pitch, pattern, velocity): "
         "generate.by_kind.tempo.temperature=0.7.",
     )
-    audio: bool = option(True, "A WAV file of each piece, and a player on the page.")
+    audio: bool = option(True, "Writes a WAV file of each piece and a player on the page.")
     soundfont: str | None = option(
         "auto", "auto: FluidSynth with an installed soundfont; a path: that one; null: the built-in piano."
     )
-    page: bool = option(True, "index.html with all pieces.")
+    page: bool = option(True, "Writes index.html with all pieces.")

@@ -16,8 +16,8 @@ class HardwareConfig:
     accelerator: str = option(
         "auto", "auto: a GPU where there is one, else the CPU.", choices=("auto", "cpu", "gpu")
     )
-    devices: int | str = option(1, "Processes on this machine; auto: all GPUs.")
-    num_nodes: int = option(1, "Machines.", at_least=1)
+    devices: int | str = option(1, "Number of processes on each machine; auto: one for each GPU.")
+    num_nodes: int = option(1, "Number of machines.", at_least=1)
     strategy: str = option("auto", "Lightning's strategy: auto, ddp or another of its names.")
     precision: str = option("auto", "auto: bf16-mixed on a GPU, else 32-true.", choices=PRECISIONS)
 
@@ -27,16 +27,18 @@ class ComputeConfig:
     """Processes and threads."""
 
     threads: int | None = option(
-        None, "Threads of torch in each process; null shares the cores among the processes.", at_least=1
+        None, "Threads of torch in each process; null: the cores are shared among the processes.", at_least=1
     )
-    workers: int | None = option(None, "Processes that read MIDI files; null: one a core.", at_least=1)
-    loader_workers: int = option(0, "Processes that make batches; 0: the training process.", at_least=0)
+    workers: int | None = option(None, "Processes that read MIDI files; null: one for each core.", at_least=1)
+    loader_workers: int = option(
+        0, "Processes that load batches; 0: the training process itself.", at_least=0
+    )
 
 
 @dataclass
 class PathsConfig:
     """Directories, relative to the one in which pianolm is started."""
 
-    artifacts: str = option("artifacts", "Published artifacts, by stage and fingerprint.")
-    work: str = option("${paths.artifacts}/.work", "Unfinished training.")
-    outputs: str = option("outputs", "A directory for every run.")
+    artifacts: str = option("artifacts", "Directory of published artifacts.")
+    work: str = option("${paths.artifacts}/.work", "Directory of unfinished training.")
+    outputs: str = option("outputs", "Directory in which each run gets one of its own.")

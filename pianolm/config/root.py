@@ -80,8 +80,8 @@ class Config:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     plot: PlotConfig = field(default_factory=PlotConfig)
     artifacts: ArtifactsConfig = field(default_factory=ArtifactsConfig)
-    callbacks: dict[str, Any] = option({}, "Lightning callbacks: entries with a _target_.")
-    logger: dict[str, Any] = option({}, "Lightning loggers: entries with a _target_.")
+    callbacks: dict[str, Any] = option({}, "Lightning callbacks, as entries with a _target_.")
+    logger: dict[str, Any] = option({}, "Lightning loggers, as entries with a _target_.")
     hardware: HardwareConfig = field(default_factory=HardwareConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     paths: PathsConfig = field(default_factory=PathsConfig)
@@ -89,14 +89,14 @@ class Config:
     prompt: Any = option(
         None, "MIDI file that stage=generate continues; several: [a.mid,b.mid] or 'songs/*.mid'."
     )
-    seed: int = option(0, "Of weights, data order and sampling.", at_least=0)
+    seed: int = option(0, "Random seed of weights, data order and sampling.", at_least=0)
     resume: str = option(
         "auto",
         "auto continues unfinished training of the same fingerprint; never starts over; an artifact directory or "
         ".ckpt file extends a finished run to a larger max_steps.",
     )
-    plan: bool = option(False, "Prints what would be built and reused, and stops.")
-    force: bool = option(False, "Builds the stage asked for again.")
+    plan: bool = option(False, "Prints what would be built and reused, and stops there.")
+    force: bool = option(False, "Builds the requested stage again, even if its artifact exists.")
     verify: bool = option(
         False, "Compares the contents of artifacts with their record before they are reused."
     )

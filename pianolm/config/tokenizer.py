@@ -22,15 +22,15 @@ class CodebookConfig:
 class VocabularyConfig:
     """Number of ids of each kind, in the order of the ids; 4789 in all with BOS, EOS and PAD."""
 
-    l1: int = option(2048, "Codes of whole beats.", at_least=1)
-    l2: int = option(1024, "Codes of half beats.", at_least=1)
-    l3: int = option(512, "Codes of quarter beats.", at_least=1)
-    pitch: int = option(128, "MIDI pitches.", at_least=128, at_most=128)
-    velocity: int = option(512, "Velocity codes.", at_least=1)
+    l1: int = option(2048, "Number of codes of whole beats.", at_least=1)
+    l2: int = option(1024, "Number of codes of half beats.", at_least=1)
+    l3: int = option(512, "Number of codes of quarter beats.", at_least=1)
+    pitch: int = option(128, "Number of MIDI pitches; always 128.", at_least=128, at_most=128)
+    velocity: int = option(512, "Number of velocity codes.", at_least=1)
     reserved: int = option(
-        512, "Reserved ids: 377 eighth-beat patterns, bars, durations of ties.", at_least=377
+        512, "Number of reserved ids: 377 eighth-beat patterns, bars, duration bins of ties.", at_least=377
     )
-    tempo: int = option(50, "Tempo bins.", at_least=1)
+    tempo: int = option(50, "Number of tempo bins.", at_least=1)
 
 
 @dataclass
@@ -54,6 +54,7 @@ class TokenizerConfig:
         choices=("log50", "published"),
     )
     exact: bool = option(
-        True, "Quarter beats that L3 lacks use the exhaustive L4; false: the nearest L3 code."
+        True,
+        "true: a quarter beat without an L3 code is written in L4 codes, exactly; false: as the nearest L3 code.",
     )
     vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)

@@ -17,55 +17,69 @@ from pianolm.config.option import modules, option
 class TrainerConfig:
     """Arguments of `lightning.Trainer` under their own names; what differs from Lightning's default says why."""
 
-    max_steps: int = option(600, "Optimizer steps of a language model.", at_least=1)
+    max_steps: int = option(600, "Number of optimizer steps of a language model.", at_least=1)
     val_check_interval: int = option(100, "Optimizer steps between validations.", at_least=1)
     gradient_clip_val: float | None = option(1.0, "Largest norm of the gradient; null: no limit.", above=0)
     log_every_n_steps: int = option(10, "Optimizer steps between rows of train/ metrics.", at_least=1)
     accumulate_grad_batches: int | None = option(
-        None, "Micro-batches of an optimizer step; null: as loader.micro_batch_tokens needs.", at_least=1
+        None, "Micro-batches per optimizer step; null: computed from loader.micro_batch_tokens.", at_least=1
     )
     accelerator: str = option("${hardware.accelerator}", "Accelerator; set by hardware.")
     devices: int | str = option("${hardware.devices}", "Devices of a node; set by hardware.")
     num_nodes: int = option("${hardware.num_nodes}", "Nodes; set by hardware.", at_least=1)
     strategy: str = option("${hardware.strategy}", "Strategy; set by hardware.")
     precision: str = option("${hardware.precision}", "Precision; set by hardware.")
-    max_epochs: int | None = option(-1, "Training counts steps, not epochs: -1.", at_least=-1)
-    min_epochs: int | None = option(None, "Passes over the data at least.", at_least=0)
-    min_steps: int | None = option(None, "Optimizer steps before anything may stop training.", at_least=0)
+    max_epochs: int | None = option(
+        -1, "-1: no limit, because the length of training is max_steps.", at_least=-1
+    )
+    min_epochs: int | None = option(None, "Fewest epochs of training.", at_least=0)
+    min_steps: int | None = option(
+        None, "Fewest optimizer steps of training, also with early stopping.", at_least=0
+    )
     max_time: str | None = option(None, "Stops after this time, as DD:HH:MM:SS.")
     fast_dev_run: bool | int = option(False, "Runs n batches to try the code; publishes nothing.")
     overfit_batches: int | float = option(
         0.0, "Trains on this many batches, or this share of them; publishes nothing.", at_least=0
     )
-    limit_train_batches: int | float | None = option(None, "Training batches; publishes nothing.", at_least=0)
-    limit_val_batches: int | float | None = option(None, "Validation batches; publishes nothing.", at_least=0)
-    limit_test_batches: int | float | None = option(None, "Test batches; publishes nothing.", at_least=0)
+    limit_train_batches: int | float | None = option(
+        None, "Limits the training batches; publishes nothing.", at_least=0
+    )
+    limit_val_batches: int | float | None = option(
+        None, "Limits the validation batches; publishes nothing.", at_least=0
+    )
+    limit_test_batches: int | float | None = option(
+        None, "Limits the test batches; publishes nothing.", at_least=0
+    )
     limit_predict_batches: int | float | None = option(
-        None, "Prediction batches; publishes nothing.", at_least=0
+        None, "Limits the prediction batches; publishes nothing.", at_least=0
     )
     check_val_every_n_epoch: int | None = option(
-        None, "Validation follows steps, not epochs: null.", at_least=1
+        None, "null: val_check_interval counts steps across epochs.", at_least=1
     )
     num_sanity_val_steps: int | None = option(0, "Validation batches before training.", at_least=-1)
-    enable_checkpointing: bool | None = option(None, "Checkpoints are written by `callbacks`.")
+    enable_checkpointing: bool | None = option(
+        None, "Lightning's default checkpoints; ours are written by `callbacks`."
+    )
     enable_progress_bar: bool | None = option(
         False, "Lightning's own bar, which counts batches of an epoch; `callbacks.progress` counts steps."
     )
     enable_model_summary: bool | None = option(False, "Lightning's table of modules.")
     gradient_clip_algorithm: str | None = option(
-        None, "How the gradient is clipped; null is norm.", choices=("norm", "value")
+        None, "Clips the norm or each value of the gradient; null: norm.", choices=("norm", "value")
     )
-    deterministic: bool | str | None = option(None, "Deterministic algorithms of torch.")
+    deterministic: bool | str | None = option(None, "Uses deterministic algorithms of torch.")
     benchmark: bool | None = option(None, "torch.backends.cudnn.benchmark.")
-    inference_mode: bool = option(True, "Validation under torch.inference_mode.")
-    use_distributed_sampler: bool = option(False, "The loader divides batches among processes itself.")
+    inference_mode: bool = option(True, "Validates under torch.inference_mode.")
+    use_distributed_sampler: bool = option(False, "false: the loader divides batches among processes itself.")
     profiler: str | None = option(None, "simple, advanced or pytorch: a report of where time goes.")
-    detect_anomaly: bool = option(False, "Autograd's anomaly detection.")
+    detect_anomaly: bool = option(False, "Turns on autograd's anomaly detection.")
     barebones: bool = option(False, "Lightning's bare mode, which excludes loggers and callbacks.")
     plugins: Any = option(None, "More plugins, as entries with a _target_.")
-    sync_batchnorm: bool = option(False, "No model here has batch norm.")
+    sync_batchnorm: bool = option(False, "Has no effect: no model here has batch norm.")
     reload_dataloaders_every_n_epochs: int = option(0, "Epochs between new dataloaders.", at_least=0)
-    default_root_dir: str | None = option(None, "null: the directory of the run.")
+    default_root_dir: str | None = option(
+        None, "Directory of files that Lightning writes; null: the directory of the run."
+    )
     enable_autolog_hparams: bool = option(True, "Logs hyperparameters of the modules.")
     model_registry: str | None = option(None, "Lightning's model registry.")
 
@@ -74,13 +88,17 @@ class TrainerConfig:
 class OptimizerConfig:
     """The optimizer of the language models and its learning-rate schedule: linear warm-up, then half a cosine."""
 
-    name: str = option("adamw", "Optimizer.", choices=modules("lm/optimizers"))
+    name: str = option(
+        "adamw", "Optimizer: a module of pianolm.lm.optimizers.", choices=modules("lm/optimizers")
+    )
     lr: float = option("${model.lr}", "Peak learning rate; its default depends on the model's size.", above=0)
     betas: list[float] = option([0.9, 0.95], "Decay rates of AdamW's moments.", at_least=0, below=1)
-    weight_decay: float = option(0.1, "Of weight matrices; embeddings and norms have none.", at_least=0)
-    warmup_steps: int = option(100, "Steps to the peak, at most half of max_steps.", at_least=0)
+    weight_decay: float = option(0.1, "Weight decay of matrices; embeddings and norms have none.", at_least=0)
+    warmup_steps: int = option(
+        100, "Optimizer steps until the peak learning rate, at most half of max_steps.", at_least=0
+    )
     min_lr_fraction: float = option(
-        0.1, "Share of the peak that is left at the last step.", at_least=0, at_most=1
+        0.1, "Learning rate of the last step as a fraction of the peak.", at_least=0, at_most=1
     )
     options: dict[str, Any] = option({}, "Further arguments of the optimizer: optimizer.options.eps=1e-6.")
 
@@ -94,18 +112,23 @@ class LoaderConfig:
     )
     micro_batch_tokens: int | None = option(
         None,
-        "Largest micro-batch of one process; gradients are accumulated. null: its whole share.",
+        "Largest micro-batch of a process in tokens; gradients are accumulated over micro-batches. null: no limit.",
         at_least=1,
     )
-    context: int = option(512, "Tokens of a window, which the model attends to.", at_least=1)
+    context: int = option(
+        512,
+        "Length of a training window in tokens, which is also the longest context of the model.",
+        at_least=1,
+    )
     transpose: int = option(
         0, "Largest random transposition of a training window in semitones.", at_least=0, at_most=87
     )
     source_weights: dict[str, float] = option(
-        {}, "Passes over a data source in an epoch: {asap: 1, pop909: 0.5}; 1 where none is given."
+        {},
+        "How often an epoch passes over each data source: {asap: 1, pop909: 0.5}; 1 for sources without a weight.",
     )
     val_tokens: int | None = option(
-        65536, "Validation targets scored while training, evenly spaced; null: all.", at_least=1
+        65536, "Validation targets scored in training, evenly spaced; null: all.", at_least=1
     )
 
 
