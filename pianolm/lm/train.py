@@ -26,7 +26,7 @@ from pianolm.stage import Metrics, StageContext
 from pianolm.tokenizer.features import token_features
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.training.hardware import resolve_hardware
-from pianolm.training.trainer import fit, quieten
+from pianolm.training.trainer import fit
 
 
 def train_language_model(ctx: StageContext) -> Metrics:
@@ -38,7 +38,6 @@ def train_language_model(ctx: StageContext) -> Metrics:
     Raises:
         UserError: Options and artifacts do not fit each other.
     """
-    quieten()
     options, seed = ctx.cfg[ctx.name], int(ctx.cfg["seed"])
     tokenizer = PianoTokenizer.from_pretrained(ctx.upstream["tokens"] / "tokenizer")
     data = make_data(ctx)

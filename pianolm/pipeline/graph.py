@@ -299,6 +299,9 @@ def run_stage(context: StageContext) -> Metrics:
     try:
         if not definition.trains:
             return definition.run(context)
+        from pianolm.training.quiet import quieten  # Lightning is slow to import, and other stages do without
+
+        quieten()
         with other_processes(context):
             return definition.run(context)
     except StoppedBySignalError as stop:

@@ -5,7 +5,6 @@ Entries of the group `logger` with `_partial_: true` are completed here with the
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -44,7 +43,9 @@ def csv_logger(context: RunContext) -> Logger:
 def wandb_logger(
     context: RunContext, project: str, group: str | None = None, tags: list[str] | None = None
 ) -> Logger:
-    """W&B, offline unless a key is configured; a resumed run continues under its id, which the work directory keeps.
+    """W&B, offline unless a key is configured and the server answers.
+
+    A resumed run continues under its id, which the work directory keeps.
 
     Args:
         context: The run's context.
@@ -52,27 +53,28 @@ def wandb_logger(
         group: Name of the group; None for that of the sweep.
         tags: Tags of the run.
     """
-    import wandb  # slow to import, and logger=csv does without
-
     ctx = context.stage
     id_file = ctx.work / WANDB_ID
     if not id_file.is_file():
         id_file.write_text(secrets.token_hex(4))
-    mode = os.environ.get("WANDB_MODE", "online")
-    if mode == "online" and not wandb.login(prompt=False):
-        mode = "offline"
-    return WandbLogger(
-        project=project,
-        name=f"{ctx.name}-{ctx.fingerprint[:8]}",
-        group=group or ctx.sweep,
-        tags=list(tags or ()),
-        save_dir=ctx.run_dir,
-        id=id_file.read_text().strip(),
-        resume="allow",
-        mode=mode,
-        settings=wandb.Settings(silent=True, console="off"),
-        config=dict(ctx.cfg),
-    )
+    arguments: dict[str, Any] = {
+        "project": project,
+        "name": f"{ctx.name}-{ctx.fingerprint[:8]}",
+        "group": group or ctx.sweep,
+        "tags": list(tags or ()),
+        "id": id_file.read_text().strip(),
+        "resume": "allow",
+        "config": dict(ctx.cfg),
+    }
+    return WandbLogger(save_dir=ctx.run_dir, experiment=_start_wandb(ctx.run_dir, arguments), **arguments)
+
+
+@rank_zero_only
+def _start_wandb(run_dir: Path, arguments: dict[str, Any]) -> Any:
+    """Starts the run here instead of in Lightning, which passes a setting on that W&B warns about."""
+    from pianolm.training.wandb_run import start_run  # W&B is slow to import, and logger=csv does without
+
+    return start_run(dir=run_dir, **arguments)
 
 
 @rank_zero_only

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,17 +29,8 @@ from pianolm.training.checkpointing import (
 )
 from pianolm.training.hardware import Hardware, keep_freed_memory, require, resolve_hardware, set_threads
 from pianolm.training.loggers import RunContext, finish, log_pictures
+from pianolm.training.quiet import quieten
 from pianolm.training.resume import LAST, checkpoint_step, checkpoint_to_start_from
-
-_EXPECTED_WARNINGS = (
-    ".*isinstance.treespec, LeafSpec.*",  # lightning 2.6 with torch 2.13: an interface that torch renames
-    ".*does not have many workers.*",  # a batch is a slice of a mapped file
-    ".*Checkpoint directory .* exists and is not empty.*",  # the work directory of a resumed run
-    ".*The dirpath has changed from .*",  # a run that is extended works in a directory of its own
-    ".*resuming from a checkpoint that ended before the epoch ended.*",  # batch k depends on k alone
-    ".*is smaller than the logging interval.*",  # a run with limited batches
-)
-_CHATTER = ("GPU available", "TPU available", "HPU available", "💡 Tip", "`Trainer.fit` stopped")
 
 
 @dataclass(frozen=True)
@@ -80,6 +69,7 @@ def fit(
         pictures: Called on the first process after training, while the loggers are open; the PNG files that it
             returns by name are logged to W&B.
     """
+    quieten()
     hardware = resolve_hardware(arguments)
     require(hardware)
     set_threads(ctx.cfg, hardware.processes)
@@ -92,7 +82,6 @@ def fit(
     context = RunContext(ctx, resumed_step > 0, monitor)
     loggers: list[Any] = _entries(ctx.cfg["logger"], "logger", context)
     best = BestCheckpoint(ctx.work / "best", monitor)
-    quieten()
     trainer = L.Trainer(
         **_arguments(arguments, hardware, accumulate, ctx.run_dir),
         logger=loggers,
@@ -193,19 +182,3 @@ def _curves(ctx: StageContext) -> dict[str, Path]:
 
     picture = draw_finished(ctx.run_dir, ctx.name)
     return {} if picture is None else {f"curves_{ctx.name}": picture}
-
-
-def quieten() -> None:
-    """Silences Lightning's hints that do not apply here, and its own handler where Hydra's prints the same line."""
-    if logging.getLogger().handlers:
-        for name in ("lightning", "lightning.pytorch", "lightning.fabric"):
-            logging.getLogger(name).handlers.clear()
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.distributed"):
-        logging.getLogger(name).addFilter(_is_ours)
-    for expected in _EXPECTED_WARNINGS:
-        warnings.filterwarnings("ignore", expected)
-
-
-def _is_ours(record: logging.LogRecord) -> bool:
-    """Keeps lines of progress and drops Lightning's tips and device tables."""
-    return not record.getMessage().startswith(_CHATTER)
