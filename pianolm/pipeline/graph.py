@@ -203,6 +203,7 @@ class Builder:
         self, cfg: Config, run_dir: Path, say: Callable[[str], None] = print, sweep: str | None = None
     ) -> None:
         self.run_dir, self.say, self.sweep = run_dir, say, sweep
+        self._mentioned: set[Path] = set()  # artifacts that a line has said to be built or reused
         self.store = ArtifactStore(Path(cfg["paths"]["artifacts"]).absolute(), bool(cfg["verify"]))
         self.work = Path(cfg["paths"]["work"]).absolute()
 
@@ -249,7 +250,9 @@ class Builder:
                 found = None if force else store.find(node.stage, node.fingerprint)
                 if found is None:
                     return self._publish(node)
-        self.say(f"{node.stage}: reuses {found}")
+        if found not in self._mentioned:
+            self._mentioned.add(found)
+            self.say(f"{node.stage}: reuses {found}")
         record = read_record(found)
         return found, record["metrics"] if record else {}
 
@@ -271,6 +274,7 @@ class Builder:
             )
         shutil.rmtree(work, ignore_errors=True)
         target = store.path(node.stage, node.fingerprint)
+        self._mentioned.add(target)
         note = "; trained with limited batches, so no other run reuses it" if node.limited else ""
         self.say(f"{node.stage}: built {target} in {metrics['seconds']} s{note}")
         return target, metrics

@@ -95,3 +95,15 @@ def test_the_other_debug_settings_run(debug: str, chain: Path, tmp_path: Path) -
     cfg = tiny(chain, "stage=base", f"debug={debug}", "trainer.max_steps=4", "trainer.val_check_interval=4")
     metrics = execute(cfg, tmp_path)
     assert Path(str(metrics["artifact"])).is_relative_to(tmp_path / "limited" / "base")
+
+
+def test_each_artifact_is_said_to_be_built_or_reused_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stage tokenize needs the cells, and so does the codebook that it needs."""
+    for verb in ("built", "reuses"):
+        execute(tiny(tmp_path, "stage=tokenize", "tokenizer=base", "force=true"), tmp_path / verb)
+        printed = capsys.readouterr().out.splitlines()
+        paths = [words[2] for words in map(str.split, printed) if words[1:2] in (["built"], ["reuses"])]
+        assert len(paths) == len(set(paths)) == 3
+        assert sum(f": {verb} " in line for line in printed) >= 2
