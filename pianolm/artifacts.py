@@ -13,7 +13,7 @@ import json
 import shutil
 import subprocess
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,11 @@ class ArtifactStore:
         """The directory of a published artifact, None where there is none whose files are those published."""
         path = self.path(stage, name)
         return path if path.is_dir() and problem_of(path, self.verify) is None else None
+
+    def newest(self, stages: Iterable[str]) -> Path | None:
+        """The artifact of these stages that was published last; None where there is none."""
+        records = [record for stage in stages for record in (self.root / stage).glob(f"[!.]*/{RECORD}")]
+        return max(records, key=lambda record: record.stat().st_mtime_ns).parent if records else None
 
     def all(self) -> Iterator[Path]:
         """The directories of all artifacts, by stage and fingerprint."""

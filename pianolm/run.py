@@ -23,11 +23,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import pianolm
+from pianolm.artifacts import ArtifactStore
 from pianolm.child_process import end_with_parent, kill_workers
 from pianolm.config.check import choices, config_problems, open_keys, override_problems, parse
 from pianolm.config.root import register
 from pianolm.errors import UserError
 from pianolm.pipeline.graph import Builder, Planner
+from pianolm.pipeline.run_log import LATEST, RUN_LOG, RunLog, link_latest
 from pianolm.signals import STOP, StoppedBySignalError
 from pianolm.stages import find_stage
 
@@ -36,6 +38,9 @@ CONFIG_DIR = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "co
 """`conf/` of an installed wheel lies in the package, that of a checkout beside it."""
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
+
+LOG = RunLog()
+"""Log of this process."""
 
 register()
 
@@ -57,6 +62,7 @@ def execute(cfg: dict[str, Any], run_dir: Path, sweep: str | None = None) -> dic
     """
     if problems := config_problems(cfg):
         raise UserError("\n".join(problems))
+    cfg = _with_latest_model(cfg)
     stage = cfg["stage"]["name"]
     builder = Builder(cfg, run_dir, say=_say, sweep=sweep)
     node = Planner(cfg).plan()
@@ -72,6 +78,25 @@ def execute(cfg: dict[str, Any], run_dir: Path, sweep: str | None = None) -> dic
     path.write_text(json.dumps({**_finite(metrics), "upstream": upstream}, indent=2) + "\n")
     _say(str(path))
     return metrics
+
+
+def _with_latest_model(cfg: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with the path of the model that `upstream.model=latest` means, which is said in a line.
+
+    Raises:
+        UserError: No model is published.
+    """
+    if cfg["upstream"]["model"] != LATEST:
+        return cfg
+    store = ArtifactStore(Path(cfg["paths"]["artifacts"]).absolute())
+    path = store.newest(("base", "finetune"))
+    if path is None:
+        raise UserError(
+            f"upstream.model=latest: no artifact of stage base or finetune in {store.root}; publish one with "
+            "stage=base or stage=finetune, or give a path"
+        )
+    _say(f"upstream.model=latest: takes {path}")
+    return {**cfg, "upstream": {**cfg["upstream"], "model": str(path)}}
 
 
 def _finite(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -95,6 +120,9 @@ def job(cfg: DictConfig) -> float | None:
     if hydra_cfg.mode == RunMode.MULTIRUN:
         metrics = _in_own_process(plain, run_dir, Path(hydra_cfg.sweep.dir).name)
     else:
+        LOG.open(run_dir / RUN_LOG)
+        if not plain["plan"]:
+            link_latest(Path(plain["paths"]["outputs"]), run_dir)
         try:
             metrics = execute(plain, run_dir)
         except UserError as error:
@@ -163,6 +191,7 @@ def cli() -> None:
     full = os.environ.get(_FULL_ERROR) == "1"
     os.environ[_FULL_ERROR] = "1"  # errors reach this function instead of Hydra's own printer
     STOP.install()
+    LOG.start()
     try:
         _main(sys.argv[1:])
     except (UserError, _RefusedError, HydraException, OmegaConfBaseException) as error:
@@ -189,6 +218,7 @@ def _main(arguments: list[str]) -> None:
     elif len(arguments) == 1 and arguments[0].startswith("--job="):
         content = json.loads(Path(arguments[0].removeprefix("--job=")).read_text())
         end_with_parent(content["parent"])
+        LOG.open(Path(content["run_dir"]) / RUN_LOG)
         execute(content["cfg"], Path(content["run_dir"]), content["sweep"])
     else:
         sys.argv[1:] = checked(arguments)
@@ -209,4 +239,6 @@ def explain(error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    cli()
+    from pianolm.run import cli as cli_of_module  # sweep jobs in other processes find its functions by name
+
+    cli_of_module()

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from pianolm import __version__
-from pianolm.run import CONFIG_DIR
+from pianolm.errors import UserError
+from pianolm.run import CONFIG_DIR, execute
 
-from .tiny import composed
+from .tiny import composed, tiny
 
 GROUPS = sorted(
     p.relative_to(CONFIG_DIR).as_posix() for p in CONFIG_DIR.rglob("*.yaml") if p.parent != CONFIG_DIR
@@ -136,3 +137,26 @@ def test_tokenizing_imports_no_torch(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_run_log_holds_what_the_terminal_showed_and_latest_is_that_run(tmp_path: Path) -> None:
+    for arguments, code in (([], 0), (["data.kinds=[score]", "data.pieces=3"], 1)):
+        done = run_cli("stage=prepare", *arguments, cwd=tmp_path)
+        assert done.returncode == code, done.stderr
+        shown = (tmp_path / "outputs" / "latest" / "run.log").read_text()
+        assert shown == done.stdout + done.stderr
+        assert shown
+    assert done.stderr
+
+
+def test_latest_is_the_model_published_last(
+    chain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of stages base and finetune, whatever the configuration would build."""
+    settings = ("stage=generate", "upstream.model=latest", "generate.audio=false", "generate.page=false")
+    execute(tiny(chain, *settings, "seed=7"), tmp_path / "run")
+    said, *_ = capsys.readouterr().out.splitlines()
+    (model,) = (p for p in (chain / "artifacts" / "finetune").iterdir() if not p.name.startswith("."))
+    assert said == f"upstream.model=latest: takes {model}"
+    with pytest.raises(UserError, match=r"upstream\.model=latest: no artifact of stage base or finetune"):
+        execute(tiny(tmp_path, *settings), tmp_path / "run")

@@ -56,7 +56,8 @@ class UpstreamConfig:
         None, "Artifact of stage base, or a file of weights, that finetune starts from."
     )
     model: str | None = option(
-        None, "Artifact of stage base or finetune, or a file of weights, to play or measure."
+        None,
+        "Artifact of stage base or finetune, or a file of weights, to play or measure; latest: the last one published.",
     )
 
 
