@@ -71,7 +71,7 @@ def build_llama(
     if settings["embedding"] == "codebook":
         assert features_VF is not None, "a codebook embedding needs features"
         use_features(model, features_VF)
-    if settings.get("init", "induction") == "induction":
+    if settings["init"] == "induction":
         initialize_induction(model)
     return model
 

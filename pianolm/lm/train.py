@@ -53,7 +53,6 @@ def train_language_model(ctx: StageContext) -> Metrics:
         tokenizer.grammar if options["loss"]["constrained"] else None,
         {"model": ctx.cfg["model"], **{group: options[group] for group in ("optimizer", "loader", "loss")}},
     )
-    module.stage_name = ctx.name
     if ctx.cfg["model"]["compile"]:
         model.model.compile()  # in place, so that names of weights do not change
     result = fit(

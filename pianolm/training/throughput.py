@@ -96,12 +96,10 @@ class MonitoredModule(L.LightningModule):
 
     Attributes:
         monitor: Validation metric that chooses the best weights; the lowest value is best.
-        stage_name: Name of the stage that trains the module, for progress displays.
         throughput: Items per second of this run, over all processes.
     """
 
     monitor: str = "val/loss"
-    stage_name: str = ""
 
     def __init__(self, items: str) -> None:
         super().__init__()

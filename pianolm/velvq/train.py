@@ -45,7 +45,6 @@ def train_codec(ctx: StageContext) -> Metrics:
     data = VelVQDataModule(ctx.upstream["cells"], cache_root, velvq, workers)
     L.seed_everything(velvq["seed"], verbose=False)
     module = VelVQModule(settings_of(velvq))
-    module.stage_name = ctx.name
     metrics: Metrics = {}
 
     def publish(result: FitResult) -> dict[str, Path]:
