@@ -70,6 +70,7 @@ def execute(cfg: dict[str, Any], run_dir: Path, sweep: str | None = None) -> dic
         for line in builder.describe(node):
             _say(line)
         return {}
+    builder.require_hardware(node)
     run_dir.mkdir(parents=True, exist_ok=True)
     artifact, found = builder.build(node, force=bool(cfg["force"]))
     metrics = {"stage": stage, "artifact": str(artifact), **found}

@@ -62,15 +62,18 @@ def test_all_mistakes_are_told_at_once_before_anything_is_built(tmp_path: Path) 
         (["data=asap", "stage=prepare"], ["data.root"]),
         (["data=asap", "data.root=/nonexistent/asap", "stage=prepare"], ["/nonexistent/asap"]),
         (["upstream.model=/nonexistent", "stage=generate"], ["upstream.model=/nonexistent"]),
+        (["upstream.codebook=text.npz", "stage=base"], ["text.npz: not a readable .npz codebook"]),
         (["data=foo", "data.root=x", "stage=prepare"], ["data=foo found, expected one of acpas, "]),
         (["-m", "model.width=32,abc", "stage=base"], ["model.width=abc found, expected a whole number"]),
     ],
 )
 def test_mistakes_end_in_one_sentence(arguments: list[str], expected: list[str], tmp_path: Path) -> None:
+    (tmp_path / "text.npz").write_text("not a codebook")
     done = run_cli(*arguments, cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert "Error executing job" not in done.stderr, "the sentence stands alone"
+    assert not (tmp_path / "artifacts").exists()
     for word in expected:
         assert word in done.stderr
 

@@ -29,7 +29,7 @@ from pianolm.pipeline.launch import other_processes
 from pianolm.signals import StoppedBySignalError
 from pianolm.stage import Metrics, Need, Stage, StageContext
 from pianolm.stages import find_stage
-from pianolm.training.hardware import trainer_arguments
+from pianolm.training.hardware import require, resolve_hardware, trainer_arguments
 from pianolm.training.resume import LAST, WANDB_ID, checkpoint_step, given_checkpoint
 
 Config = dict[str, Any]
@@ -233,6 +233,20 @@ class Builder:
         verb = "try" if node.limited else "build"
         lines[f"{verb:<7} {node.stage:<10} {store.path(node.stage, node.fingerprint)}"] = None
         return list(lines)
+
+    def require_hardware(self, node: Node) -> None:
+        """Checks before anything is built that this machine has the hardware for each training of the plan.
+
+        Raises:
+            UserError: GPUs are asked for that it does not have.
+        """
+        store, _ = self._place(node)
+        if node.given or (node.definition.publishes and store.find(node.stage, node.fingerprint)):
+            return
+        if node.definition.trains:
+            require(resolve_hardware(trainer_arguments(node.cfg, node.stage)))
+        for needed in node.upstream.values():
+            self.require_hardware(needed)
 
     def build(self, node: Node, force: bool = False) -> tuple[Path, Metrics]:
         """The artifact's directory and metrics; builds what it needs first."""

@@ -111,8 +111,11 @@ def _needs(cfg: Mapping[str, Any]) -> dict[str, Need]:
 
 
 def _check(cfg: Mapping[str, Any]) -> None:
-    """Refuses settings and a given codec that cannot be used before anything is built."""
-    TokenizerSettings.from_dict(cfg["tokenizer"])
+    """Refuses settings, a given codebook file and a given codec that cannot be used before anything is built."""
+    settings = TokenizerSettings.from_dict(cfg["tokenizer"])
+    codebook = Path(str(cfg["upstream"]["codebook"])).expanduser()
+    if codebook.is_file():
+        import_codebook(codebook, settings.vocabulary)
     if cfg["upstream"]["velvq"]:
         check_codec_path(cfg["upstream"]["velvq"])
 

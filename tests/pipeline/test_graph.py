@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pianolm.config.neutral import GROUPS
+from pianolm.errors import UserError
 from pianolm.pipeline.graph import Builder, Planner
 from pianolm.run import execute
 from tests.tiny import tiny
@@ -107,3 +108,14 @@ def test_each_artifact_is_said_to_be_built_or_reused_once(
         paths = [words[2] for words in map(str.split, printed) if words[1:2] in (["built"], ["reuses"])]
         assert len(paths) == len(set(paths)) == 3
         assert sum(f": {verb} " in line for line in printed) >= 2
+
+
+def test_missing_gpus_are_said_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pianolm.training.hardware.count_gpus", lambda: 0)
+    cfg = tiny(tmp_path, "stage=generate", "hardware.accelerator=gpu")
+    with pytest.raises(UserError, match=r"accelerator=gpu found, but this machine shows no GPU"):
+        execute(cfg, tmp_path / "run")
+    assert not (tmp_path / "artifacts").exists()
+    execute(tiny(tmp_path, "stage=codebook", "hardware.accelerator=gpu"), tmp_path / "run")
