@@ -264,8 +264,7 @@ def rows_of_results() -> list[tuple[str, str]]:
         ("velvq", f"{velvq['val/velocity_mae']:.3f}, {frame:.3f} MIDI units"),
         (
             "tokenizer-comparison",
-            ", ".join(f"{comparison[f'{ties}{other}']:.3f}" for other in ("remi", "tsd"))
-            + " times",
+            ", ".join(f"{comparison[f'{ties}{other}']:.3f}" for other in ("remi", "tsd")) + " times",
         ),
         (
             "codebook-embedding",

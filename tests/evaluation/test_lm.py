@@ -108,7 +108,7 @@ def test_flat_performances_count_for_a_model_without_velocities_only(tmp_path: P
     [
         (
             ["evaluate.split=dev"],
-            "evaluate.split='dev' found, expected one of train, validation, test or all",
+            "evaluate.split=dev found, expected one of train, validation, test, all",
         ),
         (["evaluate.split=test"], "no performance in it; its performances are in validation"),
         (["evaluate.name=bits"], "evaluate.name='bits' found, expected one of dynamics, lm, roundtrip"),
