@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pianolm.signals import leave_signals_to_parent
 
 _PR_SET_PDEATHSIG = 1  # of Linux' sys/prctl.h
 _POLL_SEC = 1.0
+_WATCHER = "watch-parent"
 
 
 def end_with_parent(parent: int) -> None:
@@ -26,11 +27,13 @@ def end_with_parent(parent: int) -> None:
     Args:
         parent: Process id of the parent, known to it before it started this process.
     """
+    if any(thread.name == _WATCHER for thread in threading.enumerate()):
+        return  # called before
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it died before this line
         os._exit(1)
-    threading.Thread(target=_watch, args=(parent,), daemon=True, name="watch-parent").start()
+    threading.Thread(target=_watch, args=(parent,), daemon=True, name=_WATCHER).start()
 
 
 def _watch(parent: int) -> None:
@@ -68,5 +71,7 @@ def workers_killed_on_error() -> Iterator[None]:
 def kill_workers() -> None:
     """Kills all worker processes that this process started with `multiprocessing`."""
     for worker in multiprocessing.active_children():
-        worker.kill()
+        if worker.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(worker.pid, signal.SIGKILL)  # those of joblib have no method for it
         worker.join()

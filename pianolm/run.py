@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from pianolm.config.check import choices, config_problems, open_keys, override_p
 from pianolm.config.root import register
 from pianolm.errors import UserError
 from pianolm.pipeline.graph import Builder, Planner
-from pianolm.pipeline.run_log import LATEST, RUN_LOG, RunLog, link_latest
+from pianolm.pipeline.run_log import LATEST, LOG, RUN_LOG, link_latest
+from pianolm.pipeline.sweep import ERROR, TRACEBACK, Sweep, SweepCallback
 from pianolm.signals import STOP, StoppedBySignalError
 from pianolm.stages import find_stage
 
@@ -38,9 +39,6 @@ CONFIG_DIR = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "co
 """`conf/` of an installed wheel lies in the package, that of a checkout beside it."""
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
-
-LOG = RunLog()
-"""Log of this process."""
 
 register()
 
@@ -118,33 +116,57 @@ def job(cfg: DictConfig) -> float | None:
     hydra_cfg = HydraConfig.get()
     run_dir = Path(hydra_cfg.runtime.output_dir)
     plain: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]  # a mapping at the root
-    if hydra_cfg.mode == RunMode.MULTIRUN:
-        metrics = _in_own_process(plain, run_dir, Path(hydra_cfg.sweep.dir).name)
-    else:
-        LOG.open(run_dir / RUN_LOG)
-        if not plain["plan"]:
-            link_latest(Path(plain["paths"]["outputs"]), run_dir)
-        try:
-            metrics = execute(plain, run_dir)
-        except UserError as error:
-            raise _RefusedError(error) from error
     objective = find_stage(plain["stage"]["name"]).objective
+    if hydra_cfg.mode == RunMode.MULTIRUN:
+        sweep = Sweep(Path(hydra_cfg.sweep.dir))
+        return sweep.run_job(
+            int(hydra_cfg.job.num), list(hydra_cfg.overrides.task), plain, run_dir, objective
+        )
+    LOG.open(run_dir / RUN_LOG)
+    if not plain["plan"]:
+        link_latest(Path(plain["paths"]["outputs"]), run_dir)
+    try:
+        metrics = execute(plain, run_dir)
+    except UserError as error:
+        raise _RefusedError(error) from error
     value = metrics.get(objective) if objective is not None else None
     return None if value is None else float(value)
 
 
-def _in_own_process(cfg: dict[str, Any], run_dir: Path, sweep: str) -> dict[str, Any]:
-    """Runs a job of a sweep by itself: memory, threads and W&B runs of one job never reach the next."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    path = run_dir / "job.json"
-    path.write_text(json.dumps({"cfg": cfg, "run_dir": str(run_dir), "sweep": sweep, "parent": os.getpid()}))
-    done = subprocess.run([sys.executable, "-m", "pianolm.run", f"--job={path}"], check=False)
-    path.unlink()
-    if done.returncode:
-        raise UserError(f"{run_dir}: this job of the sweep failed; its error stands above")
-    written = run_dir / "metrics.json"
-    metrics: dict[str, Any] = json.loads(written.read_text()) if written.is_file() else {}
-    return metrics
+def _run_sweep_job(path: Path) -> None:
+    """Runs a job that `Sweep.run_job` started in this process."""
+    content = json.loads(path.read_text())
+    end_with_parent(content["parent"])
+    run_dir = Path(content["run_dir"])
+    LOG.open(run_dir / RUN_LOG)
+    try:
+        execute(content["cfg"], run_dir, content["sweep"])
+    except Exception as error:
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        (run_dir / ERROR).write_text(f"{kind}{explain(error)}", "utf-8")
+        raise
+
+
+def _end_sweep(sweep: Sweep) -> None:
+    """Prints the table of a sweep.
+
+    Raises:
+        StoppedBySignalError: A signal ended it.
+        SystemExit: A job failed.
+    """
+    lines, failed = sweep.report()
+    for line in lines:
+        _say(line)
+    if lines:
+        _say(str(sweep.directory / "sweep.csv"))
+    if STOP.received:
+        name = signal.Signals(STOP.received).name
+        told = (
+            f"the sweep was ended by {name}; the same command reuses what is built and goes on with the rest"
+        )
+        raise StoppedBySignalError(STOP.received, told)
+    if failed:
+        sys.exit(1)
 
 
 def checked(arguments: list[str]) -> list[str]:
@@ -190,6 +212,7 @@ def _composed_problems(overrides: list[str], config_dir: str | None) -> list[str
 def cli() -> None:
     """Entry point: user errors end in one sentence each and exit code 1; HYDRA_FULL_ERROR=1 adds the traceback."""
     full = os.environ.get(_FULL_ERROR) == "1"
+    os.environ[TRACEBACK] = "1" if full else "0"
     os.environ[_FULL_ERROR] = "1"  # errors reach this function instead of Hydra's own printer
     STOP.install()
     LOG.start()
@@ -217,13 +240,12 @@ def _main(arguments: list[str]) -> None:
 
         print(help_text(CONFIG_DIR))
     elif len(arguments) == 1 and arguments[0].startswith("--job="):
-        content = json.loads(Path(arguments[0].removeprefix("--job=")).read_text())
-        end_with_parent(content["parent"])
-        LOG.open(Path(content["run_dir"]) / RUN_LOG)
-        execute(content["cfg"], Path(content["run_dir"]), content["sweep"])
+        _run_sweep_job(Path(arguments[0].removeprefix("--job=")))
     else:
         sys.argv[1:] = checked(arguments)
         hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(job)()
+        if SweepCallback.current is not None:
+            _end_sweep(SweepCallback.current)
 
 
 def explain(error: BaseException) -> str:

@@ -56,6 +56,10 @@ class RunLog:
                 self._file.flush()
 
 
+LOG = RunLog()
+"""The log of this process."""
+
+
 class _Copied:
     """A stream of the terminal whose lines are copied to the log, without escape sequences and overwritten text."""
 
