@@ -7,6 +7,7 @@ files are missing, or whose files were changed, is not reused.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -23,6 +24,7 @@ from filelock import FileLock
 from pianolm.errors import UserError
 
 RECORD = "artifact.json"
+_RUNS = ".runs"
 _PACKAGES = ("pianolm", "torch", "lightning", "transformers", "vector-quantize-pytorch", "numpy", "symusic")
 
 
@@ -114,6 +116,19 @@ class ArtifactStore:
         """The artifact of these stages that was published last; None where there is none."""
         records = [record for stage in stages for record in (self.root / stage).glob(f"[!.]*/{RECORD}")]
         return max(records, key=lambda record: record.stat().st_mtime_ns).parent if records else None
+
+    def note_run(self, metrics: Path) -> None:
+        """Remembers the `metrics.json` of a run, wherever its directory lies, so that its artifacts count as used."""
+        folder, text = self.root / _RUNS, str(metrics.absolute())
+        with contextlib.suppress(OSError):  # nobody can prune a store that this run cannot write to
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / hashlib.sha256(text.encode()).hexdigest()[:16]).write_text(text)
+
+    def runs(self) -> Iterator[Path]:
+        """The `metrics.json` files of runs that still exist."""
+        for note in sorted((self.root / _RUNS).glob("*")):
+            if (metrics := Path(note.read_text())).is_file():
+                yield metrics
 
     def all(self) -> Iterator[Path]:
         """The directories of all artifacts, by stage and fingerprint."""

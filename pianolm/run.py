@@ -75,6 +75,7 @@ def execute(cfg: dict[str, Any], run_dir: Path, sweep: str | None = None) -> dic
     upstream = {role: needed.fingerprint for role, needed in node.upstream.items()}
     path = run_dir / "metrics.json"
     path.write_text(json.dumps({**_finite(metrics), "upstream": upstream}, indent=2) + "\n")
+    builder.store.note_run(path)
     _say(str(path))
     return metrics
 

@@ -158,21 +158,17 @@ def test_extending_finetune_keeps_the_base_that_it_had(chain: Path) -> None:
 
 
 def test_the_stage_lists_verifies_and_prunes(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Used is what the run of the fixture names; its directory counts as `outputs` here."""
+    """Used is what runs name whose directory exists: here that of the fixture's run."""
     used = {path.name for path in ArtifactStore(copied / "artifacts").all()}
     publish(ArtifactStore(copied / "artifacts"), name="0123456789abcdef")
     change_a_file(copied / "artifacts" / "prepare" / "0123456789abcdef")
-    outputs = f"paths.outputs={copied}/run"
-    assert (
-        execute(tiny(copied, "stage=artifacts", "artifacts.prune=true", "plan=true", outputs), copied / "p")
-        == {}
-    )
+    assert execute(tiny(copied, "stage=artifacts", "artifacts.prune=true", "plan=true"), copied / "p") == {}
     planned = capsys.readouterr().out.splitlines()
     assert [line.split()[2] for line in planned if line.startswith("remove")] == ["0123456789abcdef"]
     assert {line.split()[2] for line in planned if line.startswith("used")} == used
-    found = execute(tiny(copied, "stage=artifacts", "artifacts.verify=true", outputs), copied / "v")
+    found = execute(tiny(copied, "stage=artifacts", "artifacts.verify=true"), copied / "v")
     assert (found["artifacts"], found["damaged"], found["removed"]) == (len(used) + 1, 1, 0)
-    found = execute(tiny(copied, "stage=artifacts", "artifacts.prune=true", outputs), copied / "r")
+    found = execute(tiny(copied, "stage=artifacts", "artifacts.prune=true"), copied / "r")
     assert found["removed"] == 1
     assert {path.name for path in ArtifactStore(copied / "artifacts").all()} == used
     assert json.loads((copied / "r" / "metrics.json").read_text())["removed"] == 1

@@ -69,6 +69,4 @@ class ArtifactsConfig:
     verify: bool = option(
         False, "Compares the contents of all files with their record, not only their sizes."
     )
-    prune: bool = option(
-        False, "Removes artifacts that no run under paths.outputs uses; see them with plan=true first."
-    )
+    prune: bool = option(False, "Removes artifacts that no existing run uses; see them with plan=true first.")

@@ -1,6 +1,6 @@
 """Stage `artifacts`: lists the published artifacts, verifies their files, and removes those that no run uses.
 
-Reads `artifacts.*`, `paths.artifacts` and `paths.outputs`.
+Reads `artifacts.*` and `paths.artifacts`. A run counts as long as its directory with `metrics.json` exists.
 """
 
 from __future__ import annotations
@@ -40,17 +40,23 @@ def describe(cfg: Config) -> list[str]:
 
 def _survey(cfg: Config) -> tuple[list[Path], set[Path], dict[Path, str]]:
     """All artifacts, those that no run uses, and what is wrong with those that are damaged."""
-    artifacts = list(ArtifactStore(Path(cfg["paths"]["artifacts"]).absolute()).all())
-    used = used_artifacts(artifacts, Path(cfg["paths"]["outputs"]).absolute())
+    store = ArtifactStore(Path(cfg["paths"]["artifacts"]).absolute())
+    artifacts = list(store.all())
+    used = used_artifacts(artifacts, store.runs())
     problems = {path: problem_of(path, hashes=bool(cfg["artifacts"]["verify"])) for path in artifacts}
     damaged = {path: problem for path, problem in problems.items() if problem is not None}
     return artifacts, set(artifacts) - used, damaged
 
 
-def used_artifacts(artifacts: Iterable[Path], outputs: Path) -> set[Path]:
-    """Artifacts that the metrics of a run under `outputs` name, and all that these were made from."""
+def used_artifacts(artifacts: Iterable[Path], runs: Iterable[Path]) -> set[Path]:
+    """Artifacts that the metrics of a run name, and all that these were made from.
+
+    Args:
+        artifacts: Artifact directories.
+        runs: `metrics.json` files of runs.
+    """
     by_name = {path.name: path for path in artifacts}
-    waiting = [name for name in _named_by_runs(outputs) if name in by_name]
+    waiting = [name for name in _named_by(runs) if name in by_name]
     used: set[Path] = set()
     while waiting:
         path = by_name[waiting.pop()]
@@ -61,15 +67,15 @@ def used_artifacts(artifacts: Iterable[Path], outputs: Path) -> set[Path]:
     return used
 
 
-def _named_by_runs(outputs: Path) -> list[str]:
+def _named_by(runs: Iterable[Path]) -> list[str]:
     """Fingerprints in the metrics of runs."""
     names = []
-    for file in outputs.rglob("metrics.json"):
+    for file in runs:
         try:
             metrics = json.loads(file.read_text())
             names += [Path(str(metrics["artifact"])).name, *map(str, metrics.get("upstream", {}).values())]
         except (OSError, ValueError, KeyError, AttributeError):
-            continue  # a file of another program
+            continue  # not readable: the run was damaged
     return names
 
 
