@@ -92,8 +92,10 @@ def expected(field: Field[Any], hint: Any) -> str:
     else:
         words = _words_of_type(hint)
         bounds = [f"{_WORDS[name]} {limits[name]:g}" for name in _WORDS if name in limits]
-        if bounds:
-            words[0] += " " + " and ".join(bounds)
+        if bounds and limits.get("at_least") == limits.get("at_most", math.nan):
+            words = [f"{limits['at_least']:g}"]
+        elif bounds:
+            words = [" or ".join(words) + " " + " and ".join(bounds)]
     if _allows_none(hint):
         words.append("null")
     return " or ".join(dict.fromkeys(words))
