@@ -28,6 +28,7 @@ from pianolm.child_process import end_with_parent, kill_workers
 from pianolm.config.check import choices, config_problems, open_keys, override_problems, parse
 from pianolm.config.root import register
 from pianolm.errors import UserError
+from pianolm.file_errors import unwritable_files_told
 from pianolm.pipeline.graph import Builder, Planner
 from pianolm.pipeline.run_log import LATEST, LOG, RUN_LOG, link_latest
 from pianolm.pipeline.sweep import ERROR, TRACEBACK, Sweep, SweepCallback
@@ -69,13 +70,14 @@ def execute(cfg: dict[str, Any], run_dir: Path, sweep: str | None = None) -> dic
             _say(line)
         return {}
     builder.require_hardware(node)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    artifact, found = builder.build(node, force=bool(cfg["force"]))
-    metrics = {"stage": stage, "artifact": str(artifact), **found}
-    upstream = {role: needed.fingerprint for role, needed in node.upstream.items()}
-    path = run_dir / "metrics.json"
-    path.write_text(json.dumps({**_finite(metrics), "upstream": upstream}, indent=2) + "\n")
-    builder.store.note_run(path)
+    with unwritable_files_told(run_dir, lambda: "artifacts that were built before are complete"):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        artifact, found = builder.build(node, force=bool(cfg["force"]))
+        metrics = {"stage": stage, "artifact": str(artifact), **found}
+        upstream = {role: needed.fingerprint for role, needed in node.upstream.items()}
+        path = run_dir / "metrics.json"
+        path.write_text(json.dumps({**_finite(metrics), "upstream": upstream}, indent=2) + "\n")
+        builder.store.note_run(path)
     _say(str(path))
     return metrics
 
@@ -244,7 +246,8 @@ def _main(arguments: list[str]) -> None:
         _run_sweep_job(Path(arguments[0].removeprefix("--job=")))
     else:
         sys.argv[1:] = checked(arguments)
-        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(job)()
+        with unwritable_files_told(Path("outputs"), lambda: "nothing was built"):
+            hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(job)()
         if SweepCallback.current is not None:
             _end_sweep(SweepCallback.current)
 

@@ -25,6 +25,7 @@ from pianolm.artifacts import (
 )
 from pianolm.config.neutral import is_limited, without_limits
 from pianolm.errors import UserError
+from pianolm.file_errors import unwritable_files_told
 from pianolm.pipeline.launch import other_processes
 from pianolm.signals import StoppedBySignalError
 from pianolm.stage import Metrics, Need, Stage, StageContext
@@ -274,18 +275,8 @@ class Builder:
         store, work = self._place(node)
         with store.publish(node.stage, node.fingerprint) as out:
             metrics = self._run(node, out, work)
-            if node.definition.trains:
-                _keep_for_extension(work, out)
-            (out / "config.yaml").write_text(_to_yaml(node.cfg))
-            write_record(
-                out,
-                {
-                    "stage": node.stage,
-                    "fingerprint": node.fingerprint,
-                    "upstream": {role: needed.fingerprint for role, needed in node.upstream.items()},
-                    "metrics": metrics,
-                },
-            )
+            with unwritable_files_told(store.path(node.stage, node.fingerprint), lambda: _unpublished(node)):
+                _complete(node, out, work, metrics)
         shutil.rmtree(work, ignore_errors=True)
         target = store.path(node.stage, node.fingerprint)
         self._mentioned.add(target)
@@ -316,11 +307,12 @@ def run_stage(context: StageContext) -> Metrics:
     definition = find_stage(context.name)
     try:
         if not definition.trains:
-            return definition.run(context)
+            with unwritable_files_told(_place_of(context), lambda: _saved(context)):
+                return definition.run(context)
         from pianolm.training.quiet import quieten  # Lightning is slow to import, and other stages do without
 
         quieten()
-        with other_processes(context):
+        with unwritable_files_told(_place_of(context), lambda: _saved(context)), other_processes(context):
             return definition.run(context)
     except StoppedBySignalError as stop:
         stop.sentence = _how_to_continue(context, stop.signal_name)
@@ -329,16 +321,54 @@ def run_stage(context: StageContext) -> Metrics:
 
 def _how_to_continue(context: StageContext, signal_name: str) -> str:
     """What a stage that a signal ended has saved, and how to continue."""
-    stopped = f"{context.name}: ended by {signal_name}"
-    last = context.work / LAST
-    if not (find_stage(context.name).trains and last.is_file()):
-        return f"{stopped}; nothing of this stage was saved; the same command starts this stage again"
-    saved = f"{stopped}; step {checkpoint_step(last)} is saved in {last}"
+    stopped = f"{context.name}: ended by {signal_name}; {_saved(context)}"
+    if not _has_checkpoint(context):
+        return f"{stopped}; the same command starts this stage again"
     if context.work.is_relative_to(context.run_dir):
-        return f"{saved}; with limited batches the same command starts this stage again"
+        return f"{stopped}; with limited batches the same command starts this stage again"
     if context.cfg["resume"] == "never":
-        return f"{saved}; the same command without resume=never continues from there"
-    return f"{saved}; the same command continues from there"
+        return f"{stopped}; the same command without resume=never continues from there"
+    return f"{stopped}; the same command continues from there"
+
+
+def _place_of(context: StageContext) -> Path:
+    """Where the result of a stage lies once it is complete."""
+    return context.out.with_name(context.fingerprint) if find_stage(context.name).publishes else context.out
+
+
+def _saved(context: StageContext) -> str:
+    """What of an unfinished stage is complete."""
+    if not _has_checkpoint(context):
+        return "nothing of this stage was saved"
+    last = context.work / LAST
+    return f"step {checkpoint_step(last)} is saved in {last}"
+
+
+def _has_checkpoint(context: StageContext) -> bool:
+    return find_stage(context.name).trains and (context.work / LAST).is_file()
+
+
+def _complete(node: Node, out: Path, work: Path, metrics: Metrics) -> None:
+    """Adds to a stage's files what every artifact has: its configuration and its record."""
+    if node.definition.trains:
+        _keep_for_extension(work, out)
+    (out / "config.yaml").write_text(_to_yaml(node.cfg))
+    write_record(
+        out,
+        {
+            "stage": node.stage,
+            "fingerprint": node.fingerprint,
+            "upstream": {role: needed.fingerprint for role, needed in node.upstream.items()},
+            "metrics": metrics,
+        },
+    )
+
+
+def _unpublished(node: Node) -> str:
+    """What is kept of a stage that ran and could not be published."""
+    if node.definition.trains and not node.limited:
+        return "its training is complete and saved, and only publishing is repeated"
+    return "nothing of this stage was saved"
 
 
 def _keep_for_extension(work: Path, out: Path) -> None:

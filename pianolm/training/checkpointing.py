@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping, Mod
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from pianolm.errors import UserError
+from pianolm.file_errors import file_error, unwritable
 from pianolm.signals import STOP, StoppedBySignalError
 from pianolm.training.loggers import RunContext
 from pianolm.training.resume import LAST
@@ -47,19 +48,11 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         except Exception as error:
             with contextlib.suppress(OSError):
                 partial.unlink()
-            if (cause := _os_error(error)) is None:
+            if (problem := file_error(error)) is None:
                 raise
-            raise UserError(
-                f"{target}: this checkpoint could not be written ({cause.strerror}); the previous one is "
-                "complete: free some space and run the same command again, which continues from there"
-            ) from error
-
-
-def _os_error(error: BaseException | None) -> OSError | None:
-    """The system's error behind an exception: torch's zip writer raises one of its own over it."""
-    while error is not None and not isinstance(error, OSError):
-        error = error.__context__
-    return error
+            earlier = any((folder / LAST).is_file() for folder in (target.parent, target.parent.parent))
+            kept = "the previous one is complete" if earlier else "there is no earlier one"
+            raise unwritable(problem, target, kept, "this checkpoint") from error
 
 
 class LastCheckpoint(Checkpoint):
