@@ -120,8 +120,10 @@ class ArtifactStore:
     def note_run(self, metrics: Path) -> None:
         """Remembers the `metrics.json` of a run, wherever its directory lies, so that its artifacts count as used."""
         folder, text = self.root / _RUNS, str(metrics.absolute())
+        if not self.root.is_dir():
+            return  # the run used only artifacts that were given
         with contextlib.suppress(OSError):  # nobody can prune a store that this run cannot write to
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)
             (folder / hashlib.sha256(text.encode()).hexdigest()[:16]).write_text(text)
 
     def runs(self) -> Iterator[Path]:

@@ -159,7 +159,11 @@ def test_latest_is_the_model_published_last(
     settings = ("stage=generate", "upstream.model=latest", "generate.audio=false", "generate.page=false")
     execute(tiny(chain, *settings, "seed=7"), tmp_path / "run")
     said, *_ = capsys.readouterr().out.splitlines()
-    (model,) = (p for p in (chain / "artifacts" / "finetune").iterdir() if not p.name.startswith("."))
+    records = [
+        *chain.glob("artifacts/base/*/artifact.json"),
+        *chain.glob("artifacts/finetune/*/artifact.json"),
+    ]
+    model = max(records, key=lambda record: record.stat().st_mtime_ns).parent
     assert said == f"upstream.model=latest: takes {model}"
     with pytest.raises(UserError, match=r"upstream\.model=latest: no artifact of stage base or finetune"):
         execute(tiny(tmp_path, *settings), tmp_path / "run")

@@ -6,7 +6,8 @@ Shapes: B rows of a batch, C tokens of a window, V ids.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,7 +150,30 @@ def train(
     precision: str,
 ) -> Trained:
     """Trains on windows of the pieces until the module has seen its notes."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    with _only_errors_of_lightning():
+        return _train(
+            module,
+            DataLoader(Batches(pieces, window, batch, seed), batch_size=None),
+            curve,
+            device,
+            precision,
+        )
+
+
+@contextmanager
+def _only_errors_of_lightning() -> Iterator[None]:
+    logger = logging.getLogger("lightning.pytorch")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _train(
+    module: NotesModule, loader: DataLoader[Any], curve: Curve, device: str, precision: str
+) -> Trained:
     trainer = L.Trainer(
         accelerator="gpu" if device == "cuda" else device,
         devices=1,
@@ -164,6 +188,5 @@ def train(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    loader = DataLoader(Batches(pieces, window, batch, seed), batch_size=None)
     trainer.fit(module, loader, val_dataloaders=[])
     return Trained(curve.seconds, module.notes_seen, trainer.global_step)
