@@ -32,7 +32,7 @@ reproduce-small: $(STAMP)  ## Compare pianolm's tokens with MidiTok's, reduced: 
 	  --out outputs/tokenizer-comparison-small --sides pianolm-codebook --options ties=explicit --constrained
 
 test: $(STAMP)  ## Tests that take seconds each
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test-full: $(STAMP)  ## All tests, the slow ones too
 	$(BIN)/python -m pytest -m 'not gpu'
