@@ -18,10 +18,10 @@ from omegaconf import MISSING
 from pianolm.config.cross import cross_problems
 from pianolm.config.option import expected, fields_of, fits, is_group, is_open
 from pianolm.config.renamed import replacement
-from pianolm.config.root import SCHEMA, VARIANTS, Config, group_names
+from pianolm.config.root import VARIANTS, Config, group_names
 from pianolm.config.training import STAGE_GROUPS
 
-_WITHOUT_DEFAULT = ("experiment", "debug")
+_WITHOUT_OPTIONS = ("experiment", "debug")
 """Groups of YAML files that have no options of their own."""
 _OVERRIDING = ("base", "finetune")
 _LISTED = 20
@@ -30,7 +30,7 @@ _LISTED = 20
 
 def choices(directories: Iterable[Path]) -> dict[str, list[str]]:
     """The choices of every group: names of the YAML files in the configuration directories."""
-    found: dict[str, set[str]] = {group: set() for group in (*group_names(), *_WITHOUT_DEFAULT)}
+    found: dict[str, set[str]] = {group: set() for group in (*group_names(), *_WITHOUT_OPTIONS)}
     for directory in directories:
         for path in sorted(directory.glob("*/*.yaml")):
             found.setdefault(path.parent.name, set()).add(path.stem)
@@ -233,6 +233,3 @@ def _group_problems(prefix: str, hint: Any, values: Mapping[str, Any]) -> Iterab
             yield f"{key} has no value; give one with {key}=…"
         elif (sentence := _value_problem(key, fields[name], value)) is not None:
             yield sentence
-
-
-__all__ = ["SCHEMA", "choices", "config_problems", "open_keys", "override_problems", "parse", "unknown_key"]

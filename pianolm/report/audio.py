@@ -47,13 +47,6 @@ def render(
     return mix * np.float32(min(1.0, _PEAK / peak)) if peak > 0 else mix
 
 
-def save_audio(
-    piece: Piece, path: str | Path, sample_rate_hz: int = SAMPLE_RATE_HZ, soundfont: Path | None = None
-) -> None:
-    """Renders a piece and writes a WAV file, 16 bit, mono."""
-    Path(path).write_bytes(wav_bytes(render(piece, sample_rate_hz, soundfont), sample_rate_hz))
-
-
 def wav_bytes(samples_N: NDArray[np.float32], sample_rate_hz: int) -> bytes:
     """Samples within ±1 as a WAV file, 16 bit, mono."""
     integers = np.rint(np.clip(samples_N, -1, 1) * 32767).astype("<i2")

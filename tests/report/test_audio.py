@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import wave
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ import soundfile
 from pianolm.music.notes import make_notes
 from pianolm.music.piece import Piece
 from pianolm.report import piano_synth
-from pianolm.report.audio import TAIL_SEC, mp3_bytes, render, save_audio
+from pianolm.report.audio import TAIL_SEC, mp3_bytes, render, wav_bytes
 
 RATE_HZ = 22_050
 
@@ -102,11 +101,10 @@ def test_extreme_notes_are_rendered(rate_hz: int) -> None:
     assert np.abs(sound[rate_hz : 2 * rate_hz]).max() > 0.01
 
 
-def test_a_piece_without_notes_is_silent(tmp_path: Path) -> None:
+def test_a_piece_without_notes_is_silent() -> None:
     empty = piece([], [], [], [])
     assert not render(empty, RATE_HZ).any()
-    save_audio(empty, tmp_path / "empty.wav", RATE_HZ)
-    assert (tmp_path / "empty.wav").stat().st_size > 2 * 4 * RATE_HZ
+    assert len(wav_bytes(render(empty, RATE_HZ), RATE_HZ)) > 2 * 4 * RATE_HZ
 
 
 def test_rendering_is_deterministic() -> None:
@@ -116,10 +114,9 @@ def test_rendering_is_deterministic() -> None:
     assert np.array_equal(first, render(music, RATE_HZ))
 
 
-def test_a_wav_file_has_the_rendered_samples(tmp_path: Path) -> None:
+def test_a_wav_file_has_the_rendered_samples() -> None:
     music = piece([0.0], [1.0], [69], [90])
-    save_audio(music, tmp_path / "a.wav", RATE_HZ)
-    with wave.open(str(tmp_path / "a.wav")) as file:
+    with wave.open(io.BytesIO(wav_bytes(render(music, RATE_HZ), RATE_HZ))) as file:
         assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, RATE_HZ)
         integers = np.frombuffer(file.readframes(file.getnframes()), "<i2")
     np.testing.assert_allclose(integers / 32767, render(music, RATE_HZ), atol=1 / 32767)
