@@ -5,7 +5,8 @@ STAMP := .venv/.installed
 export WANDB_MODE ?= offline
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo reproduce-small test test-full lint format clean
+PROMPT ?=
+.PHONY: help setup demo play reproduce-small test test-full lint format clean
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -23,6 +24,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## Compose, train and play: four pieces and their pictures in demo/
 	$(BIN)/python -m pianolm.run experiment=demo stage=generate hydra.run.dir=demo
 	@ls demo/*.mid demo/*.png demo/index.html
+
+play: $(STAMP)  ## Continue PROMPT=my.mid with the model that comes with pianolm, or play something new
+	$(BIN)/python -m pianolm.run stage=generate $(if $(PROMPT),"prompt='$(PROMPT)'")
 
 reproduce-small: $(STAMP)  ## Compare pianolm's tokens with MidiTok's, reduced: under 15 minutes on two cores
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[bench]'

@@ -11,6 +11,7 @@ import math
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import pianolm
-from pianolm.artifacts import ArtifactStore
 from pianolm.child_process import end_with_parent, kill_workers
 from pianolm.config.check import choices, config_problems, open_keys, override_problems, parse
 from pianolm.config.root import register
 from pianolm.errors import UserError
 from pianolm.file_errors import unwritable_files_told
 from pianolm.pipeline.graph import Builder, Planner
-from pianolm.pipeline.run_log import LATEST, LOG, RUN_LOG, link_latest
+from pianolm.pipeline.model_choice import choose_models
+from pianolm.pipeline.run_log import LOG, RUN_LOG, link_latest
 from pianolm.pipeline.sweep import ERROR, TRACEBACK, Sweep, SweepCallback
 from pianolm.signals import STOP, StoppedBySignalError
 from pianolm.stages import find_stage
@@ -44,13 +45,16 @@ _FULL_ERROR = "HYDRA_FULL_ERROR"
 register()
 
 
-def execute(cfg: dict[str, Any], run_dir: Path, sweep: str | None = None) -> dict[str, Any]:
+def execute(
+    cfg: dict[str, Any], run_dir: Path, sweep: str | None = None, overrides: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Plans, builds and runs the stage of a resolved configuration.
 
     Args:
         cfg: Plain containers.
         run_dir: Directory for logs, pictures and `metrics.json`.
         sweep: Name that the jobs of one sweep share.
+        overrides: What the user gave, as `key=value`; None where that is unknown.
 
     Returns:
         The metrics, also written to `run_dir/metrics.json`; empty with `plan=true`.
@@ -61,7 +65,7 @@ def execute(cfg: dict[str, Any], run_dir: Path, sweep: str | None = None) -> dic
     """
     if problems := config_problems(cfg):
         raise UserError("\n".join(problems))
-    cfg = _with_latest_model(cfg)
+    cfg = choose_models(cfg, overrides, _say)
     stage = cfg["stage"]["name"]
     builder = Builder(cfg, run_dir, say=_say, sweep=sweep)
     node = Planner(cfg).plan()
@@ -80,25 +84,6 @@ def execute(cfg: dict[str, Any], run_dir: Path, sweep: str | None = None) -> dic
         builder.store.note_run(path)
     _say(str(path))
     return metrics
-
-
-def _with_latest_model(cfg: dict[str, Any]) -> dict[str, Any]:
-    """The configuration with the path of the model that `upstream.model=latest` means, which is said in a line.
-
-    Raises:
-        UserError: No model is published.
-    """
-    if cfg["upstream"]["model"] != LATEST:
-        return cfg
-    store = ArtifactStore(Path(cfg["paths"]["artifacts"]).absolute())
-    path = store.newest(("base", "finetune"))
-    if path is None:
-        raise UserError(
-            f"upstream.model=latest: no artifact of stage base or finetune in {store.root}; publish one with "
-            "stage=base or stage=finetune, or give a path"
-        )
-    _say(f"upstream.model=latest: takes {path}")
-    return {**cfg, "upstream": {**cfg["upstream"], "model": str(path)}}
 
 
 def _finite(metrics: dict[str, Any]) -> dict[str, Any]:
@@ -129,7 +114,7 @@ def job(cfg: DictConfig) -> float | None:
     if not plain["plan"]:
         link_latest(Path(plain["paths"]["outputs"]), run_dir)
     try:
-        metrics = execute(plain, run_dir)
+        metrics = execute(plain, run_dir, overrides=list(hydra_cfg.overrides.task))
     except UserError as error:
         raise _RefusedError(error) from error
     value = metrics.get(objective) if objective is not None else None
@@ -143,7 +128,7 @@ def _run_sweep_job(path: Path) -> None:
     run_dir = Path(content["run_dir"])
     LOG.open(run_dir / RUN_LOG)
     try:
-        execute(content["cfg"], run_dir, content["sweep"])
+        execute(content["cfg"], run_dir, content["sweep"], content["overrides"])
     except Exception as error:
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         (run_dir / ERROR).write_text(f"{kind}{explain(error)}", "utf-8")

@@ -53,11 +53,13 @@ class UpstreamConfig:
     velvq: str | None = option(None, "Artifact of stage velvq.")
     tokenizer: str | None = option(None, "Directory of a saved tokenizer, or an artifact with one.")
     base: str | None = option(
-        None, "Artifact of stage base, or a file of weights, that finetune starts from."
+        None,
+        "Artifact of stage base or finetune, a file of weights, or a model in the box (pop) that finetune starts from.",
     )
     model: str | None = option(
         None,
-        "Artifact of stage base or finetune, or a file of weights, to play or measure; latest: the last one published.",
+        "Artifact of stage base or finetune, or a file of weights, to play or measure; pop: the model in the box; "
+        "latest: the last one published.",
     )
 
 

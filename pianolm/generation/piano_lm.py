@@ -24,6 +24,7 @@ from pianolm.generation.results import GeneratedBeat, GeneratedPiece, with_bars
 from pianolm.generation.state import GenerationState
 from pianolm.lm.checkpoint import llama_from_weights, without_progress_bars
 from pianolm.lm.weights_file import check_model_directory
+from pianolm.models import model_path
 from pianolm.music.piece import Piece
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 
@@ -52,16 +53,20 @@ class PianoLM:
     def from_pretrained(cls, directory: str | Path, device: str | torch.device = "cpu") -> PianoLM:
         """Reads `config.json`, `model.safetensors` and `tokenizer/` of a published model; no pickle.
 
+        Args:
+            directory: A path, or the name of a model in the box (`pianolm.models`), such as `pop`.
+            device: Where the model runs. Weights are float32 there, whatever they are in the file.
+
         Raises:
             UserError: A file is missing or unreadable, or model and tokenizer do not fit.
         """
-        directory = Path(directory)
+        directory = model_path(directory)
         check_model_directory(directory)
         tokenizer = PianoTokenizer.from_pretrained(directory)
         try:
             with without_progress_bars():
                 model = LlamaForCausalLM.from_pretrained(
-                    directory, use_safetensors=True, local_files_only=True
+                    directory, use_safetensors=True, local_files_only=True, dtype=torch.float32
                 )
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(f"{directory}: the model cannot be read ({error})") from error

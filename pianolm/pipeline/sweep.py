@@ -94,7 +94,7 @@ class Sweep:
         self._end_with_main_process()
         status, value, error = "not run", None, ""
         if not (self._jobs / "stop").exists():
-            code = self._wait_for(number, cfg, run_dir)
+            code = self._wait_for(number, overrides, cfg, run_dir)
             status = {0: "done", 143: "stopped", 130: "stopped"}.get(code, "failed")
             value = _metric(run_dir, metric) if status == "done" else None
             error = _error(run_dir, code) if status == "failed" else ""
@@ -109,14 +109,17 @@ class Sweep:
             leave_signals_to_parent()
             end_with_parent(main)
 
-    def _wait_for(self, number: int, cfg: Mapping[str, Any], run_dir: Path) -> int:
+    def _wait_for(self, number: int, overrides: Sequence[str], cfg: Mapping[str, Any], run_dir: Path) -> int:
         run_dir.mkdir(parents=True, exist_ok=True)
         path, pid_file = run_dir / "job.json", self._jobs / f"{number}.pid"
-        path.write_text(
-            json.dumps(
-                {"cfg": cfg, "run_dir": str(run_dir), "sweep": self.directory.name, "parent": os.getpid()}
-            )
-        )
+        content = {
+            "cfg": cfg,
+            "run_dir": str(run_dir),
+            "sweep": self.directory.name,
+            "overrides": list(overrides),
+            "parent": os.getpid(),
+        }
+        path.write_text(json.dumps(content))
         command = [sys.executable, "-m", "pianolm.run", f"--job={path}"]
         environment = {**os.environ, "HYDRA_FULL_ERROR": os.environ.get(TRACEBACK, "0")}
         with subprocess.Popen(command, env=environment) as process:

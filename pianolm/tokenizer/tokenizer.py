@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pianolm.errors import UserError
+from pianolm.models import model_path
 from pianolm.music.bars import bar_positions, bar_starts_from_positions
 from pianolm.music.cells import Cells, segment_starts
 from pianolm.music.piece import Piece
@@ -224,12 +225,15 @@ class PianoTokenizer:
 
     @classmethod
     def from_pretrained(cls, directory: str | Path) -> PianoTokenizer:
-        """Reads a tokenizer directory, or a directory with one called `tokenizer` inside.
+        """Reads a tokenizer directory, a directory with one called `tokenizer` inside, or that of a model in the box.
+
+        Args:
+            directory: A path, or the name of a model in the box (`pianolm.models`).
 
         Raises:
             UserError: A file is missing, of another format, or has other contents than when it was saved.
         """
-        directory = tokenizer_directory(directory)
+        directory = tokenizer_directory(model_path(directory))
         saved = read_settings(directory)
         settings = TokenizerSettings.from_dict(saved)
         tokenizer = cls(

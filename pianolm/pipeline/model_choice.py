@@ -1,0 +1,160 @@
+"""Which model a run plays, measures or starts from, where the configuration names it or leaves it open."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pianolm import models
+from pianolm.artifacts import ArtifactStore
+from pianolm.errors import UserError
+from pianolm.pipeline.run_log import LATEST
+from pianolm.tokenizer.config import read_settings
+
+Config = dict[str, Any]
+
+TRAINING = (
+    "data",
+    "codebook",
+    "tokenizer",
+    "velvq",
+    "model",
+    "trainer",
+    "optimizer",
+    "loader",
+    "loss",
+    "base",
+    "finetune",
+    "experiment",
+    "debug",
+    "resume",
+    "upstream",
+)
+"""Groups and keys that ask for a training chain: where one is given, `stage=generate` plays what the chain trains."""
+
+
+def choose_models(cfg: Config, overrides: Sequence[str] | None, say: Callable[[str], None]) -> Config:
+    """The configuration with paths in place of names of models, and with what a given base brings along.
+
+    Args:
+        cfg: The resolved configuration.
+        overrides: What the user gave, as `key=value`; None where that is unknown.
+        say: Prints a line.
+
+    Raises:
+        UserError: `latest` is asked for and no model is published.
+    """
+    given = None if overrides is None else {_key(one) for one in overrides}
+    upstream = {
+        role: str(models.model_path(value)) if value in models.names() else value
+        for role, value in cfg["upstream"].items()
+    }
+    cfg = {**cfg, "upstream": upstream}
+    if upstream["model"] == LATEST:
+        return _with_model(cfg, _latest(cfg, say))
+    if upstream["model"] is None and cfg["stage"]["name"] == "generate" and given is not None:
+        cfg = _box_or_chain(cfg, given, say)
+    return _with_base(cfg, given or set(), say) if upstream["base"] else cfg
+
+
+def _key(override: str) -> str:
+    return override.split("=", 1)[0].lstrip("+~")
+
+
+def _is_given(given: Iterable[str], *keys: str) -> bool:
+    """Whether one of the keys, or an option below it, was given."""
+    return any(one == key or one.startswith(f"{key}.") for one in given for key in keys)
+
+
+def _with_model(cfg: Config, path: Path) -> Config:
+    return {**cfg, "upstream": {**cfg["upstream"], "model": str(path)}}
+
+
+def _latest(cfg: Config, say: Callable[[str], None]) -> Path:
+    store = ArtifactStore(Path(cfg["paths"]["artifacts"]).absolute())
+    path = store.newest(("base", "finetune"))
+    if path is None:
+        raise UserError(
+            f"upstream.model=latest: no artifact of stage base or finetune in {store.root}; publish one with "
+            "stage=base or stage=finetune, or give a path"
+        )
+    say(f"upstream.model=latest: takes {path}")
+    return path
+
+
+def _box_or_chain(cfg: Config, given: Iterable[str], say: Callable[[str], None]) -> Config:
+    """The model in the box, unless something is given that a training chain depends on."""
+    box = models.DEFAULT
+    if box not in models.names():
+        return cfg
+    asked = sorted({one.split(".")[0] for one in given if _is_given([one], *TRAINING)})
+    if not asked:
+        say(
+            f"generate: plays {box}, the model that comes with pianolm; upstream.model=latest plays the last one "
+            "trained here, upstream.model=PATH another, and experiment=demo trains one"
+        )
+        return _with_model(cfg, models.model_path(box))
+    say(
+        f"generate: plays a model trained for the options given ({', '.join(asked)}); upstream.model={box} plays the "
+        "model that comes with pianolm"
+    )
+    return cfg
+
+
+def _with_base(cfg: Config, given: Iterable[str], say: Callable[[str], None]) -> Config:
+    """What a base model's directory brings along: its sizes, its loss and, with velocities, its tokenizer.
+
+    Each is brought only where nothing of its kind was given.
+    """
+    directory = Path(str(cfg["upstream"]["base"])).expanduser()
+    sizes = _sizes(directory)
+    if sizes is None:
+        return cfg
+    brought = []
+    if not _is_given(given, "model", "experiment"):
+        context, constrained = sizes.pop("context"), sizes.pop("constrained")
+        cfg = {**cfg, "model": {**cfg["model"], **sizes}}
+        brought.append("sizes")
+        if not _is_given(given, "loader.context", "finetune.loader.context"):
+            cfg = _for_finetune(cfg, "loader", {"context": context})
+        if not _is_given(given, "loss", "finetune.loss"):
+            cfg = _for_finetune(cfg, "loss", {"constrained": constrained})
+    parts = ("tokenizer", "codebook", "velvq", "experiment")
+    if not _is_given(given, *parts, *(f"upstream.{part}" for part in parts)) and _has_velocities(directory):
+        cfg = {**cfg, "upstream": {**cfg["upstream"], "tokenizer": str(directory)}}
+        brought.append("tokenizer")
+    if brought:
+        say(f"upstream.base: takes the {' and the '.join(brought)} of {directory}")
+    return cfg
+
+
+def _for_finetune(cfg: Config, group: str, values: Mapping[str, Any]) -> Config:
+    finetune = {**cfg["finetune"], group: {**cfg["finetune"][group], **values}}
+    return {**cfg, group: {**cfg[group], **values}, "finetune": finetune}
+
+
+def _sizes(directory: Path) -> dict[str, Any] | None:
+    """Options of the network by name, as `config.json` of a model directory has them; None where there is none."""
+    try:
+        config = json.loads((directory / "config.json").read_text())
+        rope = config.get("rope_parameters") or {}
+        return {
+            "width": int(config["hidden_size"]),
+            "layers": int(config["num_hidden_layers"]),
+            "heads": int(config["num_attention_heads"]),
+            "kv_heads": int(config["num_key_value_heads"]),
+            "ffn": int(config["intermediate_size"]),
+            "rope_theta": float(rope.get("rope_theta", 10_000.0)),
+            "context": int(config["max_position_embeddings"]),
+            "constrained": bool(config.get("constrained_loss", False)),
+        }
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # warm_start says what is wrong with it
+
+
+def _has_velocities(directory: Path) -> bool:
+    return (directory / "tokenizer" / "tokenizer.json").is_file() and (
+        read_settings(directory / "tokenizer")["mode"] == "velocity"
+    )

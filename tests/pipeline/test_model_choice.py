@@ -1,0 +1,163 @@
+"""Which model is played: the one in the box, the last one trained, or that of a chain."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pianolm import PianoLM, models
+from pianolm.errors import UserError
+from pianolm.lm.weights_file import WEIGHTS
+from pianolm.pipeline.graph import Planner
+from pianolm.pipeline.model_choice import TRAINING, choose_models
+from pianolm.run import execute
+from tests.evaluation.toys import model_directory
+from tests.tiny import composed, tiny
+
+
+@pytest.fixture
+def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A box that holds an untrained model `pop` with weights in 16 bits."""
+    folder = tmp_path / "box"
+    model_directory(folder / "pop", velocity=True, context=128)
+    weights = folder / "pop" / WEIGHTS
+    halves = {name: tensor.half() for name, tensor in load_file(weights).items()}
+    save_file(halves, weights, {"format": "pt"})
+    monkeypatch.setattr(models, "FOLDER", folder)
+    return folder / "pop"
+
+
+def chosen(*overrides: str) -> tuple[str | None, list[str]]:
+    said: list[str] = []
+    cfg = choose_models(composed(*overrides), overrides, said.append)
+    return cfg["upstream"]["model"], said
+
+
+def test_the_model_in_the_box_plays_where_nothing_asks_for_a_training_chain(box: Path) -> None:
+    for extra in ((), ("generate.beats=8", "seed=3", "hardware=cpu", "paths.outputs=x", "logger=csv")):
+        path, said = chosen("stage=generate", *extra)
+        assert path == str(box)
+        assert len(said) == 1
+        assert "upstream.model=latest" in said[0]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data.pieces=9",
+        "tokenizer=base",
+        "tokenizer.bars=true",
+        "model=small",
+        "trainer.max_steps=9",
+        "++base.trainer.max_steps=9",
+        "experiment=demo",
+        "upstream.codebook=x.npz",
+    ],
+)
+def test_any_option_of_training_builds_its_chain(override: str, box: Path) -> None:
+    path, said = chosen("stage=generate", override)
+    assert path is None
+    assert len(said) == 1
+    assert override.lstrip("+").split(".")[0].split("=")[0] in said[0]
+    assert "upstream.model=pop" in said[0]
+
+
+def test_every_group_that_training_reads_is_known() -> None:
+    """A new group must be sorted: does `stage=generate` build a chain when it is given?"""
+    others = {"stage", "generate", "evaluate", "plot", "artifacts", "callbacks", "logger", "hardware"}
+    others |= {"compute", "paths", "prompt", "seed", "plan", "force", "verify"}
+    assert set(composed()) == (others | set(TRAINING)) - {"experiment", "debug"}
+
+
+def test_other_stages_and_unknown_overrides_keep_the_chain(box: Path) -> None:
+    assert chosen("stage=evaluate") == (None, [])
+    cfg = composed("stage=generate")
+    assert choose_models(cfg, None, print)["upstream"]["model"] is None
+
+
+def test_a_name_of_the_box_is_a_path_wherever_a_model_is_given(box: Path) -> None:
+    assert chosen("stage=generate", "upstream.model=pop", "data.pieces=9")[0] == str(box)
+    assert chosen("stage=evaluate", "upstream.model=pop")[0] == str(box)
+    assert chosen("stage=generate", "upstream.model=./pop")[0] == "./pop"
+
+
+def test_without_a_box_the_chain_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "FOLDER", tmp_path)
+    assert chosen("stage=generate") == (None, [])
+
+
+def test_latest_without_a_model_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"upstream\.model=latest: no artifact of stage base or finetune"):
+        chosen("stage=generate", "upstream.model=latest", f"paths.artifacts={tmp_path}")
+
+
+def test_sixteen_bits_in_the_file_are_float32_in_memory(box: Path) -> None:
+    lm = PianoLM.from_pretrained("pop")
+    assert lm.model.dtype == torch.float32
+    (piece,) = lm.generate(beats=2)
+    assert piece.n_beats <= 2
+
+
+def test_generate_plays_the_box_from_the_command_line(tmp_path: Path, box: Path) -> None:
+    """In a process of its own, since the choice depends on the command line."""
+    code = (
+        "import sys; from pathlib import Path; from pianolm import models; from pianolm.run import cli\n"
+        f"models.FOLDER = Path({str(box.parent)!r})\n"
+        "sys.argv = ['pianolm', 'stage=generate', 'generate.pieces=1', 'generate.beats=2', 'generate.audio=false',"
+        " 'generate.page=false', 'hardware=cpu', 'compute.threads=1']\n"
+        "cli()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("generate: plays pop")
+    assert not (tmp_path / "artifacts").exists()
+    metrics = json.loads((tmp_path / "outputs" / "latest" / "metrics.json").read_text())
+    assert metrics["pieces"] == 1
+
+
+def test_a_base_model_brings_its_tokenizer_and_its_sizes(box: Path) -> None:
+    overrides = ("stage=finetune", "upstream.base=pop", "data.pieces=9")
+    said: list[str] = []
+    cfg = choose_models(composed(*overrides), overrides, said.append)
+    config = json.loads((box / "config.json").read_text())
+    assert cfg["model"]["width"] == config["hidden_size"]
+    assert cfg["finetune"]["loader"]["context"] == config["max_position_embeddings"] == 128
+    assert cfg["upstream"]["tokenizer"] == str(box)
+    assert said == [f"upstream.base: takes the sizes and the tokenizer of {box}"]
+    plan = Planner(cfg).plan()
+    assert set(plan.upstream) == {"tokens", "base"}
+    assert set(plan.upstream["tokens"].upstream) == {"cells", "tokenizer"}
+
+
+def test_what_is_given_is_not_replaced_by_that_of_the_base_model(box: Path) -> None:
+    overrides = (
+        "stage=finetune",
+        "upstream.base=pop",
+        "model=tiny",
+        "tokenizer=velocity",
+        "loader.context=64",
+    )
+    said: list[str] = []
+    cfg = choose_models(composed(*overrides), overrides, said.append)
+    assert cfg["model"]["width"] == composed("model=tiny")["model"]["width"]
+    assert cfg["finetune"]["loader"]["context"] == 64
+    assert cfg["upstream"]["tokenizer"] is None
+    assert said == []
+
+
+def test_finetune_makes_the_box_model_ones_own(tmp_path: Path, box: Path) -> None:
+    """The given weights are where training starts, and the result plays like any model."""
+    cfg = tiny(tmp_path, "stage=finetune", "upstream.base=pop")
+    cfg = choose_models(cfg, ["stage=finetune", "upstream.base=pop"], print)
+    metrics = execute(cfg, tmp_path / "run")
+    config = json.loads((Path(metrics["artifact"]) / "config.json").read_text())
+    assert config["hidden_size"] == json.loads((box / "config.json").read_text())["hidden_size"]
+    assert (Path(metrics["artifact"]) / "tokenizer" / "velocity" / "config.json").is_file()
