@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,15 +29,15 @@ class OutputPiece:
         name: Name of its files, without ending.
         piece: The music.
         prompt_beats: Beats at its beginning that are the prompt's.
-        is_prompt: Whether it is the prompt itself.
         remark: Shown beside its figures on the page.
+        source: MIDI file that holds its notes, of which the file written is a copy with the velocities of the piece.
     """
 
     name: str
     piece: Piece
     prompt_beats: int = 0
-    is_prompt: bool = False
     remark: str = ""
+    source: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def _write_piece(
     """Writes MIDI, picture and sound of a piece; returns what the page needs of it."""
     name, piece = output.name, output.piece
     midi = folder / f"{name}.mid"
-    piece.to_midi(midi)
+    piece.to_midi(midi, output.source)
     save_piano_roll(piece, folder / f"{name}.png", f"{name}: {describe(piece)}", output.prompt_beats)
     mp3 = b""
     if with_audio:
@@ -110,10 +110,10 @@ def add_prompts(pieces: list[OutputPiece], prompts: list[Prompt], mode: str) -> 
         return pieces
     before, after = ("before", "after") if mode == "dynamics" else ("", "")
     shown: list[OutputPiece] = []
-    marked = (OutputPiece(one.name, one.piece, remark=after) for one in pieces)
+    marked = (replace(one, remark=after) for one in pieces)
     for prompt in prompts:
         name = f"{prompt.name}_prompt" if prompt.name else "prompt"
-        shown.append(OutputPiece(name, prompt.piece, is_prompt=True, remark=before))
+        shown.append(OutputPiece(name, prompt.piece, remark=before, source=prompt.path))
         shown += islice(marked, len(pieces) // len(prompts))
     return [*shown, *marked]
 

@@ -12,19 +12,19 @@ from zlib import crc32
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import LlamaForCausalLM
 
 from pianolm.errors import UserError
 from pianolm.generation.config import GenerationConfig
-from pianolm.generation.dynamics import render_ids
+from pianolm.generation.dynamics import render_ids, with_velocities
 from pianolm.generation.generator import Generator
-from pianolm.generation.prompts import prompt_bars, prompt_ids
+from pianolm.generation.prompts import beats_left_out, prompt_bars, prompt_ids
 from pianolm.generation.results import GeneratedBeat, GeneratedPiece, with_bars
 from pianolm.generation.state import GenerationState
 from pianolm.lm.checkpoint import llama_from_weights, without_progress_bars
 from pianolm.lm.weights_file import check_model_directory
 from pianolm.models import model_path
+from pianolm.music.continuation import continued_piece, part_of_piece
 from pianolm.music.piece import Piece
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 
@@ -137,8 +137,8 @@ class PianoLM:
                 model's tokens include bars: then the model sets them.
             config: Sampling and length; None for the defaults.
             pieces: Number of pieces.
-            with_prompt: Whether the pieces begin with the prompt's beats. Without them, a note held over from the
-                prompt begins with the first new beat.
+            with_prompt: Whether the pieces begin with the prompt's beats, which keep their notes and times exactly.
+                Without them, a note held over from the prompt begins with the first new beat.
             prompt_beats: n continues from the prompt's first n beats, −n from its last n, None from all of it. The
                 model sees as many of the last of these as its context holds.
             seed: The same seed gives the same pieces; the first of several is the one that `pieces=1` gives.
@@ -186,16 +186,15 @@ class PianoLM:
         config = replace(config or GenerationConfig(), **settings)
         if pieces < 1:
             raise UserError(f"pieces={pieces} found, expected at least 1")
-        states, bars = [], []
+        states, given = [], []
         for name, one in (prompt if isinstance(prompt, Mapping) else {"": prompt}).items():
             states += self._states(one, prompt_beats, pieces, seed, f"prompt {name}".rstrip())
-            barred = None if self.tokenizer.bars else one  # a model whose tokens include bars sets its own
-            bars += [prompt_bars(barred, prompt_beats)] * pieces
+            given += [one] * pieces
         first_beat_sec: dict[int, float] = {}
         for index in self.generator.generate(states, config):
             first_beat_sec.setdefault(index, time.perf_counter() - start)
         return [
-            self._result(state, bars[index], with_prompt, config.tempo_bpm, first_beat_sec[index])
+            self._result(state, given[index], prompt_beats, with_prompt, config, first_beat_sec[index])
             for index, state in enumerate(states)
         ]
 
@@ -236,7 +235,8 @@ class PianoLM:
             seed: The same seed gives the same velocities.
 
         Returns:
-            The piece as its tokens represent it: notes on frames of 1/48 beat, tempo in bins.
+            The piece with other velocities. Notes that begin in one frame of 1/48 beat and have one pitch are one note
+            of the model, and get one velocity.
 
         Raises:
             UserError: The model has no velocities, or the piece no notes.
@@ -250,7 +250,7 @@ class PianoLM:
             raise UserError("render_dynamics: a piece without notes found, expected at least one")
         config = GenerationConfig(temperature=temperature, top_p=top_p)
         ids = render_ids(self.generator, self.tokenizer, piece, config, _checked_seed(seed))
-        return self.tokenizer.decode(ids)
+        return with_velocities(piece, self.tokenizer.decode(ids))
 
     def _states(
         self, prompt: Piece | None, prompt_beats: int | None, pieces: int, seed: int, name: str = "prompt"
@@ -269,17 +269,23 @@ class PianoLM:
     def _result(
         self,
         state: GenerationState,
-        bars_D: NDArray[np.intp],
+        prompt: Piece | None,
+        prompt_beats: int | None,
         with_prompt: bool,
-        tempo_bpm: float | None,
+        config: GenerationConfig,
         first_beat_seconds: float,
     ) -> GeneratedPiece:
-        """A finished piece with the bars of its prompt."""
+        """A finished piece, whose first beats are those of its prompt as it was played, with bars that go on."""
+        piece = self._decode(state, with_prompt, config.tempo_bpm)
+        if with_prompt and prompt is not None:
+            first = beats_left_out(prompt, prompt_beats)
+            piece = continued_piece(part_of_piece(prompt, first, first + state.prompt_beats), piece)
+        barred = None if self.tokenizer.bars else prompt  # a model whose tokens include bars sets its own
         kept_beats = state.prompt_beats if with_prompt else 0
-        piece = self._decode(state, with_prompt, tempo_bpm)
+        bars = prompt_bars(barred, prompt_beats)
         return GeneratedPiece(
             ids=np.array(state.ids, np.int64),
-            piece=with_bars(piece, bars_D, state.prompt_beats, state.prompt_beats - kept_beats),
+            piece=with_bars(piece, bars, state.prompt_beats, state.prompt_beats - kept_beats),
             prompt_beats=kept_beats,
             new_tokens=len(state.ids) - state.prompt_tokens,
             first_beat_seconds=first_beat_seconds,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -77,21 +76,17 @@ def _render_dynamics(
     pieces: list[OutputPiece] = []
     valid, n_sampled, seconds = 0, 0, 0.0
     names = iter(_names(prompts, options["pieces"]))
-    for prompt in (one.piece for one in prompts):
+    for prompt in prompts:
         start = time.perf_counter()
         rendered = [
-            lm.render_dynamics(prompt, rule.temperature, rule.top_p, seed + number)
+            lm.render_dynamics(prompt.piece, rule.temperature, rule.top_p, seed + number)
             for number in range(options["pieces"])
         ]
         seconds += time.perf_counter() - start
-        ids = lm.tokenizer.encode(prompt).ids
+        ids = lm.tokenizer.encode(prompt.piece).ids
         n_sampled += len(rendered) * int((lm.tokenizer.vocabulary.kind_of[ids] == Kind.VELOCITY).sum())
-        valid += sum(piece.skipped == 0 and piece.notes.size == prompt.frame_notes.size for piece in rendered)
-        if prompt.bar_starts.size:
-            rendered = [
-                replace(piece, downbeats_sec=piece.beats_sec[prompt.bar_starts]) for piece in rendered
-            ]
-        pieces += [OutputPiece(next(names), piece) for piece in rendered]
+        valid += sum(piece.skipped == 0 for piece in rendered)
+        pieces += [OutputPiece(next(names), piece, source=prompt.path) for piece in rendered]
     return pieces, {
         "pieces": len(pieces),
         "valid_fraction": valid / len(pieces),

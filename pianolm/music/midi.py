@@ -5,9 +5,7 @@ Shapes: N notes, B beats of a grid, D bars.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +19,7 @@ from pianolm.music.cells import resolve_notes, seconds_to_frames
 from pianolm.music.grid import tempo_map_grid
 from pianolm.music.grid_mark import GridMark
 from pianolm.music.metre import TimeSignature, bar_signatures, metric_grid, valid_signatures
-from pianolm.music.midi_bytes import end_all_notes, read_midi_bytes
+from pianolm.music.midi_bytes import end_all_notes, read_midi_bytes, write_midi_bytes
 from pianolm.music.notes import Notes, make_notes
 from pianolm.music.pedal import PEDAL_CHOICES, extend_by_pedal
 from pianolm.music.remarks import Remarks
@@ -183,11 +181,7 @@ def write_midi(
         downbeats_sec: [D] downbeats in seconds, written as time signatures in quarter notes; None if unknown, and
             then no time signature is written.
     """
-    path = Path(path)
-    score = build_score(notes, beats_sec, downbeats_sec)
-    partial = path.with_name(f".{blake2b(os.fsencode(path.name), digest_size=8).hexdigest()}.partial")
-    score.dump_midi(str(partial))
-    partial.replace(path)
+    write_midi_bytes(path, build_score(notes, beats_sec, downbeats_sec).dumps_midi())
 
 
 def build_score(

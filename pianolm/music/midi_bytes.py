@@ -7,11 +7,15 @@ Source: Standard MIDI Files 1.0, MIDI Manufacturers Association.
 
 from __future__ import annotations
 
+import os
+from hashlib import blake2b
 from pathlib import Path
 
 from pianolm.errors import UserError
 
-_HEADER_BYTES = 14
+HEADER_BYTES = 14
+"""Length of the header chunk."""
+
 _END_OF_TRACK = b"\xff\x2f\x00"
 _LONGEST_DELTA = b"\xff\xff\xff\x7f"
 _EMPTY_TEXT = b"\xff\x01\x00"
@@ -48,8 +52,16 @@ def read_midi_bytes(path: Path) -> bytes:
         )
     _check_header(path, int.from_bytes(content[8:10]), int.from_bytes(content[12:14]))
     if length > 6:  # the standard allows longer headers, symusic does not
-        content = content[:4] + (6).to_bytes(4) + content[8:_HEADER_BYTES] + content[8 + length :]
+        content = content[:4] + (6).to_bytes(4) + content[8:HEADER_BYTES] + content[8 + length :]
     return content
+
+
+def write_midi_bytes(path: str | Path, content: bytes) -> None:
+    """Writes a file under a temporary name and renames it, so that a crash leaves no incomplete file."""
+    path = Path(path)
+    partial = path.with_name(f".{blake2b(os.fsencode(path.name), digest_size=8).hexdigest()}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)
 
 
 def _check_header(path: Path, file_format: int, division: int) -> None:
@@ -80,7 +92,7 @@ def end_all_notes(content: bytes, repeats: int = 1, keep_controls: bool = False)
         keep_controls: Whether to add a note after them on channels with control changes, because symusic drops the
             control changes of tracks without notes.
     """
-    parts, at = [content[:_HEADER_BYTES]], _HEADER_BYTES
+    parts, at = [content[:HEADER_BYTES]], HEADER_BYTES
     while at + 8 <= len(content):
         end = at + 8 + int.from_bytes(content[at + 4 : at + 8])
         chunk = content[at:end]

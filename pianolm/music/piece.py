@@ -25,6 +25,7 @@ from pianolm.music.cells import (
 )
 from pianolm.music.grid import Grid, annotated_grid, tempo_map_grid, track_beats
 from pianolm.music.midi import MidiContent, read_midi, write_midi
+from pianolm.music.midi_velocity import write_velocities
 from pianolm.music.notes import Notes, is_flat
 from pianolm.music.remarks import Remarks
 from pianolm.music.tempo_map import DefaultTempo
@@ -196,9 +197,21 @@ class Piece:
         """The same piece with another value of `flat`."""
         return replace(self, flat=flat)
 
-    def to_midi(self, path: str | Path) -> None:
-        """Writes a MIDI file: a quarter note per beat, a tempo per beat, and time signatures if bars are known."""
-        write_midi(path, self.notes, self.beats_sec, self.downbeats_sec)
+    def to_midi(self, path: str | Path, source: str | Path | None = None) -> None:
+        """Writes a MIDI file: a quarter note per beat, a tempo per beat, and time signatures if bars are known.
+
+        Args:
+            path: File to write.
+            source: The MIDI file that the notes were read from; the file written is then a copy of it in which only
+                their velocities differ.
+
+        Raises:
+            UserError: `source` cannot be read or does not hold the notes.
+        """
+        if source is None:
+            write_midi(path, self.notes, self.beats_sec, self.downbeats_sec)
+        else:
+            write_velocities(source, path, self.notes)
 
     def to_pretty_midi(self) -> pretty_midi.PrettyMIDI:
         """Converts the notes to a `pretty_midi.PrettyMIDI`, in seconds: that library cannot represent tempo changes."""

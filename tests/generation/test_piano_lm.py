@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pianolm import PianoLM, PianoTokenizer, Piece
 from pianolm.errors import UserError
-from pianolm.music.notes import make_notes
+from pianolm.music.cells import resolve_notes
+from pianolm.music.continuation import part_of_piece
+from pianolm.music.notes import make_notes, sort_notes
 from pianolm.tokenizer.codebook import Codebook
 from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.vocabulary import Vocabulary
-from tests.generation.tools import HOT, frames, join, same, toy_lm
-from tests.toy_lm import CONTEXT, GOLDEN, toy_llama
+from tests.generation.tools import HOT, frames, join, pieces, same, toy_lm
+from tests.toy_lm import CONTEXT, GOLDEN, LAYOUTS, toy_llama
 
 
 @pytest.fixture(scope="module")
@@ -43,17 +47,61 @@ def test_a_seed_gives_its_pieces_and_the_first_of_many_is_the_only_one(lm: Piano
 
 
 def test_pieces_begin_with_the_prompt_or_leave_it_out(lm: PianoLM, prompt: Piece) -> None:
-    held = lm.tokenizer.decode(lm.tokenizer.encode(prompt).ids)
     (with_it,) = lm.generate(prompt, beats=4, seed=1, **HOT)
     (without,) = lm.generate(prompt, beats=4, seed=1, with_prompt=False, **HOT)
     n = prompt.n_beats
     assert with_it.n_beats == n + without.n_beats
-    ends_before = [note for note in frames(held) if note[1] < n * 48]
+    ends_before = [note for note in frames(prompt) if note[1] < n * 48]
     assert set(ends_before) <= set(frames(with_it, slice(n)))
-    assert len(frames(with_it, slice(n))) == len(frames(held))
+    assert len(frames(with_it, slice(n))) == len(frames(prompt))
     assert np.allclose(with_it.beats_sec[n:] - with_it.beats_sec[n], without.beats_sec)
     struck_again = set(frames(without)) - set(frames(with_it, slice(n, None)))
     assert {note[0] for note in struck_again} <= {0}  # those held over from the prompt
+
+
+def check_prompt_is_kept(prompt: Piece, piece: Piece) -> None:
+    """The first beats of a piece are those of a prompt, with its notes; only notes at the seam may be longer."""
+    n, seam_sec = prompt.n_beats, prompt.beats_sec[-1]
+    assert np.array_equal(piece.beats_sec[: n + 1], prompt.beats_sec)
+    known = prompt.bar_starts[prompt.bar_starts < n]
+    last_known = known.max(initial=-1)  # from there on bars go on at the length of the last one
+    assert np.array_equal(piece.bar_starts[piece.bar_starts <= last_known], known)
+    old = piece.notes[: prompt.notes.size]
+    for field in ("onset_sec", "pitch"):
+        assert np.array_equal(old[field], prompt.notes[field])
+    for before, kept in zip(prompt.notes.tolist(), sort_notes(old.copy()).tolist(), strict=True):
+        frame_sec = (prompt.beats_sec[-1] - prompt.beats_sec[-2]) / 48
+        assert kept[3] == before[3]
+        assert kept[1] == before[1] or (before[1] >= seam_sec - frame_sec and kept[1] >= seam_sec)
+
+
+@given(pieces(), st.booleans())
+@settings(max_examples=30)
+def test_a_prompt_stays_as_it_was_played(
+    lm: PianoLM, tmp_path_factory: pytest.TempPathFactory, prompt: Piece, fixed: bool
+) -> None:
+    piece = lm.generate(prompt, beats=4, seed=1, tempo_bpm=90 if fixed else None, **HOT)[0]
+    check_prompt_is_kept(prompt, piece)
+    assert piece.n_beats > prompt.n_beats
+    path = tmp_path_factory.mktemp("midi") / "piece.mid"
+    piece.to_midi(path)
+    read = Piece.from_midi(path, beats="tempo_map")
+    assert np.array_equal(read.frame_notes, piece.frame_notes)
+    assert np.allclose(read.beats_sec, piece.beats_sec - piece.beats_sec[0], rtol=0, atol=1e-3)
+    assert np.array_equal(read.bar_starts, piece.bar_starts)
+    resolved, _ = resolve_notes(piece.notes, piece.beats_sec)
+    assert np.allclose(
+        read.notes["onset_sec"], np.sort(resolved["onset_sec"]) - piece.beats_sec[0], rtol=0, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("options", LAYOUTS)
+def test_a_part_of_a_prompt_stays_as_it_was_played(prompt: Piece, options: dict[str, Any]) -> None:
+    toy = toy_lm(**options)
+    barred = replace(prompt, downbeats_sec=prompt.beats_sec[1::3])
+    for prompt_beats, first, last in ((7, 0, 7), (-7, prompt.n_beats - 7, prompt.n_beats)):
+        (piece,) = toy.generate(barred, beats=4, prompt_beats=prompt_beats, seed=1, **HOT)
+        check_prompt_is_kept(part_of_piece(barred, first, last), piece)
 
 
 def test_several_prompts_give_the_pieces_of_each_alone_from_separate_random_streams(

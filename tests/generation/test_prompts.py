@@ -98,7 +98,10 @@ def test_ties_refer_to_the_notes_held_at_the_end_of_the_prompt(ties: str, mode: 
         rest = generated.piece.from_beat(given)
         (without,) = lm.generate(prompt, with_prompt=False, **settings)
         assert frames(without) == frames(rest)
-        assert np.array_equal(without.notes["velocity"], rest.notes["velocity"])
+        if (
+            mode == "velocity"
+        ):  # otherwise notes held over have the prompt's velocities, and new ones have none
+            assert np.array_equal(without.notes["velocity"], rest.notes["velocity"])
         joined = join(list(lm.stream(prompt, **settings)))
         assert np.array_equal(joined["pitch"], without.notes["pitch"])
         assert np.array_equal(joined["velocity"], without.notes["velocity"])
