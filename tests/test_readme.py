@@ -64,6 +64,7 @@ class Workspace:
             "upstream.base=FILE": f"upstream.base={self.model}/model.safetensors",
             "upstream.codebook=FILE": f"upstream.codebook={codebook}",
             "plot.run=DIR": "plot.run=outputs/base/1",
+            "resume=ARTIFACT": f"resume={next((self.artifacts / 'base').iterdir())}",
             "generate.seconds=20": "generate.seconds=2",
         }
         source = next((word[5:] for word in words if word.startswith("data=")), "")

@@ -80,6 +80,17 @@ def _hardware(cfg: Settings) -> Iterable[str]:
         yield f"hardware.devices={devices} found, expected a whole number of at least 1 or auto"
 
 
+def _optimizer(cfg: Settings) -> Iterable[str]:
+    for stage in ("base", "finetune"):
+        strategy = cfg[stage]["trainer"]["strategy"]
+        if cfg[stage]["optimizer"]["name"] == "muon" and strategy.startswith(("fsdp", "deepspeed")):
+            yield (
+                f"hardware.strategy={strategy} with optimizer=muon found, expected auto, ddp or optimizer=adamw: Muon "
+                "needs whole matrices and this strategy divides them"
+            )
+            return
+
+
 def _by_kind(cfg: Settings) -> Iterable[str]:
     fields = fields_of(SamplingConfig)
     for kind, values in cfg["generate"]["by_kind"].items():
@@ -115,6 +126,7 @@ _CHECKS: tuple[Callable[[Settings], Iterable[str]], ...] = (
     _tokenizer,
     _loader,
     _hardware,
+    _optimizer,
     _by_kind,
     _entries,
 )

@@ -86,14 +86,29 @@ class TrainerConfig:
 
 @dataclass
 class OptimizerConfig:
-    """The optimizer of the language models and its learning-rate schedule: linear warm-up, then half a cosine."""
+    """The optimizer of the language models and its learning-rate schedule."""
 
     name: str = option(
         "adamw", "Optimizer: a module of pianolm.lm.optimizers.", choices=modules("lm/optimizers")
     )
     lr: float = option("${model.lr}", "Peak learning rate; its default depends on the model's size.", above=0)
+    adamw_lr: float = option(
+        "${model.lr}", "With optimizer=muon: peak learning rate of embeddings and norms.", above=0
+    )
     betas: list[float] = option([0.9, 0.95], "Decay rates of AdamW's moments.", at_least=0, below=1)
     weight_decay: float = option(0.1, "Weight decay of matrices; embeddings and norms have none.", at_least=0)
+    schedule: str = option(
+        "cosine",
+        "After a linear warm-up: cosine, half a cosine over all steps; wsd (warm-up, stable, decay), the peak and then "
+        "a decay over the last ones, before which a longer run can continue.",
+        choices=("cosine", "wsd"),
+    )
+    decay_fraction: float = option(
+        0.2,
+        "With schedule=wsd: fraction of max_steps, at the end, in which the rate decays.",
+        at_least=0,
+        at_most=1,
+    )
     warmup_steps: int = option(
         100, "Optimizer steps until the peak learning rate, at most half of max_steps.", at_least=0
     )

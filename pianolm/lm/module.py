@@ -12,14 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 from transformers import LlamaForCausalLM
 
 from pianolm.lm.embedding import inputs_and_head
 from pianolm.lm.loss import IGNORE, head_nll
 from pianolm.lm.masked_targets import MaskedTargets
 from pianolm.lm.model import packing
-from pianolm.lm.optimizer import OptimizerSettings, make_optimizer
+from pianolm.lm.optimizer import OptimizerSettings, Schedule, make_optimizer
 from pianolm.lm.scorer import TokenScorer, target_states
 from pianolm.tokenizer.grammar import Grammar
 from pianolm.training.throughput import MonitoredModule
@@ -181,7 +180,7 @@ class LanguageModule(MonitoredModule):
     def configure_optimizers(self) -> Any:
         """The optimizer, and its schedule, which advances once per optimizer step."""
         optimizer = make_optimizer(self.model, self.settings)
-        scheduler = LambdaLR(optimizer, self.settings.factor)
+        scheduler = Schedule(optimizer, self.settings)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
+from pianolm.errors import UserError
 from pianolm.lm.model import codebook_embeddings
 
 
@@ -24,8 +26,11 @@ class OptimizerSettings:
     Attributes:
         name: Module of `pianolm.lm.optimizers`.
         lr: Peak learning rate.
+        adamw_lr: Of what `muon` leaves to AdamW.
         betas: Decay rates of AdamW's moments.
         weight_decay: Of weight matrices; embeddings and norms have none.
+        schedule: cosine or wsd (warm-up, stable, decay).
+        decay_fraction: Fraction of all steps in which `wsd` decays.
         warmup_steps: Steps to the peak, at most half of all steps, so that short runs reach it.
         min_lr_fraction: Fraction of the peak at the last step.
         max_steps: Optimizer steps of the run.
@@ -34,8 +39,11 @@ class OptimizerSettings:
 
     name: str
     lr: float
+    adamw_lr: float
     betas: tuple[float, float]
     weight_decay: float
+    schedule: str
+    decay_fraction: float
     warmup_steps: int
     min_lr_fraction: float
     max_steps: int
@@ -45,29 +53,78 @@ class OptimizerSettings:
     def from_config(cls, optimizer: Mapping[str, Any], max_steps: int) -> OptimizerSettings:
         """Settings of the group `optimizer`."""
         first, second = optimizer["betas"]
-        numbers = {key: float(optimizer[key]) for key in ("lr", "weight_decay", "min_lr_fraction")}
+        names = ("lr", "adamw_lr", "weight_decay", "decay_fraction", "min_lr_fraction")
         return cls(
             name=optimizer["name"],
             betas=(float(first), float(second)),
+            schedule=optimizer["schedule"],
             warmup_steps=int(optimizer["warmup_steps"]),
             max_steps=max_steps,
             options=optimizer["options"],
-            **numbers,
+            **{name: float(optimizer[name]) for name in names},
         )
 
+    @property
+    def _warmup(self) -> int:
+        return min(self.warmup_steps, self.max_steps // 2)
+
+    @property
+    def decay_start(self) -> int | None:
+        """Steps before the decay of `wsd`; None with another schedule.
+
+        The state after them is that of any longer run, which may thus continue from it.
+        """
+        if self.schedule != "wsd":
+            return None
+        return max(self.max_steps - round(self.decay_fraction * self.max_steps), self._warmup)
+
     def factor(self, step: int) -> float:
-        """Factor of the peak learning rate in an optimizer step, counted from 0: linear warm-up, then half a cosine."""
-        warmup = min(self.warmup_steps, self.max_steps // 2)
-        if step < warmup:
-            return (step + 1) / warmup
-        progress = min((step - warmup) / max(self.max_steps - 1 - warmup, 1), 1.0)
-        return self.min_lr_fraction + (1 - self.min_lr_fraction) * 0.5 * (1 + math.cos(math.pi * progress))
+        """Factor of the peak learning rate in an optimizer step, counted from 0: linear warm-up, then the schedule.
+
+        `wsd` decays by 1 − √progress (Hägele et al., "Scaling Laws and Compute-Optimal Training Beyond Fixed Training
+        Durations", 2024).
+        """
+        if step < self._warmup:
+            return (step + 1) / self._warmup
+        if (start := self.decay_start) is not None:
+            progress = max(step + 1 - start, 0) / max(self.max_steps - start, 1)
+            left = 1 - math.sqrt(min(progress, 1.0))
+        else:
+            progress = (step - self._warmup) / max(self.max_steps - 1 - self._warmup, 1)
+            left = 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+        return self.min_lr_fraction + (1 - self.min_lr_fraction) * left
+
+
+class Schedule(LambdaLR):
+    """Learning rates of every step by `OptimizerSettings.factor`, also after loading a state.
+
+    A run that extends another has its own peak and number of steps, so only the step comes from the state.
+    """
+
+    def __init__(self, optimizer: Optimizer, settings: OptimizerSettings) -> None:
+        super().__init__(optimizer, settings.factor)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continues at the step of a state, and sets the rates of the optimizer, whose state is loaded before."""
+        super().load_state_dict({**state_dict, "base_lrs": self.base_lrs})
+        self._last_lr = [base * self.lr_lambdas[0](self.last_epoch) for base in self.base_lrs]
+        for group, peak, lr in zip(self.optimizer.param_groups, self.base_lrs, self._last_lr, strict=True):
+            group["initial_lr"], group["lr"] = peak, lr
 
 
 def make_optimizer(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
-    """The optimizer that the settings name, over all parameters of a model."""
+    """The optimizer that the settings name, over all parameters of a model.
+
+    Raises:
+        UserError: It does not take `optimizer.options`.
+    """
     module = importlib.import_module(f"pianolm.lm.optimizers.{settings.name}")
-    optimizer: Optimizer = module.make(model, settings)
+    try:
+        optimizer: Optimizer = module.make(model, settings)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"optimizer.options={dict(settings.options)} found, which optimizer={settings.name} does not take: {error}"
+        ) from error
     return optimizer
 
 

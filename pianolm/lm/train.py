@@ -56,7 +56,13 @@ def train_language_model(ctx: StageContext) -> Metrics:
     if ctx.cfg["model"]["compile"]:
         model.model.compile()  # in place, so that names of weights do not change
     result = fit(
-        ctx, module, data, options["trainer"], monitor=module.monitor, accumulate=data.plan.accumulate
+        ctx,
+        module,
+        data,
+        options["trainer"],
+        monitor=module.monitor,
+        accumulate=data.plan.accumulate,
+        keep_step=module.settings.decay_start,
     )
     if module.global_rank:
         return {}

@@ -31,7 +31,7 @@ from pianolm.signals import StoppedBySignalError
 from pianolm.stage import Metrics, Need, Stage, StageContext
 from pianolm.stages import find_stage
 from pianolm.training.hardware import require, resolve_hardware, trainer_arguments
-from pianolm.training.resume import LAST, WANDB_ID, checkpoint_step, given_checkpoint
+from pianolm.training.resume import BEFORE_DECAY, LAST, WANDB_ID, checkpoint_step, given_checkpoint
 
 Config = dict[str, Any]
 
@@ -373,7 +373,7 @@ def _unpublished(node: Node) -> str:
 
 def _keep_for_extension(work: Path, out: Path) -> None:
     """Puts what `resume=PATH` needs into the artifact; a run killed now still finds it in the work directory."""
-    for name in (LAST, WANDB_ID):
+    for name in (LAST, BEFORE_DECAY, WANDB_ID):
         if (kept := work / name).is_file():
             try:
                 os.link(kept, out / name)

@@ -55,12 +55,54 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             raise unwritable(problem, target, kept, "this checkpoint") from error
 
 
-class LastCheckpoint(Checkpoint):
+class StateCheckpoint(Checkpoint):
+    """Calls `save_if_due` wherever the state of training is complete.
+
+    That is only between two optimizer steps. Where a validation follows a step, it is after the validation: Lightning
+    resumes behind it, so the state must hold the choice of the best weights and the random numbers drawn in it.
+    """
+
+    def save_if_due(self, trainer: L.Trainer) -> None:
+        """Saves the state if it shall be saved now."""
+        raise NotImplementedError
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Where no validation follows."""
+        whole_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        val_every = trainer.val_check_batch
+        validates = val_every is not None and (trainer.fit_loop.total_batch_idx + 1) % val_every == 0
+        if whole_step and not validates:
+            self.save_if_due(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Lightning calls this after `BestCheckpoint`."""
+        if not trainer.sanity_checking:
+            self.save_if_due(trainer)
+
+
+class KeptCheckpoint(StateCheckpoint):
+    """Saves the state after one optimizer step and leaves it there.
+
+    Args:
+        path: The checkpoint.
+        step: Optimizer steps before it; if there are no further ones, nothing is saved.
+    """
+
+    def __init__(self, path: Path, step: int) -> None:
+        self._path, self._step = path, step
+
+    def save_if_due(self, trainer: L.Trainer) -> None:
+        """Saves after its step."""
+        if trainer.global_step == self._step < trainer.max_steps:
+            trainer.save_checkpoint(self._path, weights_only=False)
+
+
+class LastCheckpoint(StateCheckpoint):
     """Saves the state of training for resuming: every n optimizer steps, after some time, and at a signal to end.
 
-    A state is complete only between two optimizer steps. Where a validation follows a step, it is saved after the
-    validation: Lightning resumes behind it, so the state must hold the choice of the best weights and the random
-    numbers drawn in it. The state of the last step is saved by `pianolm.training.trainer.fit`.
+    The state of the last step is saved by `pianolm.training.trainer.fit`.
 
     Args:
         path: The checkpoint.
@@ -90,22 +132,8 @@ class LastCheckpoint(Checkpoint):
         if self._stop:
             raise StoppedBySignalError(self._stop)
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Saves where a checkpoint is due and no validation follows."""
-        whole_step = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        val_every = trainer.val_check_batch
-        validates = val_every is not None and (trainer.fit_loop.total_batch_idx + 1) % val_every == 0
-        if whole_step and not validates:
-            self._save_if_due(trainer)
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Saves where a checkpoint is due; Lightning calls this after `BestCheckpoint`."""
-        if not trainer.sanity_checking:
-            self._save_if_due(trainer)
-
-    def _save_if_due(self, trainer: L.Trainer) -> None:
+    def save_if_due(self, trainer: L.Trainer) -> None:
+        """Saves every n steps, after some time and at a signal."""
         overdue = time.monotonic() - self._saved_at >= self._seconds
         self._stop, overdue = _agreed(trainer, STOP.received, overdue)
         due = self._every is not None and trainer.global_step % self._every == 0

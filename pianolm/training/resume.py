@@ -16,12 +16,17 @@ from pianolm.training.hardware import trainer_arguments
 if TYPE_CHECKING:
     import lightning as L
 
-LAST, WANDB_ID = "last.ckpt", "wandb_id.txt"
+LAST, BEFORE_DECAY, WANDB_ID = "last.ckpt", "before_decay.ckpt", "wandb_id.txt"
 """Files of a run's work directory that go into its artifact, so that it can be extended."""
+
+_OPTIMIZER_STATE = ("name", "betas", "weight_decay", "options")
+"""Options of the optimizer that come with its state."""
 
 
 def given_checkpoint(cfg: Mapping[str, Any]) -> Path | None:
     """The checkpoint that `resume=PATH` names, None for auto and never.
+
+    Of a directory it is the state before the decay of the learning rate, where one was kept, else the last state.
 
     Raises:
         UserError: There is none at that path.
@@ -30,7 +35,8 @@ def given_checkpoint(cfg: Mapping[str, Any]) -> Path | None:
     if resume in ("auto", "never"):
         return None
     path = Path(resume).expanduser()
-    path = path / LAST if path.is_dir() else path
+    if path.is_dir():
+        path = path / (BEFORE_DECAY if (path / BEFORE_DECAY).is_file() else LAST)
     if not path.is_file():
         raise UserError(
             f"resume={resume}: no checkpoint {path}; expected auto, never, the artifact directory of a trained "
@@ -83,7 +89,9 @@ def _check_extension(path: Path, ctx: StageContext, module: L.LightningModule, m
             f"{'velvq' if ctx.name == 'velvq' else 'trainer'}.max_steps"
         )
     id_file = path.with_name(WANDB_ID)
-    if id_file.is_file() and not (ctx.work / WANDB_ID).is_file():  # the same W&B run continues
+    if (
+        path.name == LAST and id_file.is_file() and not (ctx.work / WANDB_ID).is_file()
+    ):  # the same W&B run continues
         shutil.copy(id_file, ctx.work / WANDB_ID)
 
 
@@ -115,9 +123,11 @@ def comparable(stage: str, cfg: Mapping[str, Any]) -> dict[str, Any]:
     }
     groups = {"model": without(cfg["model"], MODEL), "tokenizer": tokenizer}
     settings = {f"{group}.{key}": value for group, values in groups.items() for key, value in values.items()}
-    loss = cfg.get(stage, {}).get("loss", {})
+    own = cfg.get(stage, {})
+    kept = {f"optimizer.{key}": own.get("optimizer", {}).get(key) for key in _OPTIMIZER_STATE}
+    loss = own.get("loss", {}).get("constrained")
     gradients = trainer_arguments(cfg, stage).get("gradient_clip_val")
-    return {**settings, "loss.constrained": loss.get("constrained"), "trainer.gradient_clip_val": gradients}
+    return {**settings, **kept, "loss.constrained": loss, "trainer.gradient_clip_val": gradients}
 
 
 def _refuse_other_settings(path: Path, own: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:

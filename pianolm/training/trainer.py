@@ -23,6 +23,7 @@ from pianolm.training.checkpointing import (
     AtomicCheckpointIO,
     BestCheckpoint,
     ConfigInCheckpoint,
+    KeptCheckpoint,
     LastCheckpoint,
     RandomStates,
     ValidateAtTheEnd,
@@ -30,7 +31,7 @@ from pianolm.training.checkpointing import (
 from pianolm.training.hardware import Hardware, keep_freed_memory, require, resolve_hardware, set_threads
 from pianolm.training.loggers import RunContext, finish, log_pictures
 from pianolm.training.quiet import quieten
-from pianolm.training.resume import LAST, checkpoint_step, checkpoint_to_start_from
+from pianolm.training.resume import BEFORE_DECAY, LAST, checkpoint_step, checkpoint_to_start_from
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def fit(
     *,
     monitor: str,
     accumulate: int = 1,
+    keep_step: int | None = None,
     pictures: Callable[[FitResult], Mapping[str, Path]] | None = None,
 ) -> FitResult:
     """Trains a module, continuing unfinished training of the same artifact where there is some.
@@ -66,6 +68,7 @@ def fit(
             optimizer steps. One more validation is made at the end.
         monitor: Validation metric that chooses the best weights, the lowest being best.
         accumulate: Micro-batches of an optimizer step.
+        keep_step: Optimizer steps after which the state is kept for good, for a longer run to continue from.
         pictures: Called on the first process after training, while the loggers are open; the PNG files that it
             returns by name are logged to W&B.
     """
@@ -85,7 +88,7 @@ def fit(
     trainer = L.Trainer(
         **_arguments(arguments, hardware, accumulate, ctx.run_dir),
         logger=loggers,
-        callbacks=_callbacks(context, best),
+        callbacks=_callbacks(context, best, keep_step),
     )
     try:
         trainer.fit(
@@ -129,10 +132,11 @@ def _arguments(
     }
 
 
-def _callbacks(context: RunContext, best: BestCheckpoint) -> list[Callback]:
+def _callbacks(context: RunContext, best: BestCheckpoint, keep_step: int | None) -> list[Callback]:
     """Those that every training needs, and those of the configuration.
 
-    `LastCheckpoint` comes behind `best`, whose choice it saves; a configuration without one saves at signals only.
+    What saves the state comes behind `best`, whose choice it saves; a configuration without `LastCheckpoint` saves at
+    signals only.
     """
     entries: list[Any] = _entries(context.stage.cfg["callbacks"], "callbacks", context)
     saving = [entry for entry in entries if isinstance(entry, LastCheckpoint)]
@@ -144,6 +148,7 @@ def _callbacks(context: RunContext, best: BestCheckpoint) -> list[Callback]:
         RandomStates(),
         ValidateAtTheEnd(),
         best,
+        *([] if keep_step is None else [KeptCheckpoint(context.stage.work / BEFORE_DECAY, keep_step)]),
         *saving,
     ]
 

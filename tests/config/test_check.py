@@ -35,6 +35,11 @@ def problems_of(*words: str) -> list[str]:
             "data.kinds=[performances]",
             "data.kinds=['performances'] found, expected a list of performance, score",
         ),
+        ("optimizer.schedule=wds", "optimizer.schedule=wds found, expected one of cosine, wsd"),
+        (
+            "optimizer.decay_fraction=2",
+            "decay_fraction=2 found, expected a number of at least 0 and at most 1",
+        ),
         ("optimizer.betas=[0.9,2]", "each a number of at least 0 and below 1"),
         ("data.limit=0", "data.limit=0 found, expected a whole number of at least 1 or null"),
         ("model.width=null", "model.width=null found, expected a whole number of at least 1"),
@@ -65,6 +70,12 @@ def test_a_wrong_override_is_one_sentence(word: str, sentence: str) -> None:
     (found,) = problems_of(word)
     assert sentence in found
     assert "\n" not in found
+
+
+def test_muon_does_not_go_with_divided_matrices() -> None:
+    (found,) = config_problems(composed("optimizer=muon", "hardware.strategy=fsdp"))
+    assert "hardware.strategy=fsdp with optimizer=muon found, expected auto, ddp or optimizer=adamw" in found
+    assert config_problems(composed("optimizer=adamw", "hardware.strategy=fsdp")) == []
 
 
 def test_a_word_that_adds_an_unknown_key_is_refused() -> None:

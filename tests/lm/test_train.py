@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +89,14 @@ class KillAfter(Callback):
             raise KilledError
 
 
-@pytest.mark.parametrize("embedding", EMBEDDINGS)
+@pytest.mark.parametrize(("embedding", "optimizer"), [*product(EMBEDDINGS, ["adamw"]), ("codebook", "muon")])
 def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
-    embedding: str, tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    embedding: str, optimizer: str, tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    changes = {"model": {"dropout": 0.1, "embedding": embedding}, "training": {"micro_batch_tokens": 64}}
+    changes = {
+        "model": {"dropout": 0.1, "embedding": embedding},
+        "training": {"micro_batch_tokens": 64, "name": optimizer},
+    }
     unbroken = context(tmp_path / "unbroken", "base", {"tokens": tokens}, **changes)
     expected = base.run(unbroken)
     broken = context(tmp_path / "broken", "base", {"tokens": tokens}, **changes)
@@ -155,18 +159,73 @@ def test_a_finished_run_extended_is_the_longer_run(tokens: Path, tmp_path: Path)
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_goes_on_from_before_its_decay_as_if_it_had_been_longer(
+    optimizer: str, tokens: Path, tmp_path: Path
+) -> None:
+    """The short run decays in its steps 7 and 8, the long one in its last three."""
+    wsd = {"name": optimizer, "schedule": "wsd", "decay_fraction": 0.25}
+    long = context(tmp_path / "long", "base", {"tokens": tokens}, training={**wsd, "max_steps": 12})
+    expected = base.run(long)
+    short = context(tmp_path / "short", "base", {"tokens": tokens}, training={**wsd, "max_steps": 8})
+    base.run(short)
+    more = context(
+        tmp_path / "more",
+        "base",
+        {"tokens": tokens},
+        training={**wsd, "max_steps": 12},
+        resume=str(short.work),
+    )
+    metrics = base.run(more)
+    assert metrics["resumed_from_step"] == 6
+    assert metrics["tokens_seen"] == expected["tokens_seen"]
+    for file in ("before_decay.ckpt", "last.ckpt"):
+        one, other = (torch.load(ctx.work / file, weights_only=True) for ctx in (long, more))
+        assert one["global_step"] == other["global_step"] == (9 if file == "before_decay.ckpt" else 12)
+        for part in ("state_dict", "optimizer_states", "lr_schedulers"):
+            assert_equal(one[part], other[part])
+
+
+def assert_equal(one: Any, other: Any) -> None:
+    """Equal to the last bit."""
+    assert type(one) is type(other)
+    if isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key, value in one.items():
+            assert_equal(value, other[key])
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other)
+        for pair in zip(one, other, strict=True):
+            assert_equal(*pair)
+    else:
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+def test_a_run_is_not_extended_by_another_optimizer(
+    trained: tuple[StageContext, Metrics], tokens: Path, tmp_path: Path
+) -> None:
+    changes = {"resume": str(trained[0].work), "training": {"max_steps": 9, "name": "muon"}}
+    with pytest.raises(
+        UserError, match=r"trained with optimizer\.name=adamw, but optimizer\.name=muon is asked"
+    ):
+        base.run(context(tmp_path, "base", {"tokens": tokens}, **changes))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("embedding", EMBEDDINGS)
-def test_two_processes_take_the_steps_that_one_takes(embedding: str, tokens: Path, tmp_path: Path) -> None:
-    """Weights after three steps of AdamW, which moves each by about a thousandth a step, differ by less than 1e-5."""
+@pytest.mark.parametrize(("embedding", "optimizer"), [*product(EMBEDDINGS, ["adamw"]), ("codebook", "muon")])
+def test_two_processes_take_the_steps_that_one_takes(
+    embedding: str, optimizer: str, tokens: Path, tmp_path: Path
+) -> None:
+    """Weights move by about a thousandth a step and differ by 1e-5 at most; Muon rounds matrices to 16 bits."""
     states, losses = [], []
+    steps = {"max_steps": 3, "transpose": 4, "lr": 1e-3, "adamw_lr": 1e-3}
     for processes in (1, 2):
         ctx = context(
             tmp_path / str(processes),
             "base",
             {"tokens": tokens},
             model={"embedding": embedding},
-            training={"max_steps": 3, "transpose": 4, "lr": 1e-3, "devices": processes},
+            training={**steps, "name": optimizer, "devices": processes},
             compute={"threads": 1},
         )
         with other_processes(ctx):

@@ -34,15 +34,16 @@ def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trainer, "_curves", lambda ctx: {})
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_finetune_starts_from_the_weights_of_base(
-    trained: tuple[StageContext, Metrics], tokens: Path, tmp_path: Path
+    optimizer: str, trained: tuple[StageContext, Metrics], tokens: Path, tmp_path: Path
 ) -> None:
     source = trained[0].out
     ctx = context(
         tmp_path,
         "finetune",
         {"tokens": tokens, "base": source},
-        training={"lr": 1e-12, "max_steps": 1},
+        training={"name": optimizer, "lr": 1e-12, "adamw_lr": 1e-12, "max_steps": 1},
     )
     finetune.run(ctx)
     for name, value in weights(ctx).items():

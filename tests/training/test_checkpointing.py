@@ -10,7 +10,7 @@ import pytest
 
 from pianolm.errors import UserError
 from pianolm.training import checkpointing
-from pianolm.training.checkpointing import LastCheckpoint, last_checkpoint
+from pianolm.training.checkpointing import KeptCheckpoint, LastCheckpoint, last_checkpoint
 
 
 class FakeTrainer(SimpleNamespace):
@@ -66,6 +66,14 @@ def test_it_saves_whole_steps_by_number_and_by_time(
 ) -> None:
     """At one minute a micro-batch; a checkpoint by number starts the time again, and the last step is left out."""
     assert run(LastCheckpoint(Path("last.ckpt"), every, minutes), clock, 60) == expected
+
+
+@pytest.mark.parametrize(("step", "expected"), [(6, [6]), (7, [7]), (20, [])])
+def test_the_state_after_one_step_is_saved_once_and_never_that_of_the_last(
+    step: int, expected: list[int], clock: SimpleNamespace
+) -> None:
+    """A validation follows step 6, none follows step 7."""
+    assert run(KeptCheckpoint(Path("kept.ckpt"), step), clock, 60) == expected
 
 
 @pytest.mark.parametrize("wrong", [{"every_n_steps": 0}, {"every_minutes": -1}])
