@@ -92,6 +92,12 @@ def read_record(directory: Path) -> dict[str, Any] | None:
     return record
 
 
+def licences_of(path: Path) -> list[str]:
+    """Licences of the data that an artifact or file comes from; `unknown` where it does not say."""
+    record = read_record(path) if path.is_dir() else None
+    return list((record or {}).get("licences") or ["unknown"])
+
+
 class ArtifactStore:
     """Published artifacts under `root/<stage>/<fingerprint>/`.
 

@@ -25,7 +25,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 import pianolm
 from pianolm.child_process import end_with_parent, kill_workers
-from pianolm.config.check import choices, config_problems, open_keys, override_problems, parse
+from pianolm.config.check import (
+    choices,
+    config_problems,
+    experiment_choices,
+    open_keys,
+    override_problems,
+    parse,
+)
 from pianolm.config.root import register
 from pianolm.errors import UserError
 from pianolm.file_errors import unwritable_files_told
@@ -170,7 +177,7 @@ def checked(arguments: list[str]) -> list[str]:
     directories = [CONFIG_DIR, *([Path(found.config_dir)] if found.config_dir else [])]
     overrides, problems = parse(found.overrides)
     groups = choices(directories)
-    wrong = override_problems(overrides, groups)
+    wrong = override_problems(overrides, groups, experiment_choices(overrides, directories))
     problems += wrong.values()
     if problems and not found.multirun:
         lines = {str(o.input_line): o.key_or_group for o in overrides}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pianolm.artifacts import RECORD, ArtifactStore, problem_of, read_record, write_record
+from pianolm.artifacts import RECORD, ArtifactStore, licences_of, problem_of, read_record, write_record
 from pianolm.errors import UserError
 from pianolm.pipeline.graph import Planner
 from pianolm.run import execute
@@ -80,6 +80,13 @@ def test_other_contents_of_the_same_size_are_found_by_their_hash(tmp_path: Path)
     assert ArtifactStore(tmp_path).find("prepare", "abc") == path
     assert ArtifactStore(tmp_path, verify=True).find("prepare", "abc") is None
     assert problem_of(path, hashes=True) == "folder/a.txt has other contents than were published"
+
+
+def test_licences_are_unknown_where_an_artifact_does_not_say(tmp_path: Path) -> None:
+    path = publish(ArtifactStore(tmp_path))
+    assert licences_of(path) == licences_of(path / "folder" / "a.txt") == licences_of(tmp_path) == ["unknown"]
+    write_record(path, {"licences": ["CC0-1.0", "MIT"]})
+    assert licences_of(path) == ["CC0-1.0", "MIT"]
 
 
 def test_a_kill_between_the_two_renames_loses_nothing(

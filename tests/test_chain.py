@@ -51,6 +51,9 @@ def test_artifacts_describe_themselves_and_leave_nothing_unfinished(chain: Path)
         record = json.loads((folder / "artifact.json").read_text())
         assert record["fingerprint"] == folder.name
         assert record["versions"]["torch"]
+        assert record["licences"] == ["none needed: composed by this program"], (
+            "those of the data, in every stage"
+        )
         assert record["metrics"]["seconds"] > 0
         assert (folder / "config.yaml").is_file()
     assert not list((chain / "artifacts").rglob("*.partial"))
@@ -297,6 +300,8 @@ def test_a_codebook_made_elsewhere_is_brought_in_as_six_plain_arrays(tmp_path: P
     assert metrics["notes_exact"] > 0.99
     tokenizer = PianoTokenizer.from_pretrained(only(tmp_path, "tokenize"))
     assert np.array_equal(tokenizer.codebook.levels[0].sustain, arrays["l1_sustain"])
+    record = json.loads((only(tmp_path, "tokenize") / "artifact.json").read_text())
+    assert record["licences"] == ["none needed: composed by this program", "unknown"], "of the given codebook"
     np.savez(own, **{**arrays, "l2_onset": ~arrays["l2_onset"]})
     with pytest.raises(UserError, match=r"own\.npz: codebook L2: a pattern has an onset outside its sustain"):
         execute(

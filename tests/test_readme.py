@@ -118,7 +118,7 @@ def workspace(
     root = tmp_path_factory.mktemp("readme")
     shutil.copytree(chain / "artifacts", root / "artifacts")  # these tests add to them
     shutil.copytree(chain / "run" / "base", root / "outputs" / "base" / "1" / "base")
-    rows = [ASAP_COLUMNS]
+    rows, scores = [ASAP_COLUMNS], ["midi,annotations,composer,title,work_id,licence,attribution,asap_work"]
     for number in range(6):
         name = f"Bach/{number}/Ann"
         midi_file(root / "asap" / f"{name}.mid", seed=number)
@@ -126,8 +126,14 @@ def workspace(
         midi_file(root / "folder" / f"{number}.mid", seed=number)
         song = root / "pop909" / "POP909" / f"{(1, 2, 3, 4, 750, 850)[number]:03d}"
         midi_file(song / f"{song.name}.mid", seed=number)
+        midi_file(root / "scores" / f"{number}.mid", seed=number)
+        beat_file(root / "scores" / f"{number}_annotations.txt")
+        scores.append(f"{number}.mid,{number}_annotations.txt,Chopin,Waltz {number},{number},CC0 1.0,,")
         rows.append(f"Bach,{number},Bach/{number},,{name}.mid,{name}_annotations.txt,")
     (root / "asap" / "metadata.csv").write_text("\n".join(rows) + "\n")
+    (root / "scores" / "metadata.csv").write_text("\n".join(scores) + "\n")
+    (root / "acpas").mkdir()
+    (root / "acpas" / "distinct_pieces.csv").write_text("composer,split,ASAP_title\nLiszt,test,Sonata\n")
     for path in ("my.mid", "songs/a.mid", "songs/b.mid"):
         midi_file(root / path, seed=len(path))
     for block in (block for doc in DOCS for block in blocks(doc.read_text("utf-8"), "yaml")):

@@ -13,7 +13,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, Sweep
 from hydra.errors import HydraException
-from omegaconf import MISSING
+from omegaconf import MISSING, OmegaConf
 
 from pianolm.config.cross import cross_problems
 from pianolm.config.option import expected, fields_of, fits, is_group, is_open
@@ -76,9 +76,30 @@ def _adds_keys(override: Override) -> bool:
     return False
 
 
-def override_problems(overrides: Sequence[Override], groups: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """A sentence for each override that does not fit, by the override as typed."""
-    chosen = {o.key_or_group: o.value() for o in overrides if o.key_or_group in groups}
+def experiment_choices(overrides: Sequence[Override], directories: Iterable[Path]) -> dict[str, Any]:
+    """The choices of groups that the experiments of a command line make, such as `data: mix`."""
+    names = [str(one) for o in overrides if o.key_or_group == "experiment" for one in _values(o)]
+    paths = [folder / "experiment" / f"{name}.yaml" for folder in directories for name in names]
+    files: list[Any] = [OmegaConf.to_container(OmegaConf.load(path)) for path in paths if path.is_file()]
+    defaults = [entry for file in files if isinstance(file, Mapping) for entry in file.get("defaults", ())]
+    chosen = [item for entry in defaults if isinstance(entry, Mapping) for item in entry.items()]
+    return {str(key).removeprefix("override ").removeprefix("/"): choice for key, choice in chosen}
+
+
+def override_problems(
+    overrides: Sequence[Override],
+    groups: Mapping[str, Sequence[str]],
+    by_experiment: Mapping[str, Any] | None = None,
+) -> dict[str, str]:
+    """A sentence for each override that does not fit, by the override as typed.
+
+    Args:
+        overrides: The overrides.
+        groups: The choices of every group.
+        by_experiment: Choices that the experiment makes where the command line makes none.
+    """
+    typed = {o.key_or_group: o.value() for o in overrides if o.key_or_group in groups}
+    chosen = {**(by_experiment or {}), **typed}
     problems = {}
     for override in overrides:
         sentence = _override_problem(override, groups, chosen)

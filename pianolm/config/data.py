@@ -43,6 +43,16 @@ class DataConfig:
         "use or reject a tempo map with only the default tempo of 120 BPM, whose beats may not be those of the music.",
         choices=("use", "reject"),
     )
+    exclude: list[str] = option(
+        [],
+        "Works left out: tables of works (ASAP's metadata.csv; validation and test rows of ACPAS's "
+        "distinct_pieces.csv) and works such as 'Chopin: op. 10 no. 3' or 'Bach: BWV 846-893'.",
+    )
+    licences: list[str] | None = option(
+        None,
+        "Licences allowed, such as [MIT, CC0-1.0, CC-BY-4.0, Public-Domain]; a file of another one is refused. "
+        "null: any.",
+    )
     limit: int | None = option(None, "Files kept of each split; null: all.", at_least=1)
 
 
@@ -76,6 +86,13 @@ class AsapData(SplitConfig):
 
 
 @dataclass
+class ScoresData(SplitConfig):
+    """Piano scores with exact beats under free licences; works that stand in ASAP are left out."""
+
+    root: str | None = option(None, "Folder with metadata.csv in it or in its sets, or one set.")
+
+
+@dataclass
 class FolderData(SplitConfig):
     """Any folder of MIDI files."""
 
@@ -90,6 +107,7 @@ class PartsConfig:
     asap: str | None = option(None, "Folder of ASAP.")
     acpas: str | None = option(None, "Folder of ACPAS.")
     pop909: str | None = option(None, "Folder of POP909.")
+    scores: str | None = option(None, "Folder of piano scores, or one set of them.")
     folder: str | None = option(None, "Any folder of MIDI files.")
 
 
@@ -106,6 +124,7 @@ DATA = {
     "asap": AsapData,
     "acpas": PublishedData,
     "pop909": PublishedData,
+    "scores": ScoresData,
     "folder": FolderData,
     "mix": MixData,
 }

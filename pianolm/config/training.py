@@ -140,7 +140,8 @@ class LoaderConfig:
     )
     source_weights: dict[str, float] = option(
         {},
-        "How often an epoch passes over each data source: {asap: 1, pop909: 0.5}; 1 for sources without a weight.",
+        "How often an epoch passes over each data source: {asap: 1, pop909: 0.5}; 1 for sources without a weight. "
+        "A source of weight 0 is left out of validation, too.",
     )
     val_tokens: int | None = option(
         65536, "Validation targets scored in training, evenly spaced; null: all.", at_least=1

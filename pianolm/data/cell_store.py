@@ -55,6 +55,7 @@ class PieceRow:
         repaired: Whether beats were reordered, merged or inserted.
         merged_notes: Number of notes that start in the same frame as another of their pitch.
         cut_notes: Number of notes that end early because their key is struck again.
+        attribution: Whom the licence asks to name.
     """
 
     id: str
@@ -72,6 +73,7 @@ class PieceRow:
     repaired: bool = False
     merged_notes: int = 0
     cut_notes: int = 0
+    attribution: str = ""
 
 
 class CellStoreWriter:

@@ -1,4 +1,4 @@
-"""The report of stage `prepare`: counts, lines for the terminal, and tables of rejects, repaired beats and remarks."""
+"""The report of stage `prepare`: counts, lines for the terminal, and tables of rejects, repaired beats and others."""
 
 from __future__ import annotations
 
@@ -79,8 +79,10 @@ class PrepareReport:
             self._repairs.append((row.path, row.beats, *changes))
 
     def write(self, directory: Path) -> None:
-        """Writes `rejects.csv`, `repairs.csv` and `remarks.csv`."""
+        """Writes `rejects.csv`, `excluded.csv`, `repairs.csv` and `remarks.csv`."""
         _write_csv(directory / "rejects.csv", ("path", "reason"), self._rejects)
+        excluded = [(piece.path, piece.work, piece.why) for piece in self._collection.excluded]
+        _write_csv(directory / "excluded.csv", ("path", "work", "why"), excluded)
         columns = ("path", "beats", "reordered", "merged", "inserted", "added_before", "added_after")
         _write_csv(directory / "repairs.csv", columns, self._repairs)
 
@@ -94,6 +96,7 @@ class PrepareReport:
         lines = [
             f"{self.files} files: {used} used, {len(self._rejects)} rejected{self._first_reasons()}",
             f"{self._counts['repaired']} pieces with repaired beats, {self._counts['flat_pieces']} without velocities",
+            *self._excluded_lines(),
             *self._remark_lines(),
             "pieces: " + ", ".join(f"{count} {split}" for split, count in pieces.items()),
         ]
@@ -103,6 +106,11 @@ class PrepareReport:
                 f"warning: fewer than {_FEW_PIECES} pieces in {', '.join(small)}; figures of such a split say little"
             )
         return lines
+
+    def _excluded_lines(self) -> Iterator[str]:
+        excluded = self._collection.excluded
+        if excluded:
+            yield f"{len(excluded)} pieces left out because of their works, listed in excluded.csv"
 
     def _remark_lines(self) -> Iterator[str]:
         remarks = [remarks for _, remarks in self._remarks]
@@ -125,6 +133,7 @@ class PrepareReport:
         return {
             "files": self.files,
             "rejected": len(self._rejects),
+            "excluded": len(self._collection.excluded),
             **self._counts,
             "files_per_second": round(self.files / max(seconds, 1e-9), 1),
             "peak_rss_mb": round(_peak_rss_mb(), 1),

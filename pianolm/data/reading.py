@@ -202,6 +202,7 @@ def _read(record: Record, options: ReadingOptions) -> ReadPiece:
         repaired=piece.repairs.any,
         merged_notes=piece.collisions.merged,
         cut_notes=piece.collisions.cut,
+        attribution=record.attribution,
     )
     return ReadPiece(row, cells, piece.beats_sec, downbeat_flags(piece), piece.repairs, piece.remarks)
 

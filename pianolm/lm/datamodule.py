@@ -259,7 +259,7 @@ class LMDataModule(L.LightningDataModule):
             self._reader = WindowReader(self.store, self._loader["context"])
         if stage not in ("fit", None) or self._order is not None:
             return
-        index = self._index("train", self._loader["source_weights"])
+        index = self._index("train")
         if not len(index):
             raise UserError(
                 f"{self._directory}: none of {len(self.store.pieces)} pieces is for training; give more files, or "
@@ -267,13 +267,21 @@ class LMDataModule(L.LightningDataModule):
             )
         self._order = TrainingOrder(index, self._seed, self.plan.global_rows)
 
-    def _index(self, split: str, source_weights: Mapping[str, float] | None = None) -> WindowIndex:
-        return WindowIndex(self.store, self.store.split(split), self._reader.context, source_weights)
+    def _pieces(self, split: str) -> list[int]:
+        """Indices of the pieces of a split, without sources of weight 0."""
+        weights = self._loader["source_weights"]
+        return [piece for piece in self.store.split(split) if weights.get(self.store.pieces[piece].source, 1)]
+
+    def _index(self, split: str) -> WindowIndex:
+        weights = self._loader["source_weights"] if split == "train" else None
+        pieces = self.store.split(split) if split == "train" else self._pieces(split)
+        return WindowIndex(self.store, pieces, self._reader.context, weights)
 
     @cached_property
     def validation_rows(self) -> Rows:
         """Rows with every validation target once, or `val_tokens` of them in evenly spaced rows.
 
+        Sources of weight 0 are left out, so that a model is judged on the kind of music that it learns.
         If there are no validation pieces, training windows are used, and a warning says so.
         """
         val_tokens = self._loader["val_tokens"]
@@ -305,7 +313,7 @@ class LMDataModule(L.LightningDataModule):
 
     def unigram_entropy(self) -> float:
         """Nats per validation target under the frequencies of training targets, with add-one smoothing."""
-        train = self._reader.piece_label_counts(self.store.split("train"))
+        train = self._reader.piece_label_counts(self._pieces("train"))
         return unigram_cross_entropy(train, self._reader.label_counts(self.validation_rows.windows))
 
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pianolm.data.sources import SOURCES
 from pianolm.data.token_store import TokenStore
 from pianolm.errors import UserError
 from pianolm.lm.loss import IGNORE
@@ -144,7 +145,7 @@ class WindowIndex:
             that share of the pieces is drawn for each epoch.
 
     Raises:
-        UserError: A weight is negative, or no piece is from a source that has a weight.
+        UserError: A weight is negative, or no piece is from a source with a positive weight.
     """
 
     def __init__(
@@ -245,10 +246,10 @@ def piece_weights(sources: list[str], weights: Mapping[str, float]) -> NDArray[n
     """[P] weight of each piece, given its data source.
 
     Raises:
-        UserError: A weight is negative, no piece is from a source that has a weight, or all weights are 0.
+        UserError: A weight is negative, no piece is from a source with a positive weight, or all weights are 0.
     """
     for source, weight in weights.items():
-        if source not in sources:
+        if source not in sources and not (weight == 0 and source in SOURCES):
             raise UserError(
                 f"loader.source_weights.{source}: no training piece is from this source; expected one of "
                 f"{', '.join(sorted(set(sources))) or 'none'}"

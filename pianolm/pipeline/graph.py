@@ -19,6 +19,7 @@ from pianolm.artifacts import (
     ArtifactStore,
     file_fingerprint,
     fingerprint,
+    licences_of,
     problem_of,
     read_record,
     write_record,
@@ -276,13 +277,23 @@ class Builder:
         with store.publish(node.stage, node.fingerprint) as out:
             metrics = self._run(node, out, work)
             with unwritable_files_told(store.path(node.stage, node.fingerprint), lambda: _unpublished(node)):
-                _complete(node, out, work, metrics)
+                _complete(node, out, work, metrics, self._licences(node, out))
         shutil.rmtree(work, ignore_errors=True)
         target = store.path(node.stage, node.fingerprint)
         self._mentioned.add(target)
         note = "; trained with limited batches, so no other run reuses it" if node.limited else ""
         self.say(f"{node.stage}: built {target} in {metrics['seconds']} s{note}")
         return target, metrics
+
+    def _licences(self, node: Node, out: Path) -> list[str]:
+        """Licences of the data that went into a node's artifact or into those it is made from."""
+        if node.definition.licences is not None:
+            return node.definition.licences(out)
+        upstream = (
+            needed.given or self._place(needed)[0].path(needed.stage, needed.fingerprint)
+            for needed in node.upstream.values()
+        )
+        return sorted({licence for path in upstream for licence in licences_of(path)})
 
     def _run(self, node: Node, out: Path, work: Path) -> Metrics:
         upstream = {role: self.build(needed)[0] for role, needed in node.upstream.items()}
@@ -348,7 +359,7 @@ def _has_checkpoint(context: StageContext) -> bool:
     return find_stage(context.name).trains and (context.work / LAST).is_file()
 
 
-def _complete(node: Node, out: Path, work: Path, metrics: Metrics) -> None:
+def _complete(node: Node, out: Path, work: Path, metrics: Metrics, licences: list[str]) -> None:
     """Adds to a stage's files what every artifact has: its configuration and its record."""
     if node.definition.trains:
         _keep_for_extension(work, out)
@@ -359,6 +370,7 @@ def _complete(node: Node, out: Path, work: Path, metrics: Metrics) -> None:
             "stage": node.stage,
             "fingerprint": node.fingerprint,
             "upstream": {role: needed.fingerprint for role, needed in node.upstream.items()},
+            "licences": licences,
             "metrics": metrics,
         },
     )

@@ -18,7 +18,7 @@ STAGE = Stage(
     "Language model without velocities.",
     needs=lambda cfg: {"tokens": Need("tokenize", mode="base")},
     settings=lambda cfg: language_model_settings(cfg, "base"),
-    version=5,
+    version=6,
     objective="val/loss",
     trains=True,
 )

@@ -28,7 +28,7 @@ STAGE = Stage(
     "Language model with velocities, warm-started from base.",
     needs=_needs,
     settings=lambda cfg: language_model_settings(cfg, "finetune"),
-    version=5,
+    version=6,
     objective="val/loss",
     trains=True,
 )

@@ -1,7 +1,8 @@
 """Stage `prepare`: reads a data source into a cell store with splits and flat-velocity flags.
 
-Reads `data.*` and `compute.workers`. Publishes the store (see `pianolm.data.cell_store`), `rejects.csv` (files that
-could not be used, and why), `repairs.csv` (pieces whose beats were repaired or extended far), `remarks.csv` (what was
+Reads `data.*` and `compute.workers`. Publishes the store (see `pianolm.data.cell_store`; `pieces.csv` has the licence
+and attribution of each piece), `rejects.csv` (files that could not be used, and why), `excluded.csv` (works left
+out, and why), `repairs.csv` (pieces whose beats were repaired or extended far), `remarks.csv` (what was
 decided and left out in reading: see `pianolm.music.remarks`), and for the demo the composed files (`midi/`).
 """
 
@@ -10,9 +11,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from pianolm.data.cell_store import CellStoreWriter
+from pianolm.data.cell_store import CellStore, CellStoreWriter
+from pianolm.data.licences import licence_ids
 from pianolm.data.prepare_report import PrepareReport
 from pianolm.data.reading import ReadingOptions, ReadPiece, manifest, read_records, select_records
 from pianolm.data.sources import collect
@@ -54,11 +57,19 @@ def _worker_count(cfg: Mapping[str, Any]) -> int:
 
 
 def _settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    # Where folders lie determines nothing; the manifest says what is in them.
+    # Where folders and tables lie determines nothing; the manifest says what is used of them.
+    neutral = ("root", "parts", "exclude", "licences")
     return {
-        "data": {key: value for key, value in cfg["data"].items() if key not in ("root", "parts")},
+        "data": {key: value for key, value in cfg["data"].items() if key not in neutral},
         "manifest": manifest(cfg),
     }
 
 
-STAGE = Stage(run, "Data source to cell store with splits.", settings=_settings, version=2)
+def _licences(directory: Path) -> list[str]:
+    """Licences of the pieces in a published store."""
+    return licence_ids(row.licence for row in CellStore.open(directory).pieces)
+
+
+STAGE = Stage(
+    run, "Data source to cell store with splits.", settings=_settings, version=3, licences=_licences
+)

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from pianolm.config.check import choices, config_problems, open_keys, override_problems, parse
+from pianolm.config.check import (
+    choices,
+    config_problems,
+    experiment_choices,
+    open_keys,
+    override_problems,
+    parse,
+)
 from pianolm.run import CONFIG_DIR
 from tests.tiny import composed
 
@@ -117,6 +124,25 @@ def test_options_of_a_variant_are_those_of_the_choice() -> None:
     assert problems_of("velvq=frame", "velvq.hidden=64") == []
     assert problems_of("data=asap", "data.pieces=3")
     assert problems_of("data=pop909", "data.root=somewhere") == []
+
+
+def test_options_of_a_variant_may_be_those_of_the_experiment() -> None:
+    def problems(*words: str) -> list[str]:
+        overrides, _ = parse(words)
+        return [*override_problems(overrides, GROUPS, experiment_choices(overrides, [CONFIG_DIR])).values()]
+
+    assert problems("experiment=box", "data.parts.scores=somewhere") == []
+    assert problems("experiment=box", "data.pieces=3")[0].startswith("no option 'data.pieces': data has")
+    assert problems("experiment=box", "data=demo", "data.pieces=3") == []
+    assert problems("experiment=ties", "data.parts.scores=somewhere")
+    assert experiment_choices(parse(["experiment=box"])[0], [CONFIG_DIR])["data"] == "mix"
+
+
+def test_the_recipe_of_the_box_learns_velocities_from_performances_alone() -> None:
+    cfg = composed("experiment=box", "data.parts.scores=somewhere")
+    assert cfg["finetune"]["loader"]["source_weights"] == {"scores": 0}
+    assert cfg["base"]["loader"]["source_weights"] == {}
+    assert (cfg["data"]["source"], cfg["tokenizer"]["ties"]) == ("mix", "explicit")
 
 
 def test_keys_of_open_mappings_need_no_plus() -> None:

@@ -237,7 +237,7 @@ def test_demo_is_read_as_it_was_composed(tmp_path: Path) -> None:
 WRONG = {
     "no such source": (
         {"source": "maestros"},
-        "data.source=maestros found, expected one of acpas, asap, demo, folder, mix, pop909",
+        "data.source=maestros found, expected one of acpas, asap, demo, folder, mix, pop909, scores",
     ),
     "no source": ({}, "data.source=None found"),
     "no pieces": ({"source": "demo", "pieces": 0}, "data.pieces=0"),
@@ -272,6 +272,7 @@ def test_a_wrong_setting_is_told_in_one_sentence(name: str, tmp_path: Path) -> N
         ("asap", "no metadata.csv", "the ASAP folder (the one with metadata.csv in it)"),
         ("acpas", "no distinct_pieces.csv", "the ACPAS folder"),
         ("pop909", "no song folders", "the POP909 folder"),
+        ("scores", "no metadata.csv", "the folder of scores or one of its sets"),
         ("folder", "no MIDI files", "a directory with .mid or .midi files at any depth"),
     ],
 )

@@ -225,6 +225,27 @@ def test_flat_performances_count_where_there_are_no_velocities(tmp_path: Path) -
     assert torch.equal(batch["performance"], batch["input_ids"] != PAD)
 
 
+def test_a_source_of_weight_0_is_in_neither_training_nor_validation(tmp_path: Path) -> None:
+    pieces = [
+        ToyPiece(
+            sequence(seed, beats=30), split=("train", "validation")[seed // 2 % 2], source="ab"[seed % 2]
+        )
+        for seed in range(12)
+    ]
+    store = write_store(tmp_path, pieces)
+    only_a = write_store(tmp_path / "a", [piece for piece in pieces if piece.source == "a"])
+    data = toy_data(tmp_path, source_weights={"b": 0})
+    sources = {store.pieces[piece].source for piece in data.validation_rows.windows.piece}
+    assert sources == {"a"}
+    trained = {
+        store.pieces[piece].source for k in range(20) for piece in data._order.global_batch(k).windows.piece
+    }
+    assert trained == {"a"}
+    assert data.unigram_entropy() == toy_data(only_a.directory).unigram_entropy()
+    both = {store.pieces[piece].source for piece in toy_data(tmp_path).validation_rows.windows.piece}
+    assert both == {"a", "b"}
+
+
 def test_val_tokens_takes_a_fixed_part(store: TokenStore) -> None:
     picked = [toy_data(store.directory, seed, val_tokens=100).validation_rows for seed in (0, 1)]
     assert len(picked[0]) == 3

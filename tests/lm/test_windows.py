@@ -148,10 +148,16 @@ def test_source_weights_say_how_often_an_epoch_goes_through_a_source(tmp_path: P
     assert set(WindowIndex(store, list(range(100)), 64, {"b": 0}).training(0, 0).windows.piece % 2) == {0}
 
 
+def test_a_source_that_is_not_there_may_have_weight_0(store: TokenStore) -> None:
+    assert len(WindowIndex(store, [0], 64, {"scores": 0})) == 1
+
+
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
         ({"c": 1}, "source_weights.c: no training piece is from this source; expected one of toy"),
+        ({"scroes": 0}, "source_weights.scroes: no training piece"),
+        ({"scores": 1}, "source_weights.scores: no training piece"),
         ({"toy": -1}, "source_weights.toy=-1 found, expected a number of at least 0"),
         ({"toy": 0}, "all weights are 0"),
     ],

@@ -21,7 +21,7 @@ from pianolm.stages import prepare
 Writer = Callable[..., Path]
 
 KEYS = {
-    *("files", "rejected", "repaired", "pieces_train", "pieces_validation", "pieces_test"),
+    *("files", "rejected", "excluded", "repaired", "pieces_train", "pieces_validation", "pieces_test"),
     *("notes", "cells", "beats", "flat_pieces", "files_per_second", "peak_rss_mb"),
 }
 

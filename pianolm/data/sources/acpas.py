@@ -62,6 +62,8 @@ def collect(data: Mapping[str, Any], cache: Path) -> Collection:
                     split=split_name(piece["split"], pieces_path),
                     kind=kind,
                     licence=LICENCE,
+                    composer=piece["composer"],
+                    title=piece["ASAP_title"] or piece["CPM_title"],
                 )
     tables = (pieces_path, *metadata)
     return Collection(root, tuple(settle_splits(records.values())), tables, tuple(dict.fromkeys(rejects)))

@@ -58,6 +58,8 @@ def collect(data: Mapping[str, Any], cache: Path) -> Collection:
                     split=splits[composition],
                     kind=kind,
                     licence=LICENCE,
+                    composer=row["composer"],
+                    title=row["title"],
                 )
     settled = tuple(settle_splits(records.values()))
     return Collection(root, settled, tuple(tables), tuple(dict.fromkeys(rejects)))

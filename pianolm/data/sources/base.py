@@ -45,6 +45,9 @@ class Record:
         split: train, validation or test.
         kind: performance or score.
         licence: Licence that the data set states.
+        attribution: Whom the licence asks to name.
+        composer: Composer, empty where the data set has none.
+        title: Title, empty where the data set has none.
     """
 
     source: str
@@ -55,11 +58,29 @@ class Record:
     split: str
     kind: str = "performance"
     licence: str = "unknown"
+    attribution: str = ""
+    composer: str = ""
+    title: str = ""
 
     @property
     def id(self) -> str:
         """Unique in all data sets, such as `asap/Bach/Fugue/bwv_846/Shi05M.mid`."""
         return f"{self.source}/{self.path}"
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """A piece that is left out because its work must not be used.
+
+    Attributes:
+        path: Path of the MIDI file relative to the data set's root.
+        work: Composer and title.
+        why: The reason.
+    """
+
+    path: str
+    work: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -72,6 +93,7 @@ class Collection:
         tables: Metadata files from which the records were made.
         rejects: (path relative to root, reason) of listed files that cannot be records.
         parts: Data sets of a mix by name; paths are relative to their roots.
+        excluded: Pieces left out because of their works.
     """
 
     root: Path
@@ -79,6 +101,7 @@ class Collection:
     tables: tuple[Path, ...] = ()
     rejects: tuple[tuple[str, str], ...] = ()
     parts: tuple[tuple[str, Collection], ...] = ()
+    excluded: tuple[Excluded, ...] = ()
 
     @property
     def roots(self) -> tuple[Path, ...]:

@@ -1,12 +1,13 @@
 """Several data sets as one: `data.parts.asap=PATH data.parts.pop909=PATH`.
 
 A composition that occurs in several data sets has the same split in all of them. `loader.source_weights` sets how often
-an epoch passes over each data set.
+an epoch passes over each data set; one of weight 0 takes no part in training nor in its validation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,4 +34,7 @@ def collect(data: Mapping[str, Any], cache: Path) -> Collection:
         tables=tuple(table for _, part in parts for table in part.tables),
         rejects=tuple((f"{name}/{path}", reason) for name, part in parts for path, reason in part.rejects),
         parts=parts,
+        excluded=tuple(
+            replace(piece, path=f"{name}/{piece.path}") for name, part in parts for piece in part.excluded
+        ),
     )

@@ -1,6 +1,6 @@
 """POP909 (github.com/music-x-lab/POP909-Dataset): piano arrangements of pop songs, tracks merged.
 
-Songs 001–720 are the training split, 721–800 validation, 801–909 test.
+Songs 001–720 are the training split, 721–800 validation, 801–909 test, as published; in a mix, too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from pianolm.data.sources.base import Collection, Record, annotated_beats, data_root
 from pianolm.errors import UserError
 
-LICENCE = "MIT"
+LICENCE, ATTRIBUTION = "MIT", "POP909, copyright (c) 2020 Music X Lab"
 _EXPECTED = "the POP909 folder (with POP909/001/001.mid in it)"
 _LAST_TRAIN, _LAST_VALIDATION = 720, 800
 
@@ -33,6 +33,7 @@ def collect(data: Mapping[str, Any], cache: Path) -> Collection:
             composition=f"pop909/{song.name}",
             split=_split(int(song.name)),
             licence=LICENCE,
+            attribution=ATTRIBUTION,
         )
         for song in songs
     )
