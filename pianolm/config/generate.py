@@ -7,6 +7,8 @@ from typing import Any
 
 from pianolm.config.option import option
 
+END_CHOICES = ("model", "never")
+
 KINDS = ("tempo", "bar", "duration", "pitch", "pattern", "velocity")
 """Kinds of token that may have sampling options of their own."""
 
@@ -41,6 +43,11 @@ class GenerateConfig:
     with_prompt: bool = option(True, "Output files begin with the prompt.")
     pieces: int = option(4, "Number of pieces to generate from each prompt.", at_least=1)
     beats: int = option(64, "New beats of a piece; fewer where the model ends it.", at_least=1)
+    end: str = option(
+        "model",
+        "model: a piece ends where the model ends it; never: not before generate.beats or generate.seconds.",
+        choices=END_CHOICES,
+    )
     seconds: float | None = option(None, "New seconds of a piece; replaces generate.beats.", above=0)
     tempo_bpm: float | None = option(None, "Tempo of all new beats; null: the model's own.", above=0)
     temperature: float = option(0.95, "Sampling temperature; 0 takes the most likely token.", at_least=0)

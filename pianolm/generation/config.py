@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
+from pianolm.config.generate import END_CHOICES, GenerateConfig
 from pianolm.errors import UserError
 from pianolm.tokenizer.tempo import LOWEST_BPM, RANGE_BPM
 from pianolm.tokenizer.vocabulary import KIND_GROUPS, Kind
@@ -16,6 +17,9 @@ SAMPLED_KINDS = {
     name: tuple(kind for kind in kinds if kind is not Kind.EOS) for name, kinds in KIND_GROUPS.items()
 }
 """Kinds of token that may have sampling settings of their own. Whether a piece ends is no choice among tempi."""
+
+DEFAULTS = GenerateConfig()
+"""The options of the command line, whose defaults hold here, too."""
 
 HIGHEST_BPM = LOWEST_BPM * RANGE_BPM
 
@@ -36,10 +40,10 @@ class SamplingRule:
         UserError: A value is out of range.
     """
 
-    temperature: float = 0.95
-    top_k: int = 0
-    top_p: float = 0.97
-    min_p: float = 0.0
+    temperature: float = DEFAULTS.temperature
+    top_k: int = DEFAULTS.top_k
+    top_p: float = DEFAULTS.top_p
+    min_p: float = DEFAULTS.min_p
 
     def __post_init__(self) -> None:
         checks = {
@@ -66,8 +70,8 @@ class StoppingCriteria:
         UserError: A value is out of range.
     """
 
-    beats: int = 32
-    seconds: float | None = None
+    beats: int = DEFAULTS.beats
+    seconds: float | None = DEFAULTS.seconds
 
     def __post_init__(self) -> None:
         if self.seconds is None and self.beats < 1:
@@ -88,8 +92,9 @@ class GenerationConfig:
     token among those of that kind, with the settings of the kind.
 
     Attributes:
-        beats: New beats a piece, at least one; a piece is shorter where the model ends it.
+        beats: New beats a piece, at least one.
         seconds: Length of the new music of a piece in seconds, rounded up to whole beats; replaces `beats`.
+        end: `model`: a piece is shorter where the model ends it. `never`: the model cannot end a piece.
         tempo_bpm: Tempo of all new beats; None lets the model choose.
         temperature: See `SamplingRule`, as for the next three.
         top_p: See `SamplingRule`.
@@ -102,18 +107,21 @@ class GenerationConfig:
         UserError: A value is out of range, or a kind or its setting is unknown.
     """
 
-    beats: int = 32
-    seconds: float | None = None
-    tempo_bpm: float | None = None
-    temperature: float = 0.95
-    top_p: float = 0.97
-    top_k: int = 0
-    min_p: float = 0.0
+    beats: int = DEFAULTS.beats
+    seconds: float | None = DEFAULTS.seconds
+    end: str = DEFAULTS.end
+    tempo_bpm: float | None = DEFAULTS.tempo_bpm
+    temperature: float = DEFAULTS.temperature
+    top_p: float = DEFAULTS.top_p
+    top_k: int = DEFAULTS.top_k
+    min_p: float = DEFAULTS.min_p
     by_kind: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
         if self.tempo_bpm is not None and not LOWEST_BPM <= self.tempo_bpm <= HIGHEST_BPM:
             raise UserError(f"tempo_bpm={self.tempo_bpm} found, expected {LOWEST_BPM:g} to {HIGHEST_BPM:g}")
+        if self.end not in END_CHOICES:
+            raise UserError(f"end={self.end!r} found, expected one of {', '.join(END_CHOICES)}")
         _ = self.stopping, self.rule
         for kind, settings in self.by_kind.items():
             _check_kind(kind, settings)
@@ -121,7 +129,10 @@ class GenerationConfig:
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> GenerationConfig:
-        """The configuration that the options `generate.*` describe; settings of a kind that are null are left out."""
+        """The configuration that the options `generate.*` describe; settings of a kind that are null are left out.
+
+        Options that are missing have their defaults.
+        """
         by_kind = {
             kind: {key: value for key, value in settings.items() if value is not None}
             if isinstance(settings, Mapping)
@@ -130,7 +141,7 @@ class GenerationConfig:
         }
         names = [one.name for one in fields(cls) if one.name != "by_kind"]
         try:
-            return cls(**{name: options[name] for name in names}, by_kind=by_kind)
+            return cls(**{name: options[name] for name in names if name in options}, by_kind=by_kind)
         except UserError as error:
             raise UserError(f"generate.{error}") from error
 

@@ -145,6 +145,8 @@ class Generator:
     def _sample(self, engine: Engine, row: int, state: GenerationState, sampler: Sampler) -> int:
         is_first = not state.new_beats and state.grammar_state.between_cells
         candidates = self.order.tempo if is_first else self.order.candidates(state.grammar_state)
+        if not sampler.may_end:
+            candidates = self.order.without_end(candidates)
         logits_R = engine.logits(row, candidates.low, candidates.high)
         return sampler.sample(logits_R, candidates, state.rng.random())
 

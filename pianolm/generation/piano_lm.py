@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -15,17 +16,19 @@ import torch
 from transformers import LlamaForCausalLM
 
 from pianolm.errors import UserError
-from pianolm.generation.config import GenerationConfig
+from pianolm.generation.config import DEFAULTS, GenerationConfig
+from pianolm.generation.devices import checked_device
 from pianolm.generation.dynamics import render_ids, with_velocities
 from pianolm.generation.generator import Generator
 from pianolm.generation.prompts import beats_left_out, prompt_bars, prompt_ids
-from pianolm.generation.results import GeneratedBeat, GeneratedPiece, with_bars
+from pianolm.generation.results import GeneratedBeat, GeneratedPiece, ended_by_model, prompt_cut, with_bars
 from pianolm.generation.state import GenerationState
 from pianolm.lm.checkpoint import llama_from_weights, without_progress_bars
 from pianolm.lm.weights_file import check_model_directory
 from pianolm.models import model_path
 from pianolm.music.continuation import continued_piece, part_of_piece
-from pianolm.music.piece import Piece
+from pianolm.music.piece import Piece, as_piece
+from pianolm.music.remarks import Remarks
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 
 
@@ -58,9 +61,9 @@ class PianoLM:
             device: Where the model runs. Weights are float32 there, whatever they are in the file.
 
         Raises:
-            UserError: A file is missing or unreadable, or model and tokenizer do not fit.
+            UserError: A file is missing or unreadable, model and tokenizer do not fit, or there is no such device.
         """
-        directory = model_path(directory)
+        device, directory = checked_device(device), model_path(directory)
         check_model_directory(directory)
         tokenizer = PianoTokenizer.from_pretrained(directory)
         try:
@@ -101,7 +104,7 @@ class PianoLM:
         Raises:
             UserError: A tensor is missing, or shapes, heads and vocabulary do not fit together.
         """
-        source = str(file) if source is None else source
+        device, source = checked_device(device), str(file) if source is None else source
         model = llama_from_weights(Path(file), tokenizer.vocabulary, heads, rope_theta, context, source)
         return cls._on_device(model, tokenizer, device, source)
 
@@ -121,7 +124,7 @@ class PianoLM:
 
     def generate(
         self,
-        prompt: Piece | None = None,
+        prompt: Piece | str | os.PathLike[str] | None = None,
         config: GenerationConfig | None = None,
         *,
         pieces: int = 1,
@@ -133,20 +136,25 @@ class PianoLM:
         """Generates pieces of new music.
 
         Args:
-            prompt: Music to continue from. Its bars, where it has some, go on at the length of the last one, unless the
-                model's tokens include bars: then the model sets them.
-            config: Sampling and length; None for the defaults.
+            prompt: Music to continue from, or the path of its MIDI file. Its bars, where it has some, go on at
+                the length of the last one, unless the model's tokens include bars: then the model sets them.
+            config: Sampling and length; None for the defaults, which are those of the options `generate.*`.
             pieces: Number of pieces.
             with_prompt: Whether the pieces begin with the prompt's beats, which keep their notes and times exactly.
                 Without them, a note held over from the prompt begins with the first new beat.
             prompt_beats: n continues from the prompt's first n beats, −n from its last n, None from all of it. The
                 model sees as many of the last of these as its context holds.
             seed: The same seed gives the same pieces; the first of several is the one that `pieces=1` gives.
-            **settings: Fields of `GenerationConfig` that replace those of `config`: `beats`, `seconds`, `tempo_bpm`,
-                `temperature`, `top_p`, `top_k`, `min_p`, `by_kind`.
+            **settings: Fields of `GenerationConfig` that replace those of `config`: `beats`, `seconds`, `end`,
+                `tempo_bpm`, `temperature`, `top_p`, `top_k`, `min_p`, `by_kind`.
+
+        Returns:
+            The pieces. Where one is shorter than asked for, or its prompt does not fit into the context, its `remarks`
+            say so.
 
         Raises:
-            UserError: A setting is out of range, or the prompt holds no notes or a beat longer than the context.
+            UserError: A setting is out of range, or the prompt cannot be read, holds no notes or a beat longer than
+                the context.
         """
         generated = self.generate_pieces(
             prompt,
@@ -161,7 +169,7 @@ class PianoLM:
 
     def generate_pieces(
         self,
-        prompt: Piece | Mapping[str, Piece] | None = None,
+        prompt: Piece | str | os.PathLike[str] | Mapping[str, Piece] | None = None,
         config: GenerationConfig | None = None,
         *,
         pieces: int = 1,
@@ -187,7 +195,8 @@ class PianoLM:
         if pieces < 1:
             raise UserError(f"pieces={pieces} found, expected at least 1")
         states, given = [], []
-        for name, one in (prompt if isinstance(prompt, Mapping) else {"": prompt}).items():
+        named = prompt if isinstance(prompt, Mapping) else {"": None if prompt is None else as_piece(prompt)}
+        for name, one in named.items():
             states += self._states(one, prompt_beats, pieces, seed, f"prompt {name}".rstrip())
             given += [one] * pieces
         first_beat_sec: dict[int, float] = {}
@@ -200,7 +209,7 @@ class PianoLM:
 
     def stream(
         self,
-        prompt: Piece | None = None,
+        prompt: Piece | str | os.PathLike[str] | None = None,
         config: GenerationConfig | None = None,
         *,
         prompt_beats: int | None = None,
@@ -212,7 +221,7 @@ class PianoLM:
         The arguments are those of `generate`; a wrong one raises in this call, not at the first beat.
         """
         config = replace(config or GenerationConfig(), **settings)
-        (state,) = self._states(prompt, prompt_beats, 1, seed)
+        (state,) = self._states(None if prompt is None else as_piece(prompt), prompt_beats, 1, seed)
         # the last token after a complete beat is the next beat's tempo, or EOS
         return (
             GeneratedBeat.from_piece(self._decode(state, False, config.tempo_bpm, len(state.ids) - 1), number)
@@ -220,7 +229,11 @@ class PianoLM:
         )
 
     def render_dynamics(
-        self, piece: Piece, temperature: float = 0.95, top_p: float = 0.97, seed: int = 0
+        self,
+        piece: Piece | str | os.PathLike[str],
+        temperature: float = DEFAULTS.temperature,
+        top_p: float = DEFAULTS.top_p,
+        seed: int = 0,
     ) -> Piece:
         """The same notes with new velocities.
 
@@ -229,7 +242,7 @@ class PianoLM:
         of the same beat, have no influence. The piece's own velocities are ignored, so a flat score gets dynamics.
 
         Args:
-            piece: At least one note.
+            piece: At least one note, or the path of a MIDI file.
             temperature: 0 takes the most likely velocity of each.
             top_p: See `pianolm.generation.config.SamplingRule`.
             seed: The same seed gives the same velocities.
@@ -239,13 +252,14 @@ class PianoLM:
             of the model, and get one velocity.
 
         Raises:
-            UserError: The model has no velocities, or the piece no notes.
+            UserError: The model has no velocities, the piece no notes, or the file cannot be read.
         """
         if self.tokenizer.codec is None:
             raise UserError(
                 "render_dynamics: a model of mode base found, whose tokens carry no velocity; give one of "
                 "stage=finetune"
             )
+        piece = as_piece(piece)
         if piece.notes.size == 0:
             raise UserError("render_dynamics: a piece without notes found, expected at least one")
         config = GenerationConfig(temperature=temperature, top_p=top_p)
@@ -276,6 +290,8 @@ class PianoLM:
         first_beat_seconds: float,
     ) -> GeneratedPiece:
         """A finished piece, whose first beats are those of its prompt as it was played, with bars that go on."""
+        cut = prompt_cut(state, self.generator.context)
+        shorter = ended_by_model(state, config.stopping)
         piece = self._decode(state, with_prompt, config.tempo_bpm)
         if with_prompt and prompt is not None:
             first = beats_left_out(prompt, prompt_beats)
@@ -283,12 +299,16 @@ class PianoLM:
         barred = None if self.tokenizer.bars else prompt  # a model whose tokens include bars sets its own
         kept_beats = state.prompt_beats if with_prompt else 0
         bars = prompt_bars(barred, prompt_beats)
+        piece = with_bars(piece, bars, state.prompt_beats, state.prompt_beats - kept_beats)
+        remarks = Remarks() if prompt is None else prompt.remarks
         return GeneratedPiece(
             ids=np.array(state.ids, np.int64),
-            piece=with_bars(piece, bars, state.prompt_beats, state.prompt_beats - kept_beats),
+            piece=replace(piece, remarks=replace(remarks, generated=tuple(filter(None, (cut, shorter))))),
             prompt_beats=kept_beats,
             new_tokens=len(state.ids) - state.prompt_tokens,
             first_beat_seconds=first_beat_seconds,
+            prompt_cut=cut,
+            ended_by_model=shorter,
         )
 
     def _decode(

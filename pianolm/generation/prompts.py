@@ -65,6 +65,13 @@ def read_prompts(cfg: Mapping[str, Any]) -> list[Prompt]:
     ]
 
 
+def left_out(prompt: Piece) -> list[str]:
+    """Sentences about what reading a prompt decided, and about notes that the model does not see."""
+    merged = prompt.collisions.merged
+    doubled = f"{merged} note(s) that begin together with a note of their pitch are not seen by the model"
+    return [*prompt.remarks.sentences(), *([doubled] if merged else [])]
+
+
 def refuse_prompts_in(run_dir: Path, prompts: list[Prompt]) -> None:
     """Raises UserError where a prompt lies in the run directory, whose files may overwrite it."""
     for prompt in prompts:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pianolm.generation.config import StoppingCriteria
+from pianolm.generation.state import GenerationState, window_start
 from pianolm.music.bars import extend_bars
 from pianolm.music.beats import FRAMES
 from pianolm.music.notes import NOTE_DTYPE, Notes
@@ -26,6 +28,8 @@ class GeneratedPiece:
         prompt_beats: Beats at the beginning of `piece` that are the prompt's.
         new_tokens: Number of new tokens.
         first_beat_seconds: Time from the call until the first new beat of this piece was complete.
+        prompt_cut: Sentence that says that the model sees a part of the prompt only; empty where it sees all of it.
+        ended_by_model: Sentence that says that the piece is shorter than asked for; empty where it is not.
     """
 
     ids: NDArray[np.int64]
@@ -33,6 +37,8 @@ class GeneratedPiece:
     prompt_beats: int
     new_tokens: int
     first_beat_seconds: float
+    prompt_cut: str = ""
+    ended_by_model: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,3 +91,27 @@ def with_bars(piece: Piece, bars_D: NDArray[np.intp], prompt_beats: int, beats_l
     bars = extend_bars(bars_D[bars_D <= prompt_beats], beats_left_out + piece.n_beats) - beats_left_out
     bars = bars[bars >= 0]
     return replace(piece, downbeats_sec=piece.beats_sec[bars]) if bars.size else piece
+
+
+def prompt_cut(state: GenerationState, context: int) -> str:
+    """A sentence where a model with this context sees only a part of a piece's prompt; empty otherwise."""
+    starts = state.beat_starts[: state.prompt_beats]
+    first = window_start(state.prompt_tokens, starts, context)
+    if not first:
+        return ""
+    seen = sum(start >= first for start in starts)
+    return (
+        f"the model sees the last {seen} of its {state.prompt_beats} beats: it has {state.prompt_tokens} tokens, and "
+        f"the model's context is {context}"
+    )
+
+
+def ended_by_model(state: GenerationState, stopping: StoppingCriteria) -> str:
+    """A sentence where a finished piece is shorter than asked for; empty otherwise."""
+    if stopping.is_met(state.new_beats, state.new_seconds):
+        return ""
+    if stopping.seconds is None:
+        length = f"beat {state.new_beats} of {stopping.beats}"
+    else:
+        length = f"{state.new_seconds:.1f} s of {stopping.seconds:g} s"
+    return f"the model ended it at {length}; generate.end=never goes on"

@@ -53,6 +53,7 @@ class TokenOrder:
     Attributes:
         ids: [V] the ids in this order; ids that never follow another token come last.
         tempo: All tempo tokens, as candidates.
+        end: Index of EOS.
     """
 
     def __init__(self, grammar: Grammar) -> None:
@@ -62,6 +63,7 @@ class TokenOrder:
         unused = np.flatnonzero(~np.isin(grammar.kind_of, [int(kind) for kind in kinds]))
         self.ids = np.concatenate([*ids_by_kind, unused])
         self.tempo = Candidates(*self.range_of((Kind.TEMPO,)), np.zeros(0, np.intp))
+        self.end = int(np.flatnonzero(self.ids == vocabulary.eos)[0])
         self._cached_candidates = lru_cache(maxsize=1024)(self._find_candidates)
 
     def range_of(self, kinds: tuple[Kind, ...]) -> tuple[int, int]:
@@ -78,6 +80,13 @@ class TokenOrder:
             self._grammar.tied_pitch_ids(state)[self.ids[candidates.low : candidates.high]]
         )
         return candidates._replace(forbidden=np.concatenate([candidates.forbidden, taken]))
+
+    def without_end(self, candidates: Candidates) -> Candidates:
+        """The candidates without EOS."""
+        if not candidates.low <= self.end < candidates.high:
+            return candidates
+        forbidden = np.append(candidates.forbidden, self.end - candidates.low)
+        return candidates._replace(forbidden=forbidden)
 
     def only_candidate(self, state: State) -> int | None:
         """The id that must come next in a state before EOS; None where there are several candidates."""
@@ -97,10 +106,13 @@ class Sampler:
     Args:
         order: The order of the ids in which logits are given.
         config: Its general rule, and the rules of single kinds of token.
+
+    Attributes:
+        may_end: Whether EOS may be sampled.
     """
 
     def __init__(self, order: TokenOrder, config: GenerationConfig) -> None:
-        self._rule = config.rule
+        self._rule, self.may_end = config.rule, config.end == "model"
         self._ids: list[int] = order.ids.tolist()
         self._rules_by_range = [
             (config.rule_of(kind), *order.range_of(SAMPLED_KINDS[kind])) for kind in config.by_kind

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,13 @@ from pianolm.errors import UserError
 from pianolm.generation.config import GenerationConfig
 from pianolm.generation.output import OutputPiece
 from pianolm.generation.piano_lm import PianoLM
-from pianolm.generation.prompts import Prompt
+from pianolm.generation.prompts import Prompt, left_out
 from pianolm.stage import Metrics
 from pianolm.tokenizer.vocabulary import Kind
 
 
 def generate_output(
-    lm: PianoLM, prompts: list[Prompt], options: Mapping[str, Any], seed: int
+    lm: PianoLM, prompts: list[Prompt], options: Mapping[str, Any], seed: int, say: Callable[[str], None]
 ) -> tuple[list[OutputPiece], Metrics]:
     """The pieces of a run and its metrics.
 
@@ -27,20 +27,26 @@ def generate_output(
         prompts: Prompt files, none to generate from nothing.
         options: The options `generate.*`.
         seed: Of the random numbers.
+        say: Is told in a sentence what was left out, and which pieces are shorter than asked for.
 
     Raises:
         UserError: An option is out of range, or a prompt cannot be used.
     """
     if options["pieces"] < 1:
         raise UserError(f"generate.pieces={options['pieces']} found, expected at least 1")
-    task = _render_dynamics if options["mode"] == "dynamics" else _continue
-    pieces, metrics = task(lm, prompts, options, seed)
+    for prompt in prompts:
+        for sentence in left_out(prompt.piece):
+            say(f"prompt {prompt.path}: {sentence}")
+    if options["mode"] == "dynamics":
+        pieces, metrics = _render_dynamics(lm, prompts, options, seed)
+    else:
+        pieces, metrics = _continue(lm, prompts, options, seed, say)
     velocities = np.concatenate([one.piece.notes["velocity"] for one in pieces])
     return pieces, {**metrics, "distinct_velocities": int(np.unique(velocities).size)}
 
 
 def _continue(
-    lm: PianoLM, prompts: list[Prompt], options: Mapping[str, Any], seed: int
+    lm: PianoLM, prompts: list[Prompt], options: Mapping[str, Any], seed: int, say: Callable[[str], None]
 ) -> tuple[list[OutputPiece], Metrics]:
     """New music after each prompt, or from nothing."""
     start = time.perf_counter()
@@ -56,6 +62,11 @@ def _continue(
     valid = [lm.tokenizer.grammar.is_complete(one.ids) and one.piece.skipped == 0 for one in generated]
     new_beats = sum(one.piece.n_beats - one.prompt_beats for one in generated)
     names = _names(prompts, options["pieces"])
+    for number, (name, one) in enumerate(zip(names, generated, strict=True)):
+        if one.prompt_cut and number % options["pieces"] == 0:
+            say(f"prompt {prompts[number // options['pieces']].path}: {one.prompt_cut}")
+        if one.ended_by_model:
+            say(f"{name}: {one.ended_by_model}")
     pieces = [
         OutputPiece(name, one.piece, one.prompt_beats) for name, one in zip(names, generated, strict=True)
     ]

@@ -145,6 +145,8 @@ def check_model_directory(directory: Path) -> None:
         raise UserError(
             f"{directory}: a file found, {expected}; PianoLM.from_weights reads a plain weights file"
         )
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such directory; {expected}")
     if not (directory / "config.json").is_file():
         raise UserError(f"{directory}: no config.json; {expected}")
     weights = directory / WEIGHTS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +64,12 @@ class Piece:
     repairs: Repairs = _NO_REPAIRS
     skipped: int = 0
     remarks: Remarks = _NO_REMARKS
+
+    def __repr__(self) -> str:
+        bars = np.diff(self.bar_starts)
+        metre = f"bars of {np.bincount(bars).argmax()} beats" if bars.size else "no bars known"
+        seconds = self.beats_sec[-1] - self.beats_sec[0]
+        return f"Piece({self.notes.size} notes, {self.n_beats} beats, {metre}, {seconds:.1f} s)"
 
     @property
     def beats(self) -> NDArray[np.float64]:
@@ -227,6 +234,15 @@ class Piece:
         midi = pretty_midi.PrettyMIDI()
         midi.instruments.append(piano)
         return midi
+
+
+def as_piece(music: Piece | str | os.PathLike[str]) -> Piece:
+    """A piece as it is, or read from the MIDI file of a path.
+
+    Raises:
+        UserError: The file or its beats cannot be read.
+    """
+    return music if isinstance(music, Piece) else Piece.from_midi(os.fspath(music))
 
 
 def _check_has_notes(midi: MidiContent, path: str | Path) -> None:

@@ -1,4 +1,4 @@
-"""`Remarks`: what reading one MIDI file decided and left out, as counts and as sentences."""
+"""`Remarks`: what reading a MIDI file or generating a piece decided and left out, as counts and as sentences."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ class Remarks:
         unended_notes: Notes without a note-off event, held to an all-notes-off event or the end of their track.
         pedalled_notes: Notes that the sustain pedal made longer.
         silent_beats_cut: Beats removed from a long silence before the first note.
+        generated: Sentences about how a generated piece differs from what was asked for.
     """
 
     default_tempo: bool = False
@@ -35,6 +36,7 @@ class Remarks:
     unended_notes: int = 0
     pedalled_notes: int = 0
     silent_beats_cut: int = 0
+    generated: tuple[str, ...] = ()
 
     def sentences(self) -> list[str]:
         """One sentence per remark; empty if there is nothing to report."""
@@ -52,4 +54,4 @@ class Remarks:
             f"{self.pedalled_notes} note(s) extended by the sustain pedal": self.pedalled_notes,
             f"{self.silent_beats_cut} silent beat(s) before the first note cut": self.silent_beats_cut,
         }
-        return [sentence for sentence, applies in cases.items() if applies]
+        return [*(sentence for sentence, applies in cases.items() if applies), *self.generated]

@@ -60,7 +60,9 @@ def run(ctx: StageContext) -> Metrics:
     hardware = resolve_hardware(ctx.cfg["hardware"])
     require(hardware)
     lm = _load(ctx, "cuda" if hardware.accelerator == "gpu" else "cpu")
-    pieces, metrics = generate_output(lm, prompts, options, int(ctx.cfg["seed"]))
+    pieces, metrics = generate_output(
+        lm, prompts, options, int(ctx.cfg["seed"]), lambda told: print(f"{ctx.name}: {told}", flush=True)
+    )
     pieces = add_prompts(pieces, prompts, options["mode"])
     page = page_text(ctx.cfg, ctx.upstream["model"], soundfont, prompts, metrics) if options["page"] else None
     write_output(ctx.run_dir, pieces, page, options["audio"], soundfont)

@@ -5,6 +5,7 @@ Shapes: T tokens, C cells, R rows (cells and tied cells in the order of their to
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ from pianolm.errors import UserError
 from pianolm.models import model_path
 from pianolm.music.bars import bar_positions, bar_starts_from_positions
 from pianolm.music.cells import Cells, segment_starts
-from pianolm.music.piece import Piece
+from pianolm.music.piece import Piece, as_piece
 from pianolm.tokenizer.codebook import Codebook
 from pianolm.tokenizer.codebook_file import load_codebook, save_codebook
 from pianolm.tokenizer.config import TokenizerSettings, read_settings, tokenizer_directory
@@ -110,8 +111,13 @@ class PianoTokenizer:
         """The same tokenizer in base mode."""
         return PianoTokenizer(self.codebook, self.tempo, ties=self.ties, bars=self.bars, exact=self.exact)
 
-    def encode(self, piece: Piece) -> Encoding:
-        """Piece to ids, with BOS and EOS."""
+    def encode(self, piece: Piece | str | os.PathLike[str]) -> Encoding:
+        """Piece, or the MIDI file of a path, to ids with BOS and EOS.
+
+        Raises:
+            UserError: The file or its beats cannot be read.
+        """
+        piece = as_piece(piece)
         ids = self.encode_cells(piece.cells, piece.beats_sec, piece.bar_starts)
         meaningless = (self.vocabulary.kind_of[ids] == Kind.VELOCITY) & piece.flat
         return Encoding(ids, ~meaningless)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
 import pytest
 
+from pianolm import PianoLM
 from pianolm.errors import UserError
 from pianolm.generation.config import SAMPLED_KINDS, GenerationConfig, SamplingRule, StoppingCriteria
+from tests.tiny import composed
 
 
 @pytest.mark.parametrize(
@@ -80,3 +83,14 @@ def test_options_of_the_stage_become_a_configuration() -> None:
 def test_a_wrong_option_is_named_as_on_the_command_line(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=f"^{message}"):
         GenerationConfig.from_options(options(**wrong))
+
+
+def test_python_has_the_defaults_of_the_command_line() -> None:
+    options = composed("stage=generate")["generate"]
+    assert GenerationConfig() == GenerationConfig.from_options(options)
+    for call in (PianoLM.generate, PianoLM.generate_pieces, PianoLM.stream, PianoLM.render_dynamics):
+        for name, parameter in inspect.signature(call).parameters.items():
+            if name in options and name != "pieces":  # a list of one piece is what a call expects
+                assert parameter.default == options[name], name
+    with pytest.raises(UserError, match=r"^generate\.end='later' found, expected one of model, never"):
+        GenerationConfig.from_options({**options, "end": "later"})

@@ -148,6 +148,53 @@ def test_a_fixed_tempo_is_exact_and_applies_to_new_beats_only(lm: PianoLM, promp
     assert frames(piece, slice(n)) != []
 
 
+def test_a_piece_ends_early_only_where_the_model_may_end_it(lm: PianoLM, prompt: Piece) -> None:
+    settings: dict[str, Any] = {"beats": 40, "pieces": 12, "seed": 1, **HOT}
+    free = lm.generate_pieces(prompt, **settings)
+    short = [one for one in free if one.piece.n_beats < prompt.n_beats + 40]
+    assert 0 < len(short) < len(free)
+    for one in free:
+        new_beats = one.piece.n_beats - prompt.n_beats
+        told = f"the model ended it at beat {new_beats} of 40; generate.end=never goes on"
+        assert one.ended_by_model == (told if one in short else "")
+        assert one.piece.remarks.generated == (one.prompt_cut, *([told] if one in short else []))
+        assert "the model's context is 48" in one.prompt_cut
+        assert f"of its {prompt.n_beats} beats" in one.prompt_cut
+    for options in ({}, {"ties": "explicit", "bars": True}):
+        toy = lm if not options else toy_lm(**options)
+        for one in toy.generate_pieces(end="never", **settings):
+            assert (one.piece.n_beats, one.ended_by_model, one.prompt_cut) == (40, "", "")
+            assert toy.tokenizer.grammar.is_complete(one.ids)
+    long = lm.generate_pieces(end="never", seconds=30.0, pieces=3, seed=1, **HOT)
+    assert all(one.piece.beats_sec[-1] >= 30 for one in long)
+
+
+def test_paths_take_the_place_of_pieces(lm: PianoLM, prompt: Piece) -> None:
+    path = GOLDEN / "piece.mid"
+    settings: dict[str, Any] = {"beats": 2, "seed": 1, **HOT}
+    for source in (path, str(path)):
+        assert same(*lm.generate(source, **settings), *lm.generate(prompt, **settings))
+        assert same(lm.render_dynamics(source), lm.render_dynamics(prompt))
+        assert np.array_equal(lm.tokenizer.encode(source).ids, lm.tokenizer.encode(prompt).ids)
+        assert next(lm.stream(source, **settings)).end_sec == next(lm.stream(prompt, **settings)).end_sec
+    with pytest.raises(UserError, match=r"none\.mid: no such file"):
+        lm.generate("none.mid")
+
+
+def test_a_device_that_is_not_there_is_one_sentence(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    for device, message in (
+        ("cuda", "device='cuda' found, but torch sees no CUDA GPU on this machine; use device='cpu'"),
+        ("cuda:3", "torch sees no CUDA GPU"),
+        ("fast", "device='fast' found, expected a device of torch"),
+    ):
+        with pytest.raises(UserError, match=message) as error:
+            PianoLM.from_pretrained(saved, device=device)
+        assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="nowhere: no such directory; expected a directory published by"):
+        PianoLM.from_pretrained(saved / "nowhere")
+
+
 def test_settings_of_a_kind_affect_only_that_kind(lm: PianoLM) -> None:
     """With temperature 0 for all other kinds, only tempi differ between pieces."""
     likely = lm.generate(beats=2, pieces=2, temperature=0)

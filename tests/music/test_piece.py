@@ -223,3 +223,12 @@ def test_real_pieces_are_read_as_they_were(shared_data: Path, tmp_path: Path) ->
     assert len(beats) >= 20
     for path, source in beats.items():
         assert differences_over_round_trips(Piece.from_midi(path, source), tmp_path / "a.mid") == [], path
+
+
+def test_a_piece_is_shown_in_one_line() -> None:
+    notes = make_notes([0, 1], [1, 2], [60, 62], [64, 70])
+    beats = BeatAnnotation(np.arange(9) * 0.5, np.arange(9) % 4 == 0)
+    assert repr(Piece.from_notes(notes, beats)) == "Piece(2 notes, 8 beats, bars of 4 beats, 4.0 s)"
+    assert (
+        repr(Piece.from_notes(notes, np.arange(9) * 0.5)) == "Piece(2 notes, 8 beats, no bars known, 4.0 s)"
+    )

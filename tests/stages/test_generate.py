@@ -217,6 +217,34 @@ def test_a_flat_prompt_gets_dynamics_and_keeps_its_notes(
     assert facts[0].endswith("velocity 64–64")
 
 
+@pytest.mark.usefixtures("no_pictures")
+def test_what_is_left_out_or_shorter_than_asked_for_is_said(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pitches = np.tile([60, 62, 64, 65, 67, 69], 20).tolist()
+    doubled = [mido.Message("note_on", note=60, velocity=50), mido.Message("note_on", note=60, velocity=50)]
+    prompt = write_events(tmp_path / "song.mid", [*doubled, *notes(pitches)], notes([36] * 3, channel=9))
+    settings = (f"prompt={prompt}", "generate.temperature=3", "generate.beats=60", *MIDI_ONLY)
+    said = {}
+    for end in ("model", "never"):
+        metrics, _ = generate(
+            tmp_path / end, models / "velocity", *settings, "generate.pieces=4", f"generate.end={end}"
+        )
+        lines = capsys.readouterr().out.splitlines()
+        said[end] = [line for line in lines if "the model ended it at beat" in line]
+        about_prompt = [line for line in lines if line.startswith(f"generate: prompt {prompt}: ")]
+        assert metrics["valid_fraction"] == 1.0
+        assert sum("3 drum note(s) left out" in line for line in about_prompt) == 1
+        assert sum("begin together with a note of their pitch" in line for line in about_prompt) == 1
+        assert sum("the model sees the last" in line for line in about_prompt) == 1
+    assert said["never"] == []
+    assert said["model"], "an untrained model ends some pieces"
+    assert re.fullmatch(
+        r"generate: piece_0\d: the model ended it at beat \d+ of 60; generate\.end=never goes on",
+        said["model"][0],
+    )
+
+
 def velocities_and_rest(path: Path) -> tuple[list[int], bytes]:
     """Velocities of the note-on events of a file, and its other bytes."""
     read = mido.MidiFile(path)
