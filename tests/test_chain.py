@@ -251,8 +251,10 @@ def test_explicit_ties_go_through_the_chain(chain: Path, tmp_path: Path) -> None
         )
         for root in (chain, tmp_path)
     ]
-    for key in ("notes", "notes_exact", "onset_ms_p95", "offset_ms_p95", "beat_ms_p95"):
+    for key in ("notes", "notes_exact"):
         assert both[0][key] == both[1][key], key
+    for key in ("onset_ms_p95", "offset_ms_p95", "beat_ms_p95"):  # on a scale of equal steps, shifted
+        assert both[0][key] == pytest.approx(both[1][key], rel=0.2), key
 
 
 def test_bits_of_bars_are_a_kind_of_their_own(chain: Path, with_bars: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from pianolm import PianoTokenizer
+from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.vocabulary import Vocabulary
 
 CONTEXT = 48
@@ -21,14 +22,16 @@ LAYOUTS: list[dict[str, Any]] = [
     {"ties": "explicit"},
     {"ties": "explicit", "bars": True},
     {"exact": False},
+    {"ties": "explicit", "bars": True, "tempo": "log50_tuned"},
+    {"tempo": "log50_tuned"},
 ]
 """Options of tokenizers with different grammars."""
 
 
-def toy_tokenizer(mode: str = "velocity", **options: Any) -> PianoTokenizer:
+def toy_tokenizer(mode: str = "velocity", tempo: str = "log50", **options: Any) -> PianoTokenizer:
     golden = PianoTokenizer.from_pretrained(GOLDEN / "tokenizer")
     codec = golden.codec if mode == "velocity" else None
-    return PianoTokenizer(golden.codebook, golden.tempo, codec, **options)
+    return PianoTokenizer(golden.codebook, TempoBins(tempo), codec, **options)
 
 
 def toy_llama(vocabulary: Vocabulary, seed: int = 0, **changes: Any) -> LlamaForCausalLM:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ from pianolm.tokenizer.grammar import Grammar
 from pianolm.tokenizer.vocabulary import Kind, Vocabulary
 
 VOCABULARY = Vocabulary(l1=16, l2=8, l3=4, velocity=8, reserved=377, tempo=5)
+TUNED = replace(VOCABULARY, reserved=481)
+"""With ids for tunings."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,18 @@ class ToyPiece:
     notes: int = 0
 
 
-def sequence(seed: int, beats: int = 12, mode: str = "velocity", most_cells: int = 4) -> np.ndarray:
-    """A piece of random tokens that the grammar accepts."""
-    rng = np.random.default_rng(seed)
-    ids = [VOCABULARY.bos]
+def sequence(
+    seed: int, beats: int = 12, mode: str = "velocity", most_cells: int = 4, tuned: bool = False
+) -> np.ndarray:
+    """A piece of random tokens that the grammar accepts; a tuned one has the ids of `TUNED`."""
+    rng, vocabulary = np.random.default_rng(seed), TUNED if tuned else VOCABULARY
+    ids = [vocabulary.bos]
 
     def draw(kind: Kind) -> int:
-        return VOCABULARY.offset(kind) + int(rng.integers(VOCABULARY.count(kind)))
+        return vocabulary.offset(kind) + int(rng.integers(vocabulary.count(kind)))
+
+    if tuned:
+        ids.append(draw(Kind.TUNING))
 
     for _ in range(beats):
         ids.append(draw(Kind.TEMPO))
@@ -48,16 +55,19 @@ def sequence(seed: int, beats: int = 12, mode: str = "velocity", most_cells: int
         for pitch in pitches.tolist():
             layout = [[Kind.L1], [Kind.L2, Kind.L3, Kind.L3], [Kind.L3, Kind.L4, Kind.L4, Kind.L2]]
             codes = [draw(kind) for kind in layout[int(rng.integers(3))]]
-            ids += [VOCABULARY.offset(Kind.PITCH) + pitch, *codes]
+            ids += [vocabulary.offset(Kind.PITCH) + pitch, *codes]
             if mode == "velocity":
                 ids.append(draw(Kind.VELOCITY))
-    ids = np.array([*ids, VOCABULARY.eos])
-    assert Grammar(VOCABULARY, mode == "velocity", np.zeros(VOCABULARY.size, bool)).is_complete(ids)
+    ids = np.array([*ids, vocabulary.eos])
+    silent = np.zeros(vocabulary.size, bool)
+    assert Grammar(vocabulary, mode == "velocity", silent, tuned=tuned).is_complete(ids)
     return ids
 
 
-def write_store(directory: Path, pieces: Sequence[ToyPiece], mode: str = "velocity") -> TokenStore:
-    with TokenStoreWriter(directory, ToyTokenizer(mode)) as writer:
+def write_store(
+    directory: Path, pieces: Sequence[ToyPiece], mode: str = "velocity", vocabulary: Vocabulary = VOCABULARY
+) -> TokenStore:
+    with TokenStoreWriter(directory, ToyTokenizer(mode, vocabulary)) as writer:
         for piece in pieces:
             writer.add(piece, piece.ids)
     return TokenStore.open(directory)

@@ -101,6 +101,7 @@ class PianoTokens:
         self.pad, self.bos, self.eos = vocabulary.pad, vocabulary.bos, vocabulary.eos
         named = {Kind.PITCH: "pitch", Kind.VELOCITY: "velocity", Kind.TEMPO: "tempo", Kind.EOS: "end"}
         named |= {**dict.fromkeys(CODE_KINDS, "pattern"), Kind.BAR: "bar", Kind.DURATION: "duration"}
+        named[Kind.TUNING] = "tempo"
         type_of_kind = np.array([self.types.index(named.get(kind, "end")) for kind in Kind])
         self.type_V, self.notes_V = type_of_kind[vocabulary.kind_of], tokenizer.strikes_per_id
         self.eighths_V = np.array([EIGHTHS_OF_KIND.get(kind, 0) for kind in Kind])[vocabulary.kind_of]

@@ -79,7 +79,7 @@ class Fuzzer:
                 count.update(skipped=piece.skipped, cells=len(read.cells), notes=piece.notes.size)
                 count.update(whole=int(piece.skipped == 0), beatless=int(not piece.n_beats))
                 problem = self._decoded_problem(piece, ids, read)
-                encoded = self.tokenizer.encode(piece).ids
+                encoded = self._encoded(piece, read)
                 problem = problem or self._again_problem(piece, self.tokenizer.decode(encoded))
             except Exception as error:  # the test is that nothing is raised, whatever it is
                 problem = f"raised {error!r}"
@@ -87,6 +87,12 @@ class Fuzzer:
             wrong.append(problem)
         self._check_grammar(sequences, reads, again, counts, wrong, cross_checked)
         return counts, wrong
+
+    def _encoded(self, piece: Piece, read: Reading) -> np.ndarray:
+        """The piece's ids, on the tempo scale on which it was read: another may change bins less often."""
+        tuning = self.tokenizer.vocabulary.tuning_id(read.kept)
+        number = tuning[0] - self.reader.unshifted if tuning else 0
+        return self.tokenizer.encode_cells(piece.cells, piece.beats_sec, piece.bar_starts, tuning=number)
 
     def _decoded_problem(self, piece: Piece, ids: np.ndarray, read: Reading) -> str:
         cells = piece.cells
@@ -138,7 +144,8 @@ class Fuzzer:
         given_at, given_phase = well_formed(self.grammar, sequences)
         again_at, again_phase = well_formed(self.grammar, again)
         kept_at, _ = well_formed(self.grammar, [np.array(read.kept, np.int64) for read in reads])
-        between = np.isin(given_phase, [Phase.START, Phase.OPENED, *BETWEEN_CELLS, Phase.ENDED])  # in no cell
+        outside = [Phase.START, Phase.OPENED, Phase.TUNED, *BETWEEN_CELLS, Phase.ENDED]
+        between = np.isin(given_phase, outside)  # in no cell
         for n, read in enumerate(reads):
             complete = again_at[n] < 0 and again_phase[n] == Phase.ENDED
             if wrong[n]:

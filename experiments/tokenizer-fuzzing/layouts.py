@@ -70,7 +70,7 @@ def frame_codec(codes: int) -> FrameCodec:
 
 
 def make_tokenizers(pieces: Sequence[Piece]) -> dict[str, PianoTokenizer]:
-    """The full and a tiny vocabulary, without and with velocity; three levels, bars, implicit and explicit ties.
+    """The full and a tiny vocabulary, without and with velocity; three levels, bars, ties, a tuned tempo.
 
     The full one has a codebook fitted to the pieces and a codec of the default form; the tiny one has seen no music,
     so that most of its cells need L4, and has a codec of the frame form with fewer codes than velocity ids.
@@ -80,7 +80,7 @@ def make_tokenizers(pieces: Sequence[Piece]) -> dict[str, PianoTokenizer]:
     nothing = Patterns(np.zeros(0, np.uint64), np.zeros(0, np.uint64))
     full = fit_codebook(sustain, onset, Vocabulary(), "frequency").codebook
     tiny, tempo = complete([nothing] * 3, TINY), TempoBins(bins=TINY.tempo)
-    with_bars = complete([nothing] * 3, TINY_BARS)
+    with_bars, tuned = complete([nothing] * 3, TINY_BARS), TempoBins("log50_tuned", TINY.tempo)
     return {
         "full base": PianoTokenizer(full, TempoBins()),
         "full velocity": PianoTokenizer(full, TempoBins(), segment_codec(512)),
@@ -94,4 +94,8 @@ def make_tokenizers(pieces: Sequence[Piece]) -> dict[str, PianoTokenizer]:
         "tiny base implicit bars": PianoTokenizer(with_bars, tempo, ties="implicit", bars=True),
         "full velocity explicit": PianoTokenizer(full, TempoBins(), segment_codec(512), ties="explicit"),
         "tiny base explicit bars": PianoTokenizer(with_bars, tempo, ties="explicit", bars=True),
+        "tiny base tuned": PianoTokenizer(with_bars, tuned),
+        "full velocity explicit bars tuned": PianoTokenizer(
+            full, TempoBins("log50_tuned"), segment_codec(512), ties="explicit", bars=True
+        ),
     }

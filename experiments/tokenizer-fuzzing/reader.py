@@ -51,12 +51,13 @@ class Reader:
 
     def __init__(self, tokenizer: PianoTokenizer) -> None:
         grammar, self.vocabulary = tokenizer.grammar, tokenizer.vocabulary
-        self.bars, self.ties = tokenizer.bars, grammar.ties
+        self.bars, self.ties, self.tuned = tokenizer.bars, grammar.ties, tokenizer.tempo.tuned
         self.needs_strike = grammar.strikes is not None
         self.table, self.kind_of = grammar.table.tolist(), grammar.kind_of.astype(np.int64)
         self.sustain, self.onset = (masks.tolist() for masks in tokenizer.codebook.id_patterns)
         self.first_pitch = self.vocabulary.offset(Kind.PITCH)
         self.first_duration = self.vocabulary.offset(Kind.DURATION)
+        self.unshifted = self.vocabulary.offset(Kind.TUNING)
         self.downbeat = self.vocabulary.offset(Kind.BAR)
         silent = np.flatnonzero(grammar.silent)
         self.silent_codes = 2 * silent[grammar.kind_of[silent] == Kind.L2].tolist()
@@ -77,6 +78,7 @@ class _Pass:
         self.cells: list[tuple[int, int, int, int]] = []
         self.bars: list[int] = []
         self.beats, self.last_pitch = 0, -1
+        self.needs_tuning = reader.tuned
         self.sounds_to_end: dict[int, int] = {}  # pitch → the beat at whose end it sounds
         self.struck: dict[int, int] = {}  # pitch → the frame of the piece in which it was last struck
         self.pending: list[int] = []  # pitches whose ties are to come in this beat
@@ -96,6 +98,10 @@ class _Pass:
     def _step(self, at: int) -> int:
         """Reads a tempo, a tie or a cell, or skips a token; returns the next position."""
         kind = self.kinds[at]
+        if kind == Kind.TUNING and self.needs_tuning:
+            self.needs_tuning = False
+            self.kept.append(self.tokens[at])
+            return at + 1
         timed = self.reader.ties == "explicit" and kind == _DURATION
         pitch = self._pitch(at + timed)
         in_tie = self.reader.ties == "explicit" and pitch in self.pending
@@ -119,6 +125,10 @@ class _Pass:
         return self.tokens[at] - self.reader.first_pitch if self.kinds[at : at + 1] == [_PITCH] else -1
 
     def _tempo(self, at: int) -> int:
+        if self.needs_tuning and self.kept:  # only BOS: what follows it lacks its tuning
+            self.kept.append(self.reader.unshifted)
+            self.added, self.missing = self.added + 1, self.missing + 1
+        self.needs_tuning = False
         self.kept.append(self.tokens[at])
         self.beats, self.last_pitch, self.tied = self.beats + 1, -1, set()
         if self.reader.ties != "repeat":

@@ -172,6 +172,7 @@ def excerpts(ids: np.ndarray, tokenizer: PianoTokenizer) -> list[np.ndarray]:
     parts, start, longest = [], 0, int(rng.integers(LONGEST))
     for end in range(1, len(beats)):
         if end + 1 == len(beats) or beats[end + 1] - beats[start] > longest:
-            parts.append(np.concatenate([[vocabulary.bos], ids[beats[start] : beats[end]], [vocabulary.eos]]))
+            head = [vocabulary.bos, *vocabulary.tuning_id(ids)]
+            parts.append(np.concatenate([head, ids[beats[start] : beats[end]], [vocabulary.eos]]))
             start, longest = end, int(rng.integers(LONGEST))
     return parts

@@ -28,7 +28,7 @@ class VocabularyConfig:
     pitch: int = option(128, "Number of MIDI pitches; always 128.", at_least=128, at_most=128)
     velocity: int = option(512, "Number of velocity codes.", at_least=1)
     reserved: int = option(
-        512, "Number of reserved ids: 377 eighth-beat patterns, bars, duration bins of ties.", at_least=377
+        512, "Number of reserved ids: 377 eighth-beat patterns, bars, duration bins, tunings.", at_least=377
     )
     tempo: int = option(50, "Number of tempo bins.", at_least=1)
 
@@ -49,9 +49,9 @@ class TokenizerConfig:
     bars: bool = option(False, "A token for the position in the bar after each tempo, where bars are known.")
     tempo: str = option(
         "log50",
-        "log50: 50 bins from 15 to 480 BPM in equal ratios, rounding errors carried; published: bins of 10 BPM, "
-        "each beat rounded on its own.",
-        choices=("log50", "published"),
+        "log50: 50 bins from 15 to 480 BPM in equal ratios, rounding errors carried; log50_tuned: on a scale shifted "
+        "so that a piece's bin changes least; published: bins of 10 BPM, each beat rounded on its own.",
+        choices=("log50", "log50_tuned", "published"),
     )
     exact: bool = option(
         True,

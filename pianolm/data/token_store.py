@@ -202,6 +202,12 @@ class TokenStore:
         except (OSError, ValueError, TypeError) as error:
             raise UserError(f"{path}: not readable ({error}); run stage=tokenize force=true") from error
 
+    @cached_property
+    def tunings(self) -> NDArray[np.int64]:
+        """[P] id of the tuning that each piece states behind BOS, −1 where it states none; read on first access."""
+        stated = [self.vocabulary.tuning_id(self.ids(index)) for index in range(len(self.pieces))]
+        return np.array([ids[0] if ids else -1 for ids in stated], np.int64)
+
     def split(self, name: str) -> list[int]:
         """Indices of the pieces of a split."""
         assert name in SPLITS, name

@@ -51,11 +51,19 @@ class TokenizedPiece:
             None allows any position.
         token_masks: By name, the ids among which each target is chosen. The bits under each mask are returned beside
             the unconstrained ones.
+        tuning: Id of the tuning that the piece states, which is put before windows that start later than the piece;
+            None for a piece without a tuning.
     """
 
     ids: Ids
     window_starts: Ids | None = None
     token_masks: Mapping[str, TokenMasks] = field(default_factory=dict)
+    tuning: int | None = None
+
+    def inputs(self, window: Window) -> Ids:
+        """The ids that a model reads of a window."""
+        ids = self.ids[window.start : window.stop - 1]
+        return ids if self.tuning is None or not window.start else np.insert(ids, 0, self.tuning)
 
 
 def score_pieces(
@@ -92,7 +100,9 @@ def score_pieces(
         yield from (item.bits for item in batch if item.window.stop == item.piece.ids.size)
 
 
-def sliding_windows(n_tokens: int, window_starts: Ids | None, context: int, stride: int) -> Iterator[Window]:
+def sliding_windows(
+    n_tokens: int, window_starts: Ids | None, context: int, stride: int, later_context: int | None = None
+) -> Iterator[Window]:
     """Windows that score each of the targets 1 … `n_tokens` − 1 once.
 
     Args:
@@ -101,15 +111,19 @@ def sliding_windows(n_tokens: int, window_starts: Ids | None, context: int, stri
             the stride.
         context: C.
         stride: Most tokens from the start of one window to the next, 1 … C.
+        later_context: Most inputs of all windows but the first; None for C.
     """
+    later_context = context if later_context is None else later_context
     window = Window(0, 1, min(context + 1, n_tokens))
-    while window.scored < window.stop:
-        yield window
+    while window.scored < n_tokens:
+        if window.scored < window.stop:
+            yield window
         start = latest = window.start + stride
         if window_starts is not None:
             preferred = int(window_starts[np.searchsorted(window_starts, latest, side="right") - 1])
             start = preferred if preferred > window.start else latest
-        window = Window(start, window.stop, min(start + context + 1, n_tokens))
+        stop = max(window.stop, min(start + later_context + 1, n_tokens))
+        window = Window(start, window.stop, stop)
 
 
 class _PieceWindow(NamedTuple):
@@ -123,7 +137,9 @@ class _PieceWindow(NamedTuple):
 def _piece_windows(pieces: Iterable[TokenizedPiece], context: int, stride: int) -> Iterator[_PieceWindow]:
     for piece in pieces:
         bits = {name: np.zeros(piece.ids.size) for name in (UNCONSTRAINED, *piece.token_masks)}
-        for window in sliding_windows(piece.ids.size, piece.window_starts, context, stride):
+        later_context = context - (piece.tuning is not None)
+        windows = sliding_windows(piece.ids.size, piece.window_starts, context, stride, later_context)
+        for window in windows:
             yield _PieceWindow(piece, bits, window)
 
 
@@ -144,11 +160,12 @@ def _score_batch(model: LlamaForCausalLM, batch: list[_PieceWindow]) -> None:
 
 def _rows(model: LlamaForCausalLM, batch: list[_PieceWindow]) -> tuple[Ids, Ids]:
     """Input ids and labels [B, C] of some windows, padded at the end."""
-    shape = len(batch), max(item.window.stop - item.window.start for item in batch) - 1
+    inputs = [item.piece.inputs(item.window) for item in batch]
+    shape = len(batch), max(ids.size for ids in inputs)
     input_ids_BC, labels_BC = np.full(shape, model.config.pad_token_id), np.full(shape, IGNORE)
-    for row, (piece, _, (start, scored, stop)) in enumerate(batch):
-        input_ids_BC[row, : stop - start - 1] = piece.ids[start : stop - 1]
-        labels_BC[row, scored - start - 1 : stop - start - 1] = piece.ids[scored:stop]
+    for row, (ids, (piece, _, (_, scored, stop))) in enumerate(zip(inputs, batch, strict=True)):
+        input_ids_BC[row, : ids.size] = ids
+        labels_BC[row, ids.size - (stop - scored) : ids.size] = piece.ids[scored:stop]
     return input_ids_BC, labels_BC
 
 

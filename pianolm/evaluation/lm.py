@@ -114,7 +114,9 @@ def score_performances(
             beats_sec = np.asarray(store.beats_sec(index))
             ids = tokenizer.encode_cells(store.cells(index), beats_sec, store.bar_starts(index))
             masks = {_CONSTRAINED: token_masks(tokenizer.grammar, ids)}
-            pending.append((index, TokenizedPiece(ids, beat_positions(ids, tokenizer.vocabulary), masks)))
+            tuning = next(iter(tokenizer.vocabulary.tuning_id(ids)), None)
+            piece = TokenizedPiece(ids, beat_positions(ids, tokenizer.vocabulary), masks, tuning)
+            pending.append((index, piece))
             yield pending[-1][1]
 
     autocast = {"bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "16-mixed": torch.float16}

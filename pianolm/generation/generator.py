@@ -32,12 +32,21 @@ class FixedTempo:
     """One tempo for all new beats.
 
     Attributes:
-        token: The tempo token nearest to the tempo asked for, by ratio.
+        tokens: For each tuning the tempo token nearest to the tempo asked for, by ratio.
+        tuning: Number of the tuning with the nearest tempo of all.
         beat_sec: Exact length of a beat.
     """
 
-    token: int
+    tokens: list[int]
+    tuning: int
     beat_sec: float
+
+    @classmethod
+    def from_bpm(cls, bpm: float, tempo: TempoBins, first_tempo: int) -> FixedTempo:
+        """A tempo in BPM, given the first tempo id."""
+        distance = np.abs(np.log(tempo.bpm_of_tuning / bpm))
+        tuning = int(distance.min(axis=1).argmin())
+        return cls((first_tempo + distance.argmin(axis=1)).tolist(), tuning, 60 / float(bpm))
 
 
 class Generator:
@@ -63,7 +72,7 @@ class Generator:
 
     def __init__(self, model: LlamaForCausalLM, grammar: Grammar, tempo: TempoBins) -> None:
         self.grammar = grammar
-        self.order = TokenOrder(grammar)
+        self.order = TokenOrder(grammar, tempo)
         self.context = int(model.config.max_position_embeddings)
         self.make_engine: Callable[[int], Engine]
         if model.device.type == "cpu":
@@ -75,19 +84,22 @@ class Generator:
         self._advance = lru_cache(maxsize=1 << 16)(grammar.advance)
         self._tempo = tempo
         self._first_tempo = grammar.vocabulary.offset(Kind.TEMPO)
-        self._beat_sec: list[float] = tempo.beat_sec.tolist()
+        self._tunings = grammar.vocabulary.ids(Kind.TUNING)
+        self._beat_sec: list[list[float]] = (60.0 / tempo.bpm_of_tuning).tolist()
 
     def refill(self, engine: Engine, row: int, ids: Sequence[int], beat_starts: Sequence[int]) -> None:
-        """Fills the cache of a row again with the end of a piece: see `window_start`."""
+        """Fills the cache of a row again with the end of a piece, behind its tuning: see `window_start`."""
         engine.clear(row)
-        engine.extend(row, ids[window_start(len(ids), beat_starts, self.context) :])
+        start = window_start(len(ids), beat_starts, self.context)
+        tuning = self.grammar.vocabulary.tuning_id(ids) if start else []
+        engine.extend(row, [*tuning, *ids[start:]])
 
     def generate(self, states: Sequence[GenerationState], config: GenerationConfig) -> Iterator[int]:
         """Generates pieces until all are finished; every sampled token is one that the grammar allows.
 
-        The first new token of a piece begins a new beat. A piece ends where the model samples EOS, or with an EOS that
-        is put in where the stopping criteria are met. When the context is full, the cache is filled again with the last
-        whole beats.
+        The first new token of a piece begins a new beat, unless the piece still needs a tuning, which then comes first.
+        A piece ends where the model samples EOS, or with an EOS that is put in where the stopping criteria are met.
+        When the context is full, the cache is filled again with the last whole beats.
 
         Args:
             states: The pieces; changed in place.
@@ -122,8 +134,7 @@ class Generator:
     def _fixed_tempo(self, config: GenerationConfig) -> FixedTempo | None:
         if config.tempo_bpm is None:
             return None
-        nearest = int(np.abs(np.log(self._tempo.bpm / config.tempo_bpm)).argmin())
-        return FixedTempo(self._first_tempo + nearest, 60 / float(config.tempo_bpm))
+        return FixedTempo.from_bpm(config.tempo_bpm, self._tempo, self._first_tempo)
 
     def _start(
         self, engine: Engine, row: int, prompt_row: int, state: GenerationState, prompt: list[int]
@@ -160,16 +171,19 @@ class Generator:
         """Appends a token, or EOS where it would begin a beat too many; returns whether a new beat is complete."""
         tempo_bin = token - self._first_tempo
         is_complete = False
-        if 0 <= tempo_bin < len(self._beat_sec):
+        if self._tunings.start <= token < self._tunings.stop:
+            token = token if fixed_tempo is None else self._tunings.start + fixed_tempo.tuning
+            state.tuning = token - self._tunings.start
+        elif 0 <= tempo_bin < len(self._beat_sec[0]):
             is_complete = state.new_beats > 0
             if stopping.is_met(state.new_beats, state.new_seconds):
                 token = self.grammar.vocabulary.eos
             else:
-                token = token if fixed_tempo is None else fixed_tempo.token
+                token = token if fixed_tempo is None else fixed_tempo.tokens[state.tuning]
                 state.beat_starts.append(len(state.ids))
                 state.new_beats += 1
                 state.new_seconds += (
-                    self._beat_sec[tempo_bin] if fixed_tempo is None else fixed_tempo.beat_sec
+                    self._beat_sec[state.tuning][tempo_bin] if fixed_tempo is None else fixed_tempo.beat_sec
                 )
         state.grammar_state = self._advance(state.grammar_state, token)
         state.ids.append(token)

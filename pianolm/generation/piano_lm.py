@@ -321,7 +321,8 @@ class PianoLM:
         elif self.tokenizer.ties != "repeat":  # ties refer to notes of the prompt
             piece = self.tokenizer.decode(state.ids[:end]).from_beat(state.prompt_beats)
         else:
-            piece = self.tokenizer.decode(state.ids[state.prompt_tokens : end])
+            tuning = self.tokenizer.vocabulary.tuning_id(state.ids[: state.prompt_tokens])
+            piece = self.tokenizer.decode([*tuning, *state.ids[state.prompt_tokens : end]])
         if tempo_bpm is None:
             return piece
         new_sec = np.arange(1, piece.n_beats - prompt_beats + 1) * (60 / float(tempo_bpm))

@@ -128,7 +128,7 @@ def prompt_bars(prompt: Piece | None, prompt_beats: int | None) -> NDArray[np.in
 def prompt_ids(
     tokenizer: PianoTokenizer, prompt: Piece, prompt_beats: int | None, name: str = "prompt"
 ) -> NDArray[np.int64]:
-    """Tokens [T] of the beats to continue from, without EOS.
+    """Tokens [T] of the beats to continue from, without EOS. A tuning of the tempo scale is chosen for these beats.
 
     Args:
         tokenizer: Encodes the prompt.
@@ -145,11 +145,14 @@ def prompt_ids(
             "continue from nothing"
         )
     first_beat = beats_left_out(prompt, prompt_beats)
+    stop_beat = prompt.n_beats if prompt_beats is None or prompt_beats < 0 else prompt_beats
+    tuning = tokenizer.tempo.best_tuning(prompt.beats_sec[first_beat : stop_beat + 1])
     if first_beat and tokenizer.ties != "repeat":  # ties must not refer to notes of beats left out
         kept, positions = prompt.from_beat(first_beat), bar_positions(prompt.bar_starts, prompt.n_beats)
-        ids = tokenizer.encode_cells(kept.cells, kept.beats_sec, position_B=positions[first_beat:])[1:-1]
+        positions = positions[first_beat:]
+        ids = tokenizer.encode_cells(kept.cells, kept.beats_sec, position_B=positions, tuning=tuning)[1:-1]
     else:
-        ids = tokenizer.encode(prompt).ids[:-1]
+        ids = tokenizer.encode_cells(prompt.cells, prompt.beats_sec, prompt.bar_starts, tuning=tuning)[:-1]
     kinds = tokenizer.vocabulary.kind_of[ids]
     beat_starts = np.flatnonzero(kinds == Kind.TEMPO)
     first, last = 0, ids.size
@@ -161,4 +164,5 @@ def prompt_ids(
         if prompt_beats is not None:
             where = f" in its {'first' if prompt_beats > 0 else 'last'} {abs(prompt_beats)} beats"
         raise UserError(f"{name}: no notes found{where}, expected at least one to continue from")
-    return ids[first:last]
+    head = tokenizer.vocabulary.tuning_id(ids) if first else []
+    return np.array([*head, *ids[first:last]], np.int64)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pianolm.errors import UserError
 from pianolm.generation.config import SAMPLED_KINDS, GenerationConfig, SamplingRule
 from pianolm.tokenizer.grammar import BETWEEN_CELLS, Grammar, State
+from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.vocabulary import Kind
 
 Array = NDArray[np.float32]
@@ -26,7 +27,7 @@ _GREEDY_BELOW = 1e-6
 _KIND_ORDER = (
     *(Kind.L1, Kind.L2, Kind.L3, Kind.L4),
     *(Kind.VELOCITY, Kind.BAR, Kind.DURATION, Kind.EOS, Kind.PITCH, Kind.TEMPO),
-    *(Kind.BOS, Kind.PAD),
+    *(Kind.TUNING, Kind.BOS, Kind.PAD),
 )
 """Order of the kinds in which the kinds that are allowed together in a state are neighbours."""
 
@@ -50,19 +51,26 @@ class TokenOrder:
 
     An engine computes the logits of a range of this order only, which saves most of the output layer's work.
 
+    Args:
+        grammar: Decides which ids may come.
+        tempo: Bins of the tempo tokens. Those that a beat grid does not allow never come; None allows all.
+
     Attributes:
         ids: [V] the ids in this order; ids that never follow another token come last.
-        tempo: All tempo tokens, as candidates.
+        tempo: The tempo tokens, as candidates.
         end: Index of EOS.
     """
 
-    def __init__(self, grammar: Grammar) -> None:
+    def __init__(self, grammar: Grammar, tempo: TempoBins | None = None) -> None:
         vocabulary, self._grammar = grammar.vocabulary, grammar
         kinds = [kind for kind in _KIND_ORDER if kind in grammar.kinds]
         ids_by_kind = [np.arange(vocabulary.size)[vocabulary.ids(kind)] for kind in kinds]
         unused = np.flatnonzero(~np.isin(grammar.kind_of, [int(kind) for kind in kinds]))
         self.ids = np.concatenate([*ids_by_kind, unused])
-        self.tempo = Candidates(*self.range_of((Kind.TEMPO,)), np.zeros(0, np.intp))
+        self._can_come = np.ones(vocabulary.size, bool)
+        if tempo is not None:
+            self._can_come[vocabulary.ids(Kind.TEMPO)] = tempo.in_grid
+        self.tempo = self._among(grammar.kind_of == Kind.TEMPO)
         self.end = int(np.flatnonzero(self.ids == vocabulary.eos)[0])
         self._cached_candidates = lru_cache(maxsize=1024)(self._find_candidates)
 
@@ -94,7 +102,11 @@ class TokenOrder:
         return int(self.ids[candidates.low]) if candidates.high == candidates.low + 1 else None
 
     def _find_candidates(self, state: State) -> Candidates:
-        allowed = self._grammar.allowed(state)[self.ids]
+        return self._among(self._grammar.allowed(state))
+
+    def _among(self, allowed_V: NDArray[np.bool_]) -> Candidates:
+        """Those of some ids that can come."""
+        allowed = (allowed_V & self._can_come)[self.ids]
         indices = np.flatnonzero(allowed)
         low, high = int(indices[0]), int(indices[-1]) + 1
         return Candidates(low, high, np.flatnonzero(~allowed[low:high]))

@@ -30,6 +30,7 @@ class GenerationState:
         prompt_tokens: How many of them are the prompt's.
         prompt_beats: Beats of the prompt.
         beat_starts: Index in `ids` of each beat's tempo token.
+        tuning: Tuning of the tempo scale, 0 where none is stated.
         grammar_state: The grammar's state after the last token.
         rng: Random numbers of this piece.
         new_beats: Beats begun after the prompt.
@@ -47,6 +48,8 @@ class GenerationState:
         if self.ids and self.ids[-1] == grammar.vocabulary.eos:
             self.ids.pop()
         self.prompt_tokens = len(self.ids)
+        tuning = grammar.vocabulary.tuning_id(self.ids)
+        self.tuning = tuning[0] - grammar.vocabulary.offset(Kind.TUNING) if tuning else 0
         kinds = grammar.kind_of[self.ids] if self.ids else np.zeros(0, np.uint8)
         self.beat_starts: list[int] = np.flatnonzero(kinds == Kind.TEMPO).tolist()
         self.prompt_beats = len(self.beat_starts)

@@ -91,11 +91,13 @@ class MaskedTargets(nn.Module):
         """Where the last token before each target stands at which no eighth is filled; and the beat's last pitch.
 
         Returns:
-            [B, T] places of the last BOS, tempo, pitch or duration bin, −1 before the first; [B, T] the pitch that
-            stands there, −1 where it is none or that of a tie.
+            [B, T] places of the last BOS, tuning, tempo, pitch or duration bin, −1 before the first; [B, T] the pitch
+            that stands there, −1 where it is none or that of a tie.
         """
         is_pitch_BT = kind_BT == Kind.PITCH
-        opens_BT = is_pitch_BT | (kind_BT == Kind.TEMPO) | (kind_BT == Kind.BOS)
+        opens_BT = is_pitch_BT
+        for kind in (Kind.TEMPO, Kind.TUNING, Kind.BOS):
+            opens_BT = opens_BT | (kind_BT == kind)
         pitch_BT = torch.where(is_pitch_BT, input_ids_BT - self._first_pitch, -1)
         if self._explicit:
             is_duration_BT = kind_BT == Kind.DURATION

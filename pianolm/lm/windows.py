@@ -1,7 +1,9 @@
 """Windows of a token store, and the rows of a batch that they are packed into.
 
 A window is a run of one piece's tokens that starts at a beat. Its inputs are all its tokens but the last, its
-targets all but the first. Windows shorter than the context share a row. Offsets count tokens of the whole store.
+targets all but the first. Where pieces state a tuning of their tempo scale, a window that starts later in the piece
+begins with the id of that tuning, so that tempo bins mean the same in it. Windows shorter than the context share a row.
+Offsets count tokens of the whole store.
 
 Shapes: P pieces, W windows, R rows, B rows of a micro-batch, T inputs of a row (the context), V ids.
 """
@@ -11,7 +13,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,24 +44,31 @@ class Windows:
         start: [W] offset of the first token.
         scored: [W] offset of the first target that counts; earlier targets count in another window.
         stop: [W] offset after the last token.
+        tuning: [W] id that stands before the first token, −1 for none.
     """
 
     piece: NDArray[np.int64]
     start: Offsets
     scored: Offsets
     stop: Offsets
+    tuning: NDArray[np.int64]
 
     def __len__(self) -> int:
         return self.start.size
 
     def take(self, index: NDArray[np.int64] | slice) -> Windows:
         """The windows at these positions."""
-        return Windows(self.piece[index], self.start[index], self.scored[index], self.stop[index])
+        return Windows(*(column[index] for column in self.columns))
+
+    @property
+    def columns(self) -> tuple[NDArray[np.int64], ...]:
+        """All arrays, in the order of the attributes."""
+        return self.piece, self.start, self.scored, self.stop, self.tuning
 
     @property
     def inputs(self) -> NDArray[np.int64]:
         """[W] number of inputs of each window."""
-        return self.stop - self.start - 1
+        return self.stop - self.start - 1 + (self.tuning >= 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +108,8 @@ class Rows:
     @staticmethod
     def concatenate(parts: list[Rows]) -> Rows:
         """Rows one after the other."""
-        columns = [(p.windows.piece, p.windows.start, p.windows.scored, p.windows.stop) for p in parts]
-        windows = Windows(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+        columns = zip(*(part.windows.columns for part in parts), strict=True)
+        windows = Windows(*(np.concatenate(column) for column in columns))
         counts = np.concatenate([np.diff(p.first) for p in parts])
         return Rows(windows, np.concatenate([[0], np.cumsum(counts)]))
 
@@ -135,7 +144,7 @@ class WindowIndex:
     """Cuts pieces into windows.
 
     A window has T inputs. Exceptions: a piece shorter than that is one window, and the last window of a piece may be
-    up to one beat shorter. Only in a beat longer than T does a window start inside a beat.
+    up to one beat shorter. Only in a beat longer than a window does one start inside a beat.
 
     Args:
         store: Token store with the pieces.
@@ -165,6 +174,7 @@ class WindowIndex:
         self._begin = begin[has_target]
         self._last = stop[has_target] - 1
         self._beats = store.beat_starts
+        self._tuning = store.tunings[self._piece]
         self._weight = piece_weights([row.source for row in rows], source_weights or {})[has_target]
 
     def __len__(self) -> int:
@@ -188,7 +198,7 @@ class WindowIndex:
             self._begin[drawn] + generator.integers(1, self.context + 1, drawn.size),
             lambda n: generator.integers(0, self.context // OVERLAP + 1, n),
         )
-        windows = Windows(windows.piece, windows.start, windows.start + 1, windows.stop)
+        windows = replace(windows, scored=windows.start + 1)
         rows = pack(windows, self.context)
         return rows.take(generator.permutation(len(rows)))
 
@@ -209,26 +219,34 @@ class WindowIndex:
             overlap: Gives for n windows the tokens before the end of each that the next one may repeat.
         """
         start, scored = self._begin[pieces], self._begin[pieces] + 1
-        target = second
+        target, end = second, start + self.context
         rounds = []
         while pieces.size:
-            rounds.append((pieces, start, scored))
-            continues = start + self.context < self._last[pieces]
-            pieces, start, target = pieces[continues], start[continues], target[continues]
-            scored = start + self.context + 1
-            start = self._next(pieces, start, target)
-            target = start + self.context - overlap(start.size)
-        piece, start, scored = (np.concatenate(column) for column in zip(*rounds, strict=True))
-        stop = np.minimum(start + self.context, self._last[piece]) + 1
-        return Windows(self._piece[piece], start, scored, stop)
+            rounds.append((pieces, start, scored, np.minimum(end, self._last[pieces]) + 1))
+            continues = end < self._last[pieces]
+            pieces, start, target, end = (each[continues] for each in (pieces, start, target, end))
+            scored = end + 1
+            start = self._next(pieces, start, target, end)
+            end = start + self._later_inputs(pieces)
+            target = end - overlap(start.size)
+        piece, start, scored, stop = (np.concatenate(column) for column in zip(*rounds, strict=True))
+        tuning = np.where(start > self._begin[piece], self._tuning[piece], -1)
+        return Windows(self._piece[piece], start, scored, stop, tuning)
 
-    def _next(self, pieces: NDArray[np.int64], start: Offsets, target: Offsets) -> Offsets:
-        """Start of the windows after those at `start`: the beat at `target`, or an earlier one at the piece's end."""
+    def _later_inputs(self, pieces: NDArray[np.int64]) -> NDArray[np.int64]:
+        """[N] tokens of a piece that a full window holds as inputs if it starts later than the piece."""
+        return self.context - (self._tuning[pieces] >= 0)
+
+    def _next(self, pieces: NDArray[np.int64], start: Offsets, target: Offsets, end: Offsets) -> Offsets:
+        """Start of the windows after those from `start` to `end`.
+
+        It is the beat at `target`, or an earlier one at the piece's end.
+        """
         following = self._beat_at(target)
-        following = np.where(following > start, following, self._beat_at(start + self.context))
-        following = np.where(following > start, following, start + self.context)
+        following = np.where(following > start, following, self._beat_at(end))
+        following = np.where(following > start, following, end)
         # The last window starts early enough to be full, over tokens of the window before.
-        latest = self._last[pieces] - self.context
+        latest = self._last[pieces] - self._later_inputs(pieces)
         filled = np.minimum(following, self._beat_from(latest, following))
         return np.where(following >= latest, filled, following)
 
@@ -281,14 +299,15 @@ class WindowReader:
 
     def tokens(self, windows: Windows, at: int) -> NDArray[np.int64]:
         """All tokens of one window."""
-        return self.store.tokens[windows.start[at] : windows.stop[at]].astype(np.int64)
+        tokens = self.store.tokens[windows.start[at] : windows.stop[at]].astype(np.int64)
+        return tokens if windows.tuning[at] < 0 else np.insert(tokens, 0, windows.tuning[at])
 
     def labels(self, windows: Windows, at: int, tokens: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """The targets of one window, −100 where none counts."""
         labels = (self.tokens(windows, at) if tokens is None else tokens)[1:].copy()
         if self._flat[windows.piece[at]]:
             labels[self._is_velocity[labels]] = IGNORE
-        labels[: windows.scored[at] - windows.start[at] - 1] = IGNORE
+        labels[: labels.size - (windows.stop[at] - windows.scored[at])] = IGNORE
         return labels
 
     def batch(

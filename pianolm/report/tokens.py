@@ -41,7 +41,7 @@ _LEFT_IN, _RIGHT_IN, _GAP_IN, _TOP_IN = 0.6, 0.75, 0.5, 0.4
 _TOKEN_POINTS, _LINE_IN = 7.5, 0.205
 _CHAR_IN = 0.602 * _TOKEN_POINTS / 72  # width of a letter of DejaVu Sans Mono
 _TOKEN_COLOURS = {
-    **dict.fromkeys((Kind.TEMPO, Kind.BAR, Kind.DURATION), "#8c8c8c"),
+    **dict.fromkeys((Kind.TEMPO, Kind.TUNING, Kind.BAR, Kind.DURATION), "#8c8c8c"),
     Kind.PITCH: "#3b3b3b",
     Kind.VELOCITY: "#7a5195",
     **LEVEL_COLOURS,
@@ -126,7 +126,7 @@ class BarToken:
     Attributes:
         kind: Kind of token.
         label: Short text.
-        pitch: Pitch of its cell, −1 for a tempo and a bar.
+        pitch: Pitch of its cell, −1 for a tempo, its tuning and a bar.
         eighth: Of a code, where it begins in the beat.
         sustain: Of a code, its pattern.
         onset: Of a code, its pattern.
@@ -155,9 +155,12 @@ class PlacedToken:
 def beat_tokens(
     tokenizer: PianoTokenizer, ids: NDArray[np.int64], first_beat: int, n_beats: int
 ) -> list[list[BarToken]]:
-    """The tokens of some beats; each beat begins with its tempo."""
+    """The tokens of some beats; each begins with its tempo, the first of the piece with the tuning, if it has one."""
     vocabulary, patterns, grammar = tokenizer.vocabulary, tokenizer.codebook.id_patterns, tokenizer.grammar
     tempo_at = np.flatnonzero(vocabulary.kind_of[ids] == Kind.TEMPO)
+    stated = vocabulary.tuning_id(ids)
+    tempo_bpm = tokenizer.tempo.bpm_of_tuning[stated[0] - vocabulary.offset(Kind.TUNING) if stated else 0]
+    opening = [BarToken(Kind.TUNING, vocabulary.describe(token)) for token in stated if first_beat == 0]
     ends = np.append(tempo_at, ids.size - 1)[first_beat : first_beat + n_beats + 1]
     beats: list[list[BarToken]] = []
     state, pitch, eighth = grammar.start(), 0, 0
@@ -168,7 +171,7 @@ def beat_tokens(
         kind = Kind(vocabulary.kind_of[token])
         number = token - vocabulary.offset(kind)
         if kind is Kind.TEMPO:
-            beats.append([BarToken(kind, f"{tokenizer.tempo.bpm[number]:.0f} BPM")])
+            beats.append([*([] if beats else opening), BarToken(kind, f"{tempo_bpm[number]:.0f} BPM")])
         elif kind is Kind.BAR:
             beats[-1].append(BarToken(kind, vocabulary.describe(token)))
         elif kind is Kind.DURATION:
@@ -194,12 +197,12 @@ def beat_tokens(
 
 
 def arrange_tokens(tokens: list[BarToken], width_in: float) -> list[PlacedToken]:
-    """Places the tokens of a beat: the tempo and every cell begin a line; long lines are broken and indented."""
+    """Places the tokens of a beat: tuning, tempo and every cell begin a line; long lines are broken and indented."""
     placed: list[PlacedToken] = []
     line, left, indent, after_duration = -1, 0.0, 0.5, False
     for token in tokens:
         token_in = len(token.label) * _CHAR_IN + 0.09
-        if token.starts_tie or (token.kind in (Kind.TEMPO, Kind.PITCH) and not after_duration):
+        if token.starts_tie or (token.kind in (Kind.TUNING, Kind.TEMPO, Kind.PITCH) and not after_duration):
             line, left = line + 1, 0.0
         elif left + token_in > width_in:
             line, left = line + 1, indent

@@ -32,7 +32,8 @@ class TokenizerSettings:
             positions, too.
         tempo: Scheme of the tempo bins; see `pianolm.tokenizer.tempo.TempoBins`.
         exact: Whether a quarter that L3 lacks takes exact L4 codes. Without it there are three levels and such a
-            quarter takes the nearest L3 code; then no id of the reserved block occurs, so this excludes ties and bars.
+            quarter takes the nearest L3 code; then no id of the reserved block occurs, so this excludes ties, bars and
+            tunings.
         vocabulary: Number of ids of each kind.
 
     Raises:
@@ -58,16 +59,19 @@ class TokenizerSettings:
             if value not in known or (known is _BOOL and not isinstance(value, bool)):
                 expected = "true or false" if known is _BOOL else f"one of {', '.join(map(str, known))}"
                 raise UserError(f"tokenizer.{name}={value!r} found, expected {expected}")
-        if not self.exact and (self.ties != "repeat" or self.bars):
+        tuned = self.tempo == "log50_tuned"
+        if not self.exact and (self.ties != "repeat" or self.bars or tuned):
             found = f"tokenizer.ties={self.ties}, tokenizer.bars={str(self.bars).lower()}"
             raise UserError(
-                f"tokenizer.exact=false found with {found}, expected ties=repeat and bars=false: the three-level "
-                "layout has no ids for them"
+                f"tokenizer.exact=false found with {found}, tokenizer.tempo={self.tempo}, expected ties=repeat, "
+                "bars=false and tempo=log50 or published: the three-level layout has no ids for them"
             )
         if self.bars:
             self._need_ids("bars=true", Kind.BAR)
         if self.ties == "explicit":
             self._need_ids("ties=explicit", Kind.DURATION)
+        if tuned:
+            self._need_ids("tempo=log50_tuned", Kind.TUNING)
 
     def _need_ids(self, option: str, kind: Kind) -> None:
         """Raises UserError where the vocabulary has no room for a kind that an option needs."""

@@ -19,9 +19,9 @@ from pianolm.tokenizer.sequence import LAST_POSITION
 from pianolm.tokenizer.tempo import LOWEST_BPM, RANGE_BPM
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.tokenizer.velocity import VelocityCodec
-from pianolm.tokenizer.vocabulary import CODE_KINDS, DURATION_BINS, Kind
+from pianolm.tokenizer.vocabulary import CODE_KINDS, DURATION_BINS, TUNINGS, Kind
 
-_KINDS = tuple(kind for kind in Kind if kind not in (Kind.BAR, Kind.PEDAL, Kind.DURATION))
+_KINDS = tuple(kind for kind in Kind if kind not in (Kind.BAR, Kind.PEDAL, Kind.DURATION, Kind.TUNING))
 """Kinds with a column in every tokenizer; kinds that an option adds have a column only with that option."""
 BLUR_FRAMES = 1.5
 """Standard deviation of the bell that smooths onsets and ends of patterns, so that neighbouring frames are similar."""
@@ -58,6 +58,7 @@ def feature_groups(tokenizer: PianoTokenizer) -> dict[str, Array32]:
         tempo: Place on a logarithmic scale.
         bar: Position in the bar; only in tokenizers with bars.
         tie_duration: Duration bin; only in tokenizers with explicit ties.
+        tuning: Tuning of the tempo scale; only in tokenizers with a tuned tempo.
     """
     vocabulary = tokenizer.vocabulary
     groups = {"kind": _kinds(tokenizer), **_patterns(tokenizer)}
@@ -67,6 +68,8 @@ def feature_groups(tokenizer: PianoTokenizer) -> dict[str, Array32]:
         rows[Kind.BAR] = {"bar": _neighbours(LAST_POSITION)}
     if tokenizer.ties == "explicit":
         rows[Kind.DURATION] = {"tie_duration": _neighbours(DURATION_BINS)}
+    if tokenizer.tempo.tuned:
+        rows[Kind.TUNING] = {"tuning": _neighbours(TUNINGS)}
     for kind, of_kind in rows.items():
         for name, values in of_kind.items():
             groups[name] = np.zeros((vocabulary.size, values.shape[1]))
@@ -77,7 +80,11 @@ def feature_groups(tokenizer: PianoTokenizer) -> dict[str, Array32]:
 
 def _kinds(tokenizer: PianoTokenizer) -> NDArray[np.float64]:
     """[V, k] one-hot kinds; kinds that the tokenizer does not use count as reserved."""
-    optional = {Kind.BAR: tokenizer.bars, Kind.DURATION: tokenizer.ties == "explicit"}
+    optional = {
+        Kind.BAR: tokenizer.bars,
+        Kind.DURATION: tokenizer.ties == "explicit",
+        Kind.TUNING: tokenizer.tempo.tuned,
+    }
     shown = (*_KINDS, *(kind for kind, used in optional.items() if used))
     column = [shown.index(kind if kind in shown else Kind.RESERVED) for kind in Kind]
     return np.eye(len(shown))[np.array(column)[tokenizer.vocabulary.kind_of]]

@@ -5,8 +5,10 @@
     codes  :=  L1  |  half half        half  :=  L2  |  quarter quarter        quarter  :=  L3  |  L4 L4
 
 Options of the tokenizer change the table: `bar` exists only with `bars`, `L4` only with `exact`, and `velocity` only in
-velocity mode. Tied cells exist only with implicit and explicit ties, one for every pitch that sounds at the end of the
-beat before (see `pianolm.tokenizer.ties`); in these layouts a velocity follows only codes that strike a note:
+velocity mode. With `tuned` a tuning follows BOS, `[BOS] tuning tempo bar? …`; a window from the middle of a piece
+begins with the tuning alone. Tied cells exist only with implicit and explicit ties, one for every pitch that sounds at
+the end of the beat before (see `pianolm.tokenizer.ties`); in these layouts a velocity follows only codes that strike a
+note:
 
     tie    :=  codes velocity?                    ties=implicit
     tie    :=  duration pitch codes velocity?     ties=explicit
@@ -48,6 +50,7 @@ class Phase(IntEnum):
     DURATION = 14  # a duration bin; the pitch of its tie is next
     TIES = 15  # as BEAT, but ties are pending
     TEMPO_TIES = 16  # as TEMPO, but ties are pending
+    TUNED = 17  # a tuning; the first tempo is next
 
 
 N_PHASES = max(Phase) + 1
@@ -64,7 +67,7 @@ _PENDING = frozenset(_WITH_TIES.values())
 
 
 def transition_table(
-    velocity: bool, ties: str = "repeat", bars: bool = False, exact: bool = True
+    velocity: bool, ties: str = "repeat", bars: bool = False, exact: bool = True, tuned: bool = False
 ) -> NDArray[np.int8]:
     """[phase, kind] → next phase, or `ILLEGAL`; `WITH_TIES` says what it becomes while ties are pending.
 
@@ -73,7 +76,10 @@ def transition_table(
     """
     table = np.full((N_PHASES, len(Kind)), ILLEGAL, np.int8)
     table[Phase.START, Kind.BOS] = Phase.OPENED
-    table[[Phase.START, Phase.OPENED, Phase.BEAT], Kind.TEMPO] = Phase.TEMPO if bars else Phase.BEAT
+    if tuned:
+        table[[Phase.START, Phase.OPENED], Kind.TUNING] = Phase.TUNED
+    first = Phase.TUNED if tuned else Phase.OPENED
+    table[[Phase.START, first, Phase.BEAT], Kind.TEMPO] = Phase.TEMPO if bars else Phase.BEAT
     table[Phase.BEAT, Kind.PITCH] = Phase.CODES
     table[Phase.BEAT, Kind.EOS] = Phase.ENDED
     table[Phase.ENDED, Kind.PAD] = Phase.ENDED
@@ -158,6 +164,7 @@ class Grammar:
         bars: Whether a tempo may be followed by the beat's position in its bar.
         exact: Whether there are L4 codes.
         tie_codes: What ties need to know about codes; required unless `ties` is `repeat`.
+        tuned: Whether a piece states the tuning of its tempo scale.
 
     Attributes:
         table: [phase, kind], see `transition_table`.
@@ -175,13 +182,15 @@ class Grammar:
         bars: bool = False,
         exact: bool = True,
         tie_codes: TieCodes | None = None,
+        tuned: bool = False,
     ) -> None:
         assert silent.shape == (vocabulary.size,), "one flag an id"
         assert (tie_codes is not None) == (ties != "repeat"), "ties need to know about codes"
         self.vocabulary, self.velocity, self.silent = vocabulary, velocity, silent
         self.ties, self.bars, self.exact, self.tie_codes = ties, bars, exact, tie_codes
+        self.tuned = tuned
         self.strikes = tie_codes.strikes if tie_codes is not None and velocity else None
-        self.table = transition_table(velocity, ties, bars, exact)
+        self.table = transition_table(velocity, ties, bars, exact, tuned)
         self.kinds = frozenset(kind for kind in Kind if (self.table[:, kind] != ILLEGAL).any())
         self.kind_of = vocabulary.kind_of
         self.pitch_of = np.arange(vocabulary.size) - vocabulary.offset(Kind.PITCH)

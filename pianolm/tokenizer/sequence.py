@@ -21,7 +21,7 @@ LAST_POSITION = ALLOTMENT[Kind.BAR]
 
 # Plain numbers: a look-up of an enum member costs more than a step of decoding a short sequence.
 _TEMPO, _PITCH, _BAR = int(Kind.TEMPO), int(Kind.PITCH), int(Kind.BAR)
-_EOS, _PAD = int(Kind.EOS), int(Kind.PAD)
+_EOS, _PAD, _BOS, _TUNING = int(Kind.EOS), int(Kind.PAD), int(Kind.BOS), int(Kind.TUNING)
 _CODES, _BEAT = int(Phase.CODES), int(Phase.BEAT)
 _LONGEST_CELL = 10
 """Tokens of the longest cell: pitch, eight L4 codes and velocity."""
@@ -50,6 +50,7 @@ def write_ids(
     cells: CellTokens,
     tempo_B: NDArray[np.int64],
     position_B: NDArray[np.int64] | None = None,
+    tuning: int | None = None,
 ) -> NDArray[np.int64]:
     """The ids [T] of a piece, with BOS and EOS.
 
@@ -58,6 +59,7 @@ def write_ids(
         cells: Tokens of its cells.
         tempo_B: Tempo bin of every beat.
         position_B: Position in the bar of every beat, from 1, or `UNKNOWN`; None where no bar tokens are written.
+        tuning: Tuning of the tempo bins; None where none is written.
     """
     has_code = cells.codes >= 0
     n_codes = np.bitwise_count(np.packbits(has_code, axis=1)[:, 0])
@@ -66,11 +68,13 @@ def write_ids(
     before = np.zeros(cells.beat.size + 1, np.int64)  # tokens of all cells before each
     np.cumsum(has_duration + has_pitch + n_codes + has_velocity, out=before[1:])
     has_bar = np.zeros(tempo_B.size, bool) if position_B is None else position_B != UNKNOWN
-    heads_end = 1 + np.cumsum(
-        1 + has_bar
-    )  # where the cells of each beat would begin if no other cells came before
-    ids = np.empty(before[-1] + tempo_B.size + int(has_bar.sum()) + 2, np.int64)
-    ids[0], ids[-1] = vocabulary.bos, vocabulary.eos
+    opening = (
+        [vocabulary.bos] if tuning is None else [vocabulary.bos, vocabulary.offset(Kind.TUNING) + tuning]
+    )
+    # where the cells of each beat would begin if no other cells came before
+    heads_end = len(opening) + np.cumsum(1 + has_bar)
+    ids = np.empty(len(opening) + before[-1] + tempo_B.size + int(has_bar.sum()) + 1, np.int64)
+    ids[: len(opening)], ids[-1] = opening, vocabulary.eos
     cells_at = heads_end + before[np.searchsorted(cells.beat, np.arange(tempo_B.size))]
     ids[cells_at - 1 - has_bar] = tempo_B + vocabulary.offset(Kind.TEMPO)
     if position_B is not None:
@@ -120,6 +124,7 @@ class Reading(NamedTuple):
     """What a sequence of any ids says.
 
     Attributes:
+        tuning: Tuning of the tempo bins, 0 where none is stated.
         tempo_bin: [B] tempo bins.
         bar_position: [B] positions in the bar from 1, `UNKNOWN` where none is stated.
         cells: C cells.
@@ -128,6 +133,7 @@ class Reading(NamedTuple):
         used: Number of ids that are used, less the number of those that are missing.
     """
 
+    tuning: int
     tempo_bin: NDArray[np.int64]
     bar_position: NDArray[np.int64]
     cells: ReadCells
@@ -138,8 +144,9 @@ class Reading(NamedTuple):
 class SequenceReader:
     """Reads ids along a grammar and leaves out those that are not well-formed.
 
-    Left out are: tokens before the first tempo except BOS; tokens after the first EOS except PAD; cells that break off,
-    are all silent, or do not ascend; tokens where the grammar does not allow them. See `TieReader` for ties.
+    Left out are: tokens before the first tempo except BOS and the first tuning; tokens after the first EOS except PAD;
+    cells that break off, are all silent, or do not ascend; tokens where the grammar does not allow them. A tuning that
+    is missing between BOS and the first tempo counts as one. See `TieReader` for ties.
     """
 
     def __init__(self, grammar: Grammar) -> None:
@@ -156,17 +163,23 @@ class SequenceReader:
         kinds, used = self._kinds(ids)
         tempo_at = np.flatnonzero(kinds == _TEMPO)
         tempo_bin = ids[tempo_at] - self._vocabulary.offset(Kind.TEMPO)
+        tuning, used_by_tuning = self._tuning(ids, kinds, tempo_at)
+        used += used_by_tuning
         bar_position = self._positions(ids, kinds, tempo_at)
         if self._grammar.ties == "repeat":
             cells, used_by_cells = self._read_cells(ids, kinds, tempo_at)
             used += tempo_bin.size + int((bar_position != UNKNOWN).sum()) + used_by_cells
-            return Reading(tempo_bin, bar_position, cells, None, used)
+            return Reading(tuning, tempo_bin, bar_position, cells, None, used)
+        kinds[
+            kinds == _BOS
+        ] = -1  # BOS and tunings count above, and what follows them is read without them, too
+        kinds[kinds == _TUNING] = -1
         found = TieReader(self._grammar).read(ids.tolist(), kinds.tolist())
         kept = np.flatnonzero(self._sounds(found.code_ids))
         kept = kept[np.lexsort((found.pitch[kept], found.beat[kept]))]
         cells = ReadCells(found.code_ids[kept], found.beat[kept], found.pitch[kept], found.last[kept])
         used += found.used - found.missing
-        return Reading(tempo_bin, bar_position, cells, ~found.tied[kept], used)
+        return Reading(tuning, tempo_bin, bar_position, cells, ~found.tied[kept], used)
 
     def has_velocity(self, code_ids: NDArray[np.integer]) -> NDArray[np.bool_]:
         """[C] whether cells of these codes [C, 8] carry a velocity token."""
@@ -189,6 +202,17 @@ class SequenceReader:
             used += int((kinds[:end] == _TEMPO).any()) + int((kinds[end + 1 :] == _PAD).sum())
             kinds[end:] = -1
         return kinds, used
+
+    def _tuning(
+        self, ids: NDArray[np.int64], kinds: NDArray[np.int8], tempo_at: NDArray[np.intp]
+    ) -> tuple[int, int]:
+        """The tuning that a sequence states, 0 for none; and 1 if it is stated, −1 if it is missing, else 0."""
+        if not self._grammar.tuned:
+            return 0, 0
+        stated = np.flatnonzero(kinds[: tempo_at[0] if tempo_at.size else ids.size] == _TUNING)
+        if stated.size:
+            return int(ids[stated[0]]) - self._vocabulary.offset(Kind.TUNING), 1
+        return 0, -int(tempo_at.size > 0 and ids[0] == self._vocabulary.bos)
 
     def _positions(
         self, ids: NDArray[np.int64], kinds: NDArray[np.int8], tempo_at: NDArray[np.intp]

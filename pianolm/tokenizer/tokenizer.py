@@ -83,7 +83,7 @@ class PianoTokenizer:
         _check_sizes(self.vocabulary, tempo, codec)
         tie_codes = None if ties == "repeat" else codebook.tie_codes
         self.grammar = Grammar(
-            self.vocabulary, codec is not None, codebook.silent_ids, ties, bars, exact, tie_codes
+            self.vocabulary, codec is not None, codebook.silent_ids, ties, bars, exact, tie_codes, tempo.tuned
         )
         self._reader = SequenceReader(self.grammar)
 
@@ -128,6 +128,7 @@ class PianoTokenizer:
         beats_sec: NDArray[np.float64],
         bar_starts: NDArray[np.intp] | None = None,
         position_B: NDArray[np.int64] | None = None,
+        tuning: int | None = None,
     ) -> NDArray[np.int64]:
         """Cells on their beats [B + 1] to ids [T], with BOS and EOS.
 
@@ -136,11 +137,15 @@ class PianoTokenizer:
             beats_sec: [B + 1] beat times.
             bar_starts: [D] ascending beats at which a bar begins, as in `Piece.bar_starts`; empty or None if unknown.
             position_B: [B] positions of the beats in their bars, from 1 or `UNKNOWN`, instead of `bar_starts`.
+            tuning: Tuning of the tempo scale; None takes the best one for these beats.
         """
         if position_B is None and bar_starts is not None:
             position_B = bar_positions(bar_starts, cells.n_beats)
         position_B = position_B if self.bars else None
-        return write_ids(self.vocabulary, self._cell_tokens(cells), self.tempo.encode(beats_sec), position_B)
+        tuning = self.tempo.best_tuning(beats_sec) if tuning is None else tuning
+        bins = self.tempo.encode(beats_sec, tuning)
+        stated = tuning if self.tempo.tuned and bins.size else None
+        return write_ids(self.vocabulary, self._cell_tokens(cells), bins, position_B, stated)
 
     def _cell_tokens(self, cells: Cells) -> CellTokens:
         """The tokens of cells, and of tied cells in layouts that have them."""
@@ -186,7 +191,7 @@ class PianoTokenizer:
         reading = self._reader.read(ids)
         return Piece.from_cells(
             self._cells(ids, reading),
-            self.tempo.decode(reading.tempo_bin),
+            self.tempo.decode(reading.tempo_bin, tuning=reading.tuning),
             flat=self.codec is None,
             skipped=ids.size - reading.used,
             bar_starts=bar_starts_from_positions(reading.bar_position),

@@ -6,6 +6,7 @@ Shapes: V ids.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -20,6 +21,8 @@ EIGHTH_PATTERNS = 377
 """Possible patterns of six frames (silence included): sustain may begin a cell, or follow sustain or an onset."""
 DURATION_BINS = 16
 """Bins of the duration that an explicit tie states; their bounds are in `pianolm.tokenizer.ties`."""
+TUNINGS = 16
+"""Tunings of the tempo scale, each a sixteenth of a step higher than the one before; see `pianolm.tokenizer.tempo`."""
 
 
 class Kind(IntEnum):
@@ -39,6 +42,7 @@ class Kind(IntEnum):
     BAR = 11
     PEDAL = 12
     DURATION = 13  # duration bin of an explicit tie
+    TUNING = 14  # tuning of the tempo scale
 
 
 CODE_KINDS = (Kind.L1, Kind.L2, Kind.L3, Kind.L4)
@@ -49,7 +53,7 @@ EIGHTHS_BY_KIND = np.array([EIGHTHS_OF_KIND.get(kind, 0) for kind in Kind])
 MARKS = (Kind.BOS, Kind.EOS, Kind.PAD)
 
 KIND_GROUPS: dict[str, tuple[Kind, ...]] = {
-    "tempo": (Kind.TEMPO, Kind.EOS),
+    "tempo": (Kind.TEMPO, Kind.TUNING, Kind.EOS),
     "pitch": (Kind.PITCH,),
     "pattern": CODE_KINDS,
     "velocity": (Kind.VELOCITY,),
@@ -59,10 +63,17 @@ KIND_GROUPS: dict[str, tuple[Kind, ...]] = {
 """Groups of kinds in metrics (`val/loss_<group>`, `bits_per_note_<group>`), in `by_kind` of sampling and in reports.
 EOS belongs to the tempi: both say that a beat has no further cell."""
 
-ALLOTMENT = {Kind.L4: EIGHTH_PATTERNS, Kind.PEDAL: 64, Kind.BAR: 8, Kind.DURATION: DURATION_BINS}
+ALLOTMENT = {
+    Kind.L4: EIGHTH_PATTERNS,
+    Kind.PEDAL: 64,
+    Kind.BAR: 8,
+    Kind.DURATION: DURATION_BINS,
+    Kind.TUNING: TUNINGS,
+}
 """Number of reserved ids that each kind takes, in this order as far as the reserved ids reach. The ids of
-`Kind.RESERVED` are those left over; they lie before the ids of `DURATION`, which are the last reserved ones. `BAR` and
-`DURATION` occur only with the options `tokenizer.bars` and `tokenizer.ties=explicit`; `PEDAL` is not used yet."""
+`Kind.RESERVED` are those left over; they lie before the ids of `TUNING` and `DURATION`, which are the last reserved
+ones. `BAR`, `DURATION` and `TUNING` occur only with the options `tokenizer.bars`, `tokenizer.ties=explicit` and
+`tokenizer.tempo=log50_tuned`; `PEDAL` is not used yet."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +117,14 @@ class Vocabulary:
         for kind, size in ALLOTMENT.items():
             allotted[kind] = min(size, left)
             left -= allotted[kind]
-        durations = allotted.pop(Kind.DURATION)
+        last = {kind: allotted.pop(kind) for kind in (Kind.TUNING, Kind.DURATION)}
         sizes = {
             **learned,
             Kind.PITCH: self.pitch,
             Kind.VELOCITY: self.velocity,
             **allotted,
             Kind.RESERVED: left,
-            Kind.DURATION: durations,
+            **last,
             Kind.TEMPO: self.tempo,
             **dict.fromkeys(MARKS, 1),
         }
@@ -165,6 +176,14 @@ class Vocabulary:
     def fingerprint(self) -> str:
         """Hash of the layout."""
         return hashlib.sha256(repr(sorted(self.to_dict().items())).encode()).hexdigest()[:16]
+
+    def tuning_id(self, ids: Sequence[int] | NDArray[np.integer]) -> list[int]:
+        """The id of the tuning that a well-formed sequence states, first or behind BOS; an empty list if there is none.
+
+        A part of the sequence is read on the same tempo scale if this list stands before it.
+        """
+        tunings = self.ids(Kind.TUNING)
+        return [int(token) for token in ids[:2] if tunings.start <= token < tunings.stop]
 
     def to_dict(self) -> dict[str, int]:
         """Block sizes by name."""

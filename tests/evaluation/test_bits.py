@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -70,6 +71,30 @@ def test_each_token_costs_what_a_pass_over_its_window_says(stride: int) -> None:
                 start = int(aligned[-1]) if aligned else start + stride
             expected = naive_bits(model, ids, start, at)
             assert (bits[UNCONSTRAINED][at], bits["constrained"][at]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_later_windows_of_a_tuned_piece_begin_with_its_tuning() -> None:
+    model, context, stride = toy_model(32), 32, 16
+    ids = sequence(5, beats=20)
+    tuning = int(ids[1])  # any id serves: the model is not asked what it means
+    piece = TokenizedPiece(ids, beat_positions(ids, VOCABULARY), tuning=tuning)
+    (bits,) = score_pieces(model, [piece], stride)
+    (plain,) = score_pieces(model, [replace(piece, tuning=None)], stride)
+    assert np.array_equal(bits[UNCONSTRAINED][: context + 1], plain[UNCONSTRAINED][: context + 1])
+    windows = list(sliding_windows(ids.size, piece.window_starts, context, stride, context - 1))
+    assert np.array_equal(
+        np.concatenate([np.arange(w.scored, w.stop) for w in windows]), np.arange(1, ids.size)
+    )
+    assert len(windows) > 3
+    for window in windows[1:]:
+        inputs = piece.inputs(window)
+        assert inputs.size <= context
+        assert inputs.tolist() == [tuning, *ids[window.start : window.stop - 1].tolist()]
+        with torch.no_grad():
+            log_p = torch.log_softmax(model(torch.from_numpy(inputs[None])).logits[0].double(), -1).numpy()
+        scored = np.arange(window.scored, window.stop)
+        expected = -log_p[scored - window.start, ids[scored]] / math.log(2)
+        assert np.allclose(bits[UNCONSTRAINED][scored], expected, atol=1e-4)
 
 
 def test_a_piece_within_the_context_is_one_full_pass() -> None:

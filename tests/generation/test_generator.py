@@ -13,6 +13,7 @@ from pianolm.generation.engine.base import Engine
 from pianolm.generation.generator import BATCH_SIZE, Generator
 from pianolm.generation.sampling import Sampler
 from pianolm.generation.state import GenerationState
+from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.vocabulary import Kind
 from tests.toy_lm import CONTEXT, LAYOUTS, toy_llama, toy_tokenizer
 
@@ -169,3 +170,81 @@ def test_a_prompt_longer_than_the_context_is_continued_from_its_last_beats() -> 
         ids += [pitch + key, 0, velocity]
     (state,) = states_of([np.array([*ids, tempo])], [0])
     assert len(generate(toy_generator(), [state])[0]) > len(ids) > CONTEXT
+
+
+def tuned_generator() -> Generator:
+    tokenizer = toy_tokenizer(ties="explicit", bars=True, tempo="log50_tuned")
+    return Generator(toy_llama(tokenizer.vocabulary), tokenizer.grammar, tokenizer.tempo)
+
+
+@pytest.mark.parametrize("bpm", [15.0, 63.0, 74.0, 480.0])
+def test_a_fixed_tempo_takes_the_tuning_that_has_it_and_behind_a_prompt_that_of_the_prompt(
+    bpm: float,
+) -> None:
+    generator, tempo = tuned_generator(), TempoBins("log50_tuned")
+    first, first_tuning = VOCABULARY.offset(Kind.TEMPO), VOCABULARY.offset(Kind.TUNING)
+    fresh = np.array([VOCABULARY.bos])
+    prompt = np.array([VOCABULARY.bos, first_tuning + 3, first + 20])
+    for ids, nearest in ((fresh, 0.0024), (prompt, 0.06)):
+        state = GenerationState(generator.grammar, ids, 0, CONTEXT)
+        generate(generator, [state], hot(tempo_bpm=bpm, beats=6))
+        new = np.array(state.ids[ids.size :])
+        bins = new[VOCABULARY.kind_of[new] == Kind.TEMPO] - first
+        assert generator.grammar.is_complete(state.ids)
+        assert VOCABULARY.tuning_id(state.ids) == [first_tuning + state.tuning]
+        assert state.tuning == 3 or ids is fresh
+        assert tempo.bpm_of_tuning[state.tuning, bins] == pytest.approx(bpm, rel=nearest)
+        assert np.unique(bins).size == 1
+        assert state.new_seconds == pytest.approx(60 / bpm * state.new_beats)
+
+
+def test_seconds_of_new_beats_are_counted_on_the_tuned_scale() -> None:
+    generator, tempo = tuned_generator(), TempoBins("log50_tuned")
+    states = [
+        GenerationState(generator.grammar, np.array([VOCABULARY.bos]), seed, CONTEXT) for seed in range(12)
+    ]
+    generate(generator, states, hot(seconds=2.5))
+    assert len({state.tuning for state in states}) > 3, "sampled"
+    for state in states:
+        ids = np.array(state.ids)
+        bins = ids[VOCABULARY.kind_of[ids] == Kind.TEMPO] - VOCABULARY.offset(Kind.TEMPO)
+        assert state.new_seconds == pytest.approx(tempo.decode(bins, 0, state.tuning)[-1])
+
+
+def test_the_cache_is_filled_again_behind_the_tuning_where_beats_are_dropped() -> None:
+    class Recorder:
+        rows: dict[int, list[int]]
+
+        def clear(self, row: int) -> None:
+            self.rows = {row: []}
+
+        def extend(self, row: int, ids: list[int]) -> None:
+            self.rows[row] += ids
+
+    generator, tuning = tuned_generator(), VOCABULARY.offset(Kind.TUNING) + 7
+    tempo, pitch, velocity = (VOCABULARY.offset(kind) for kind in (Kind.TEMPO, Kind.PITCH, Kind.VELOCITY))
+    ids, starts = [VOCABULARY.bos, tuning], []
+    for beat in range(20):
+        starts.append(len(ids))
+        ids += [tempo + beat, pitch + 60, 0, velocity]
+    engine = Recorder()
+    generator.refill(engine, 0, ids[:40], starts[:10])  # type: ignore[arg-type]  # what refill uses of an engine
+    assert engine.rows[0] == ids[:40], "all of it fits"
+    generator.refill(engine, 0, ids, starts)  # type: ignore[arg-type]
+    assert engine.rows[0][0] == tuning
+    assert engine.rows[0][1:] == ids[-len(engine.rows[0]) + 1 :]
+    assert VOCABULARY.kind_of[engine.rows[0][1]] == Kind.TEMPO
+    assert CONTEXT // 2 <= len(engine.rows[0]) <= CONTEXT
+
+
+def test_published_bins_outside_a_beat_grid_are_never_sampled() -> None:
+    tokenizer = toy_tokenizer(exact=False, tempo="published")
+    generator = Generator(toy_llama(tokenizer.vocabulary), tokenizer.grammar, tokenizer.tempo)
+    start = np.array([VOCABULARY.bos])
+    states = [GenerationState(tokenizer.grammar, start, seed, CONTEXT) for seed in range(60)]
+    bpm = []
+    for ids in generate(generator, states, hot(beats=12, temperature=20.0)):
+        tempi = np.array(ids)[VOCABULARY.kind_of[ids] == Kind.TEMPO] - VOCABULARY.offset(Kind.TEMPO)
+        bpm += tokenizer.tempo.bpm[tempi].tolist()
+    assert (min(bpm), max(bpm)) == (15, 475)
+    assert len(set(bpm)) > 40

@@ -10,6 +10,7 @@ import pytest
 
 from pianolm import PianoLM, Piece
 from pianolm.errors import UserError
+from pianolm.generation.prompts import prompt_ids
 from pianolm.music.beats import BeatAnnotation
 from pianolm.music.notes import make_notes
 from pianolm.tokenizer.ties import TIES
@@ -134,3 +135,57 @@ def test_a_chord_longer_than_the_context_is_refused(lm: PianoLM) -> None:
     assert lm.generate(chord, beats=1)[0].n_beats > 2  # its last beat is silent
     with pytest.raises(UserError, match=r"its last beat has .* tokens, but the model's context is 48"):
         lm.generate(chord, beats=1, prompt_beats=1)
+
+
+def constant(bpm: float, beats: int = 16) -> Piece:
+    """A note on every beat of a constant tempo."""
+    onset = np.arange(beats) * 60 / bpm
+    return Piece.from_notes(
+        make_notes(onset, onset + 0.2, 60 + np.arange(beats) % 12, np.full(beats, 64)),
+        np.arange(beats + 1) * 60 / bpm,
+    )
+
+
+@pytest.mark.parametrize("bpm", [63.0, 74.0])
+@pytest.mark.parametrize("wanted", [None, 9, -9])
+@pytest.mark.parametrize("options", [{"ties": "explicit", "bars": True}, {}])
+def test_a_prompt_of_constant_tempo_is_one_tempo_bin_of_its_own_tuning(
+    options: dict[str, Any], wanted: int | None, bpm: float
+) -> None:
+    lm = toy_lm(tempo="log50_tuned", **options)
+    vocabulary, tempo = lm.tokenizer.vocabulary, lm.tokenizer.tempo
+    (generated,) = lm.generate_pieces(constant(bpm), beats=2, prompt_beats=wanted, tempo_bpm=None, **HOT)
+    given = generated.ids[: generated.ids.size - generated.new_tokens]
+    bins = given[vocabulary.kind_of[given] == Kind.TEMPO]
+    assert bins.size == generated.prompt_beats
+    assert np.unique(bins).size == 1
+    (tuning,) = vocabulary.tuning_id(given) - np.array([vocabulary.offset(Kind.TUNING)])
+    decoded_bpm = tempo.bpm_of_tuning[tuning, bins[0] - vocabulary.offset(Kind.TEMPO)]
+    assert decoded_bpm == pytest.approx(bpm, rel=0.0024)
+    assert (vocabulary.kind_of[generated.ids] == Kind.TUNING).sum() == 1
+    assert generated.piece.skipped == 0
+    assert np.diff(lm.tokenizer.decode(given).beats_sec) == pytest.approx(60 / decoded_bpm)
+
+
+def test_the_tuning_is_that_of_the_beats_that_the_model_continues() -> None:
+    lm = toy_lm(tempo="log50_tuned", ties="explicit", bars=True)
+    beats_sec = np.concatenate([constant(63).beats_sec, 16 * 60 / 63 + np.arange(1, 13) * 60 / 74])
+    notes = make_notes(beats_sec[:-1], beats_sec[:-1] + 0.2, np.full(28, 60), np.full(28, 64))
+    prompt, best = Piece.from_notes(notes, beats_sec), lm.tokenizer.tempo.best_tuning
+    first_tuning = lm.tokenizer.vocabulary.offset(Kind.TUNING)
+    for wanted, bpm in ((8, 63), (-8, 74)):
+        ids = prompt_ids(lm.tokenizer, prompt, wanted)
+        expected = best(np.arange(9) * 60 / bpm)
+        assert lm.tokenizer.vocabulary.tuning_id(ids) == [first_tuning + expected]
+        assert lm.tokenizer.grammar.first_problem(ids) is None
+
+
+@pytest.mark.parametrize("options", [{"ties": "explicit", "bars": True}, {}])
+def test_new_beats_keep_the_tuning_of_the_prompt_without_it_and_in_a_stream(options: dict[str, Any]) -> None:
+    lm = toy_lm(tempo="log50_tuned", **options)
+    settings: dict[str, Any] = {"beats": 5, "seed": 3, "prompt_beats": -9, **HOT}
+    (whole,) = lm.generate(constant(63), **settings)
+    (new,) = lm.generate(constant(63), with_prompt=False, **settings)
+    assert np.diff(new.beats_sec) == pytest.approx(np.diff(whole.beats_sec[9:]))
+    streamed = [beat.end_sec - beat.start_sec for beat in lm.stream(constant(63), **settings)]
+    assert streamed == pytest.approx(np.diff(new.beats_sec).tolist())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from pianolm import PianoTokenizer, Piece
+from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.vocabulary import Kind
 
 HERE = Path(__file__).parent
@@ -44,6 +46,23 @@ def test_ids_are_those_of_the_file_and_decode_as_the_piece(
     assert back.skipped == 0
     for field in ("pitch", "onset", "end"):
         assert np.array_equal(back.frame_notes[field], piece.frame_notes[field])
+
+
+def test_a_tuned_tempo_changes_nothing_but_the_tempi_and_these_never_change(
+    tokenizer: PianoTokenizer,
+) -> None:
+    tuned = PianoTokenizer(tokenizer.codebook, TempoBins("log50_tuned"), tokenizer.codec)
+    first, first_tuning = (tokenizer.vocabulary.offset(kind) for kind in (Kind.TEMPO, Kind.TUNING))
+    for name, tuning, checksum in (("piece", 5, "11cc8f84"), ("dense", 6, "19e3d786")):
+        piece = Piece.from_midi(HERE / f"{name}.mid")
+        ids, plain = tuned.encode(piece).ids, tokenizer.encode(piece).ids
+        assert ids[1] == first_tuning + tuning
+        is_tempo = tokenizer.vocabulary.kind_of[plain] == Kind.TEMPO
+        assert np.array_equal(np.delete(ids, 1)[~is_tempo], plain[~is_tempo])
+        bins = np.delete(ids, 1)[is_tempo] - first
+        assert hashlib.sha256(bytes(bins.tolist())).hexdigest()[:8] == checksum
+        assert tuned.decode(ids).skipped == 0
+    assert tuned.hashes == {**tokenizer.hashes, "tempo": "8cce9929ec5dae1b"}
 
 
 def test_hashes_of_the_parts_have_not_changed(tokenizer: PianoTokenizer) -> None:

@@ -79,6 +79,22 @@ def test_a_window_has_the_masks_of_the_piece(layout: Layout) -> None:
     assert torch.equal(targets.masks[which][0], torch.from_numpy(expected[np.concatenate(where)]))
 
 
+@pytest.mark.parametrize("layout", [one for one in LAYOUTS if one.tempo == "log50_tuned"], ids=str)
+def test_a_window_behind_its_tuning_has_the_masks_of_the_piece(layout: Layout) -> None:
+    tokenizer = made(layout)
+    ids, kind_of = encoded(tokenizer, 1), tokenizer.vocabulary.kind_of
+    start, stop = np.flatnonzero(kind_of[ids] == Kind.TEMPO)[[5, 8]].tolist()
+    window = torch.from_numpy(np.insert(ids[start:stop], 0, ids[1])[None])
+    targets = MaskedTargets(tokenizer.grammar)
+    masks = targets.masks[targets(window[:, :-1], window[:, 1:], None)][0].numpy()
+    assert np.array_equal(masks[0], kind_of == Kind.TEMPO)
+    assert np.array_equal(masks[1:], exact(tokenizer, ids)[start + 1 : stop])
+    begin = torch.from_numpy(ids[None, :4])
+    masks = targets.masks[targets(begin[:, :-1], begin[:, 1:], None)][0].numpy()
+    assert np.array_equal(masks[0], kind_of == Kind.TUNING)
+    assert np.array_equal(masks[1], kind_of == Kind.TEMPO)
+
+
 def test_before_the_first_pitch_of_a_window_within_a_beat_any_id_is_allowed() -> None:
     tokenizer = made(Layout(True))
     targets, kind_of = MaskedTargets(tokenizer.grammar), tokenizer.vocabulary.kind_of

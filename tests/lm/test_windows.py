@@ -10,20 +10,21 @@ from hypothesis import strategies as st
 
 from pianolm.data.token_store import TokenStore
 from pianolm.errors import UserError
-from pianolm.lm.windows import Rows, WindowIndex, Windows, pack
-from tests.toy_tokens import ToyPiece, sequence, write_store
+from pianolm.lm.windows import Rows, WindowIndex, WindowReader, Windows, pack
+from tests.toy_tokens import TUNED, VOCABULARY, ToyPiece, sequence, write_store
 
 
 @st.composite
 def stores(draw: st.DrawFn) -> TokenStore:
     """Pieces of one to forty beats, some of them silent, some beats longer than a small context."""
     shapes = draw(st.lists(st.tuples(st.integers(1, 40), st.integers(0, 12)), min_size=1, max_size=5))
-    seed = draw(st.integers(0, 1000))
+    seed, tuned = draw(st.integers(0, 1000)), draw(st.booleans())
     pieces = [
-        ToyPiece(sequence(seed + n, beats, most_cells=cells)) for n, (beats, cells) in enumerate(shapes)
+        ToyPiece(sequence(seed + n, beats, most_cells=cells, tuned=tuned))
+        for n, (beats, cells) in enumerate(shapes)
     ]
     with tempfile.TemporaryDirectory() as directory:
-        store = write_store(Path(directory), pieces)
+        store = write_store(Path(directory), pieces, vocabulary=TUNED if tuned else VOCABULARY)
         _ = store.pieces
         return store  # the mapped files stay readable when their names are gone
 
@@ -32,14 +33,14 @@ def check_shape(store: TokenStore, windows: Windows, context: int) -> None:
     """Windows lie in one piece, hold at most T inputs, start at beats and are full where the piece allows it."""
     beats = set(store.beat_starts.tolist())
     longest = np.diff([*store.beat_starts.tolist(), store.tokens.size]).max()
-    for piece, start, scored, stop in zip(
-        windows.piece, windows.start, windows.scored, windows.stop, strict=True
-    ):
+    for piece, start, scored, stop, tuning in zip(*windows.columns, strict=True):
         row = store.pieces[piece]
         assert row.start <= start < scored < stop <= row.stop
-        inputs = stop - start - 1
+        stated = store.vocabulary.tuning_id(store.ids(piece))
+        assert tuning == (stated[0] if stated and start > row.start else -1)
+        inputs = stop - start - 1 + (tuning >= 0)
         assert inputs <= context
-        assert start in beats or longest > context
+        assert start in beats or longest > context - bool(stated), "a beat longer than a later window"
         assert inputs == context or (stop == row.stop and (start == row.start or inputs > context - longest))
 
 
@@ -54,7 +55,7 @@ def all_targets(store: TokenStore) -> np.ndarray:
 
 
 @settings(max_examples=60)
-@given(stores(), st.integers(1, 120))
+@given(stores(), st.integers(2, 120))
 def test_validation_scores_every_target_exactly_once(store: TokenStore, context: int) -> None:
     windows = WindowIndex(store, list(range(len(store.pieces))), context).validation().windows
     check_shape(store, windows, context)
@@ -62,7 +63,7 @@ def test_validation_scores_every_target_exactly_once(store: TokenStore, context:
 
 
 @settings(max_examples=60)
-@given(stores(), st.integers(1, 120), st.integers(0, 5), st.integers(0, 5))
+@given(stores(), st.integers(2, 120), st.integers(0, 5), st.integers(0, 5))
 def test_an_epoch_covers_every_target(store: TokenStore, context: int, seed: int, epoch: int) -> None:
     windows = WindowIndex(store, list(range(len(store.pieces))), context).training(seed, epoch).windows
     check_shape(store, windows, context)
@@ -90,6 +91,25 @@ def test_borders_and_order_change_with_the_epoch_and_the_seed(store: TokenStore)
     assert (np.diff(starts[0]) < 0).any()
 
 
+def test_a_window_from_the_middle_of_a_tuned_piece_begins_with_its_tuning(tmp_path: Path) -> None:
+    pieces = [ToyPiece(sequence(seed, beats=40, tuned=True)) for seed in range(4)]
+    store, context = write_store(tmp_path, pieces, vocabulary=TUNED), 48
+    index, reader = WindowIndex(store, list(range(4)), context), WindowReader(store, context)
+    for rows in (index.training(0, 0), index.validation()):
+        batch, n_later = reader.batch(rows, len(rows)), 0
+        assert len(rows.windows) == len(rows) or "position_ids" in batch
+        for at, piece in enumerate(rows.windows.piece.tolist()):
+            tokens, labels = reader.tokens(rows.windows, at), reader.labels(rows.windows, at)
+            ids = store.ids(piece)
+            assert tokens[0] == ids[0] or tokens[0] == ids[1], "BOS or the tuning"
+            n_later += int(tokens[0] == ids[1])
+            own = slice(rows.windows.scored[at], rows.windows.stop[at])
+            assert np.array_equal(labels[labels >= 0], store.tokens[own])
+            assert np.array_equal(labels[labels >= 0], tokens[1:][labels >= 0])
+        assert n_later > 4
+        assert (batch["labels"] >= 0).sum() == reader.n_targets(rows.windows)
+
+
 def test_pieces_without_a_target_have_no_window(tmp_path: Path) -> None:
     store = write_store(tmp_path, [ToyPiece(np.array([0])), ToyPiece(sequence(0))])
     assert len(WindowIndex(store, [0], 8)) == 0
@@ -107,7 +127,8 @@ def test_evenly_spaced_windows_span_the_whole(store: TokenStore) -> None:
 @given(st.lists(st.integers(1, 50), max_size=60))
 def test_packed_rows_hold_every_window_once_and_overflow_nowhere(inputs: list[int]) -> None:
     start = np.arange(len(inputs)) * 100
-    windows = Windows(np.arange(len(inputs)), start, start + 1, start + 1 + np.array(inputs, np.int64))
+    none = np.full(len(inputs), -1)
+    windows = Windows(np.arange(len(inputs)), start, start + 1, start + 1 + np.array(inputs, np.int64), none)
     rows = pack(windows, 50)
     assert np.array_equal(np.sort(rows.windows.start), start)
     filled = np.bincount(rows.row, rows.windows.inputs, minlength=len(rows))
@@ -118,7 +139,7 @@ def test_packed_rows_hold_every_window_once_and_overflow_nowhere(inputs: list[in
 
 
 def test_take_keeps_rows_together(store: TokenStore) -> None:
-    windows = Windows(*(np.arange(4) * n for n in (1, 10, 10, 10)))
+    windows = Windows(*(np.arange(4) * n for n in (1, 10, 10, 10, 0)))
     rows = Rows(windows, np.array([0, 2, 3, 4]))
     for index in (slice(0, 2), np.array([2, 0])):
         taken = rows.take(index)

@@ -41,6 +41,21 @@ def test_positions_in_the_bar_are_drawn_beside_the_tempo(untrained: Codebook, tm
     assert (tmp_path / "bar.png").stat().st_size > 0
 
 
+def test_the_tuning_is_drawn_before_the_first_tempo_and_shifts_all(
+    untrained: Codebook, tmp_path: Path
+) -> None:
+    tokenizer = PianoTokenizer(untrained, TempoBins("log50_tuned"), bars=True)
+    piece = Piece.from_cells(random_cells(2), np.arange(17) * 60 / 74, bar_starts=np.array([0]))
+    ids = tokenizer.encode(piece).ids
+    first, second = beat_tokens(tokenizer, ids, 0, 2)
+    assert [token.label for token in first[:3]] == ["tuning 9", "74 BPM", "bar 1"]
+    assert [token.label for token in second[:2]] == ["74 BPM", "bar 2"]
+    assert [placed.line for placed in arrange_tokens(first[:3], 2.5)] == [0, 1, 1]
+    assert beat_tokens(tokenizer, ids, 1, 1) == [second], "only where the piece begins"
+    save_bar(piece, tokenizer, tmp_path / "bar.png", 0)
+    assert (tmp_path / "bar.png").stat().st_size > 0
+
+
 @pytest.mark.parametrize("codec", [None, OneCode()])
 def test_a_bar_is_drawn_in_both_modes_and_grows_with_its_tokens(
     untrained: Codebook, codec: OneCode | None, tmp_path: Path

@@ -31,7 +31,10 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.mark.parametrize("mode", ["base", "velocity"])
 def test_every_preset_has_both_modes(preset: str, mode: str, parts: dict[str, Path], tmp_path: Path) -> None:
     settings = tiny(tmp_path, f"tokenizer={preset}", f"tokenizer.mode={mode}")["tokenizer"]
-    layout = {"ties": Layout(ties="explicit", bars=True), "published": Layout(exact=False, tempo="published")}
+    layout = {
+        "ties": Layout(ties="explicit", bars=True, tempo="log50_tuned"),
+        "published": Layout(exact=False, tempo="published"),
+    }
     expected = made(layout.get(preset, Layout())._replace(velocity=mode == "velocity"))
     tokenizer = build_tokenizer(settings, parts)
     assert tokenizer.hashes == expected.hashes

@@ -17,7 +17,10 @@ from pianolm.tokenizer.vocabulary import Vocabulary
     [
         ({"mode": "veloctiy"}, r"tokenizer\.mode='veloctiy' found, expected one of velocity, base"),
         ({"ties": "repaet"}, r"tokenizer\.ties='repaet' found, expected one of repeat, implicit, explicit"),
-        ({"tempo": "linear10"}, r"tokenizer\.tempo='linear10' found, expected one of log50, published"),
+        (
+            {"tempo": "linear10"},
+            r"tokenizer\.tempo='linear10' found, expected one of log50, log50_tuned, published",
+        ),
         ({"bars": 1}, r"tokenizer\.bars=1 found, expected true or false"),
         ({"exact": "no"}, r"tokenizer\.exact='no' found, expected true or false"),
         ({"vocabulary": {"l1": 0}}, r"tokenizer\.vocabulary: l1=0 found"),

@@ -14,13 +14,14 @@ from pianolm.music.cells import FRAME_NOTE_DTYPE, frames_to_cells
 from pianolm.tokenizer.codebook import Patterns
 from pianolm.tokenizer.codebook_fit import complete
 from pianolm.tokenizer.features import feature_groups, token_features
-from pianolm.tokenizer.tempo import SCHEMES, TempoBins
+from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.velocity import VelocityCodec
 from pianolm.tokenizer.vocabulary import CODE_KINDS, Kind, Vocabulary
 from tests.tokenizer.velocity.test_frame import random_codec
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tokenizer"
 SMALL = Vocabulary(l1=100, l2=80, l3=60, velocity=40, reserved=400, tempo=7)
+WITH_TUNINGS = Vocabulary(l1=100, l2=80, l3=60, velocity=40, reserved=490, tempo=7)
 
 
 WITH_BARS = Vocabulary(l1=100, l2=80, l3=60, velocity=40, reserved=470, tempo=7)
@@ -52,10 +53,14 @@ def golden() -> PianoTokenizer:
 
 TOKENIZERS = {
     "golden": lambda: PianoTokenizer.from_pretrained(GOLDEN),
-    **{f"base, {scheme}": lambda scheme=scheme: small(scheme) for scheme in SCHEMES},
+    **{f"base, {scheme}": lambda scheme=scheme: small(scheme) for scheme in ("log50", "published")},
     "frame codec": lambda: small(codec=random_codec(codebook_size=32)),
 }
-WITH_BARS_TOO = {**TOKENIZERS, "bars": lambda: small(vocabulary=WITH_BARS, bars=True)}
+WITH_BARS_TOO = {
+    **TOKENIZERS,
+    "bars": lambda: small(vocabulary=WITH_BARS, bars=True),
+    "tuned": lambda: small("log50_tuned", vocabulary=WITH_TUNINGS),
+}
 
 
 @pytest.mark.parametrize("name", WITH_BARS_TOO)
@@ -195,7 +200,7 @@ def test_bars_add_columns_and_change_none_of_the_others() -> None:
     is_bar = WITH_BARS.kind_of == Kind.BAR
     assert np.array_equal(bars["kind"][~is_bar, :11], plain["kind"][~is_bar])
     assert np.flatnonzero(bars["kind"][:, 11]).tolist() == np.flatnonzero(is_bar).tolist()
-    reserved = np.isin(WITH_BARS.kind_of, [Kind.PEDAL, Kind.BAR, Kind.RESERVED, Kind.DURATION])
+    reserved = np.isin(WITH_BARS.kind_of, [Kind.PEDAL, Kind.BAR, Kind.RESERVED, Kind.DURATION, Kind.TUNING])
     assert np.array_equal(plain["kind"][:, Kind.RESERVED] == 1, reserved)
     for name in set(plain) - {"kind"}:
         assert np.array_equal(bars[name], plain[name]), name
@@ -214,6 +219,21 @@ def test_explicit_ties_add_columns_and_their_bins_are_like_their_neighbours() ->
     for name in set(plain) - {"kind"}:
         assert np.array_equal(explicit[name], plain[name]), name
     rows = token_features(small(vocabulary=WITH_BARS, ties="explicit"))[is_duration]
+    cosines = rows @ rows.T
+    assert all(cosines[at, at + 1] > cosines[at, at + 2] for at in range(14))
+
+
+def test_tunings_add_columns_and_are_like_their_neighbours() -> None:
+    plain, tuned = (
+        feature_groups(small(tempo, vocabulary=WITH_TUNINGS)) for tempo in ("log50", "log50_tuned")
+    )
+    assert set(tuned) - set(plain) == {"tuning"}
+    is_tuning = WITH_TUNINGS.kind_of == Kind.TUNING
+    assert is_tuning.sum() == 16
+    assert np.flatnonzero(tuned["tuning"].any(axis=1)).tolist() == np.flatnonzero(is_tuning).tolist()
+    for name in set(plain) - {"kind"}:
+        assert np.array_equal(tuned[name], plain[name]), name
+    rows = token_features(small("log50_tuned", vocabulary=WITH_TUNINGS))[is_tuning]
     cosines = rows @ rows.T
     assert all(cosines[at, at + 1] > cosines[at, at + 2] for at in range(14))
 

@@ -49,7 +49,7 @@ def sampled(tokenizer: PianoTokenizer, count: int, seed: int = 4) -> list[int]:
 
 
 def test_layouts_are_as_many_as_the_documentation_says() -> None:
-    assert len({layout._replace(velocity=True) for layout in LAYOUTS}) == 7
+    assert len({layout._replace(velocity=True) for layout in LAYOUTS if layout.tempo != "log50_tuned"}) == 7
 
 
 def test_sampled_sequences_are_well_formed_and_decoded_whole(tokenizer: PianoTokenizer) -> None:
@@ -58,7 +58,30 @@ def test_sampled_sequences_are_well_formed_and_decoded_whole(tokenizer: PianoTok
     assert tokenizer.grammar.is_complete(ids)
     assert tokenizer.decode(ids).skipped == 0
     kinds = {Kind(kind) for kind in VOCABULARY.kind_of[ids]}
-    assert kinds == tokenizer.grammar.kinds - {Kind.PAD}
+    assert kinds | {Kind.TUNING, Kind.BOS} == tokenizer.grammar.kinds - {Kind.PAD} | {Kind.TUNING, Kind.BOS}
+    assert kinds & {Kind.TUNING, Kind.BOS}, "a piece begins with BOS, a part of one with its tuning"
+
+
+def test_a_tuning_stands_once_behind_bos_or_first_and_elsewhere_is_left_out() -> None:
+    for layout in (one for one in LAYOUTS if one.tempo == "log50_tuned"):
+        tokenizer, first = made(layout), VOCABULARY.offset(Kind.TUNING)
+        ids = tokenizer.encode_cells(random_cells(8, 60, 6), beat_times(8, 6), tuning=5).tolist()
+        assert ids[:2] == [VOCABULARY.bos, first + 5]
+        times = tokenizer.decode(ids).beats_sec
+        unshifted = times * tokenizer.tempo.bpm_of_tuning[5, 0] / tokenizer.tempo.bpm[0]
+        for name, broken, skipped, expected in (
+            ("a part of a piece", ids[1:], 0, times),
+            ("a part without its tuning", ids[2:], 0, unshifted),
+            ("missing behind BOS", [ids[0], *ids[2:]], 1, unshifted),
+            ("twice", [*ids[:2], first + 3, *ids[2:]], 1, times),
+            ("before BOS", [ids[1], ids[0], *ids[2:]], 1, times),
+            ("behind the first tempo", [ids[0], ids[2], ids[1], *ids[3:]], 2, unshifted),
+            ("at the end", [*ids, first], 1, times),
+        ):
+            piece = tokenizer.decode(broken)
+            assert piece.skipped == skipped, (layout, name)
+            assert piece.beats_sec == pytest.approx(expected), (layout, name)
+            assert (tokenizer.grammar.first_problem(broken) is None) == (skipped == 0), (layout, name)
 
 
 def test_corrupted_sequences_are_decoded_whole_exactly_if_they_are_well_formed(
@@ -86,6 +109,7 @@ def test_the_table_has_no_rows_for_what_the_layout_lacks(tokenizer: PianoTokeniz
     expected |= {Kind.VELOCITY} if grammar.velocity else set()
     expected |= {Kind.BAR} if grammar.bars else set()
     expected |= {Kind.DURATION} if grammar.ties == "explicit" else set()
+    expected |= {Kind.TUNING} if grammar.tuned else set()
     assert grammar.kinds == expected
     pending = grammar.table[[int(phase) for phase in WITH_TIES.values()]]
     assert (pending >= 0).any() == (grammar.ties != "repeat")

@@ -43,6 +43,8 @@ LAYOUTS = [
         for bars in (False, True)
     ),
     *(Layout(velocity, exact=False, tempo="published") for velocity in (False, True)),
+    Layout(False, tempo="log50_tuned"),
+    *(Layout(True, ties, bars=True, tempo="log50_tuned") for ties in ("repeat", "implicit", "explicit")),
 ]
 TIE_LAYOUTS = [layout for layout in LAYOUTS if layout.ties != "repeat"]
 
