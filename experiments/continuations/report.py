@@ -17,20 +17,19 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from figures import BAR_BEATS, Runs, figures, key_name, key_of, within
-from matplotlib.axes import Axes
-from matplotlib.collections import PolyCollection
-from matplotlib.figure import Figure
+from figures import BAR_BEATS, figures
 from numpy.typing import NDArray
-from songs import NEW_BEATS, PROMPT_BEATS, cut
+from songs import NEW_BEATS, PROMPT_BEATS
 
 from experiments.results import Row, publish, read_metrics, table
 from pianolm.data.sources import pop909
-from pianolm.music.beats import FRAMES
-from pianolm.music.cells import FrameNotes
+from pianolm.evaluation.copied_notes import NoteRuns
+from pianolm.evaluation.excerpts import cut, within
+from pianolm.evaluation.music_statistics import key_name, key_of
 from pianolm.music.piece import Piece
 from pianolm.report import audio
 from pianolm.report.html import PagePiece, save_page
+from pianolm.report.side_by_side import draw_side_by_side
 
 BEATS = PROMPT_BEATS + NEW_BEATS
 HEARD_BEATS = 8
@@ -38,6 +37,8 @@ HEARD_BEATS = 8
 
 SMALL_HZ, SMALL_MP3 = 16_000, 0.98
 """Sample rate and compression of the sound on that page: about 12 kbit/s."""
+
+ROLLS_DPI = 85
 
 MODEL, HUMAN, COOL = "model", "human", "model at 0.8"
 HEADLINES = (
@@ -61,14 +62,19 @@ def load(runs: Path, run: str) -> dict[str, Sides]:
     return found
 
 
-def training_notes(root: str) -> list[FrameNotes]:
+def training_notes(root: str) -> NoteRuns:
     """The notes of every training song."""
     records = pop909.collect({"source": "pop909", "root": root}, Path()).records
-    return [
+    return NoteRuns.of(
         Piece.from_midi(record.midi_path, beats=record.beats).frame_notes
         for record in records
         if record.split == "train"
-    ]
+    )
+
+
+def longest_run(notes: NoteRuns, other: NoteRuns) -> int:
+    """Notes of the longest run that one piece shares with others."""
+    return int(notes.longest_in(other)[0])
 
 
 def loudness(samples_N: NDArray[np.float32], first_sec: float, last_sec: float) -> dict[str, float | int]:
@@ -79,7 +85,7 @@ def loudness(samples_N: NDArray[np.float32], first_sec: float, last_sec: float) 
     return {"rms_dbfs": float(rms), "peak_dbfs": float(peak), "clipped": int((np.abs(heard) >= 0.999).sum())}
 
 
-def measure(songs: dict[str, Sides], sounds: Path, training: Runs) -> list[Row]:
+def measure(songs: dict[str, Sides], sounds: Path, training: NoteRuns) -> list[Row]:
     """A row for each song and side; with loudness where the model's sound exists."""
     rows = []
     for name, sides in songs.items():
@@ -87,18 +93,20 @@ def measure(songs: dict[str, Sides], sounds: Path, training: Runs) -> list[Row]:
         for side, piece in sides.items():
             last = min(piece.n_beats, BEATS)
             notes, seconds = piece.frame_notes, piece.beats_sec[PROMPT_BEATS : last + 1] - piece.beats_sec[0]
-            new = within(notes, PROMPT_BEATS, last)
+            new, prompt = (
+                NoteRuns.of([within(notes, first, end)])
+                for first, end in ((PROMPT_BEATS, last), (0, PROMPT_BEATS))
+            )
             row = {
                 "song": name,
                 "key": key_name(key),
                 "side": side,
                 "beats": last - PROMPT_BEATS,
-                **figures(notes, PROMPT_BEATS, last, key),
-                "copied_from_prompt": Runs([within(notes, 0, PROMPT_BEATS)]).longest(new),
-                "copied_from_training": training.longest(new),
+                **figures(piece, PROMPT_BEATS, last, key),
+                "copied_from_prompt": longest_run(new, prompt),
+                "copied_from_training": longest_run(new, training),
                 "seconds": float(seconds[-1] - seconds[0]),
                 "tempo_bpm": float(60 * (last - PROMPT_BEATS) / (seconds[-1] - seconds[0])),
-                "tempo_sd": float((60 / np.diff(seconds)).std()),
             }
             wav = sounds / f"{name}_00.wav"
             if wav.is_file():
@@ -161,46 +169,6 @@ def headlines(rows: list[Row]) -> dict[str, float]:
     }
 
 
-def draw(songs: dict[str, Sides], keys: dict[str, str], path: Path) -> None:
-    """Two piano rolls per song: the model's and the human's continuation of the same prompt."""
-    drawn = Figure(figsize=(13, 1.75 * len(songs)), layout="constrained")
-    grid = drawn.subplots(len(songs), 2, sharex=True, sharey="row", squeeze=False)
-    for axes, (name, sides) in zip(grid, songs.items(), strict=True):
-        for one, (side, piece) in zip(axes, sides.items(), strict=True):
-            draw_roll(one, piece)
-            one.set_title(f"{name}, {keys[name]}: {side}", loc="left", size=9)
-        pitch = np.concatenate([piece.notes["pitch"] for piece in sides.values()]).astype(int)
-        octaves = range(12 * (pitch.min() // 12), pitch.max() + 13, 12)
-        axes[0].set_yticks(octaves, [f"C{octave // 12 - 1}" for octave in octaves])
-        axes[0].set_ylim(pitch.min() - 2, pitch.max() + 2)
-    for one in grid[-1]:
-        one.set_xlabel("beats", size=9)
-    drawn.savefig(path, dpi=85)
-
-
-def draw_roll(axes: Axes, piece: Piece) -> None:
-    notes = piece.frame_notes
-    onset, end = notes["onset"] / FRAMES, notes["end"] / FRAMES
-    low, high = notes["pitch"] - 0.45, notes["pitch"] + 0.45
-    corners = np.stack([onset, low, onset, high, end, high, end, low], axis=1).reshape(-1, 4, 2)
-    painted = PolyCollection(
-        list(corners), array=notes["velocity"].astype(float), cmap="viridis_r", clim=(10, 115)
-    )
-    axes.add_collection(painted, autolim=False)
-    axes.axvspan(0, PROMPT_BEATS, color="#e6edf7", zorder=0)
-    axes.vlines(
-        np.arange(0, BEATS + 1, BAR_BEATS),
-        0,
-        1,
-        transform=axes.get_xaxis_transform(),
-        color="#cccccc",
-        lw=0.6,
-    ).set_zorder(0.5)
-    axes.set_xlim(0, BEATS)
-    axes.set_xticks(range(0, BEATS + 1, 8))
-    axes.tick_params(labelsize=8, length=2)
-
-
 def small_mp3(piece: Piece) -> bytes:
     buffer = io.BytesIO()
     soundfile.write(
@@ -258,7 +226,7 @@ def save_full_page(songs: dict[str, Sides], rows: list[Row], runs: Path) -> None
 
 def main(root: str, runs: Path, out: Path) -> None:
     songs = load(runs, "generate")
-    training = Runs(training_notes(root))
+    training = training_notes(root)
     measured = measure(songs, runs / "generate", training)
     cool = measure(load(runs, "cool"), runs / "cool", training)
     rows = [
@@ -269,7 +237,8 @@ def main(root: str, runs: Path, out: Path) -> None:
     ]
     publish(out, rows, headlines(rows), tables(rows))
     keys = {row["song"]: row["key"] for row in measured}
-    draw(songs, keys, out / "rolls.png")
+    rolls = {f"{name}, {keys[name]}": sides for name, sides in songs.items()}
+    draw_side_by_side(rolls, PROMPT_BEATS, [BAR_BEATS] * len(rolls)).savefig(out / "rolls.png", dpi=ROLLS_DPI)
     (out / "midi").mkdir(exist_ok=True)
     for name in songs:
         shutil.copyfile(runs / "generate" / f"{name}_00.mid", out / "midi" / f"{name}.mid")

@@ -14,7 +14,7 @@ from pianolm.config.option import option
 class EvaluateConfig:
     """What every measure has."""
 
-    name: str = option(MISSING, "Measure: roundtrip, lm or dynamics.")
+    name: str = option(MISSING, "Measure: roundtrip, lm, dynamics or samples.")
     split: str = option(
         "validation", "Split whose performances are measured.", choices=("train", "validation", "test", "all")
     )
@@ -48,7 +48,25 @@ class DynamicsConfig(EvaluateConfig):
     )
 
 
-EVALUATE = {"roundtrip": RoundtripConfig, "lm": BitsConfig, "dynamics": DynamicsConfig}
+@dataclass
+class SamplesConfig(EvaluateConfig):
+    """Continuations beside the human rest; `generate.*` says how they are sampled."""
+
+    pieces: int | None = option(
+        None, "Number of pieces, evenly spaced over the split; null: all.", at_least=1
+    )
+    prompt_beats: int = option(
+        16, "Beats of each piece that the model continues, from its first bar on.", at_least=1
+    )
+    new_beats: int = option(32, "Beats that it plays, compared with the piece's own next ones.", at_least=1)
+
+
+EVALUATE = {
+    "roundtrip": RoundtripConfig,
+    "lm": BitsConfig,
+    "dynamics": DynamicsConfig,
+    "samples": SamplesConfig,
+}
 """Options of each measure, by its name."""
 
 

@@ -18,6 +18,16 @@ class _PieceMetadata(Protocol):
     def kind(self) -> str: ...
 
 
+def pieces_to_continue(pieces: Sequence[_PieceMetadata], cfg: Mapping[str, Any]) -> list[int]:
+    """Indices of the performances in `evaluate.split`, or of its scores where it has no performance.
+
+    Raises:
+        UserError: No such split, or no piece in it.
+    """
+    scores = _of_kind(pieces, cfg, "score")
+    return scores if scores and not _of_kind(pieces, cfg, "performance") else performances(pieces, cfg)
+
+
 def performances(pieces: Sequence[_PieceMetadata], cfg: Mapping[str, Any]) -> list[int]:
     """Indices of the performances in `evaluate.split`.
 
@@ -27,15 +37,19 @@ def performances(pieces: Sequence[_PieceMetadata], cfg: Mapping[str, Any]) -> li
     split = cfg["evaluate"]["split"]
     if split not in (*SPLITS, "all"):
         raise UserError(f"evaluate.split={split!r} found, expected one of {', '.join(SPLITS)} or all")
-    indices = [index for index, piece in enumerate(pieces) if piece.kind == "performance"]
-    in_split = [index for index in indices if split in (pieces[index].split, "all")]
+    in_split = _of_kind(pieces, cfg, "performance")
     if not in_split:
-        splits = sorted({pieces[index].split for index in indices}, key=SPLITS.index)
+        splits = sorted({one.split for one in pieces if one.kind == "performance"}, key=SPLITS.index)
         raise UserError(
             f"evaluate.split={split}: data={cfg['data']['source']} has no performance in it; its performances are in "
             f"{', '.join(splits) or 'no split'}"
         )
     return in_split
+
+
+def _of_kind(pieces: Sequence[_PieceMetadata], cfg: Mapping[str, Any], kind: str) -> list[int]:
+    split = cfg["evaluate"]["split"]
+    return [i for i, piece in enumerate(pieces) if piece.kind == kind and split in (piece.split, "all")]
 
 
 def evenly_spaced(indices: list[int], count: int | None) -> list[int]:

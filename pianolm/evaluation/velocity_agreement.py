@@ -10,12 +10,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pianolm.evaluation.distributions import VELOCITY, js_distance
 from pianolm.music.beats import FRAMES
 from pianolm.music.cells import FrameNotes
 
-BIN_WIDTH = 8
-"""Width of the bins of velocity distributions; there are 16. Narrower bins measure sampling noise: two samples of 1000
-notes from one normal distribution have distance 0.07 with these bins and 0.19 with bins of one velocity."""
 PAIR_FRAMES = FRAMES // 8
 """Most frames between the onsets at which two pianists play the same note of the score."""
 
@@ -27,8 +25,8 @@ class Agreement(NamedTuple):
         notes: N.
         mae: Mean absolute difference in MIDI units.
         r: Pearson correlation; 0 if one side has a single velocity.
-        js: Jensen–Shannon distance of the two distributions in bins of `BIN_WIDTH`: the square root of the base-2
-            divergence, 0 for equal and 1 for disjoint distributions.
+        js: Jensen–Shannon distance of the two distributions in bins of `VELOCITY_BIN_WIDTH` (see
+            `pianolm.evaluation.distributions.js_distance`).
     """
 
     notes: int
@@ -46,18 +44,8 @@ def compare(velocity_N: NDArray[np.uint8], human_N: NDArray[np.uint8]) -> Agreem
         notes=one.size,
         mae=float(np.abs(one - other).mean()),
         r=float(covariance / spread) if spread else 0.0,
-        js=_js_distance(velocity_N, human_N),
+        js=float(js_distance(*(VELOCITY.histogram(side) for side in (velocity_N, human_N)))),
     )
-
-
-def _js_distance(one_N: NDArray[np.uint8], other_N: NDArray[np.uint8]) -> float:
-    bins = -(-128 // BIN_WIDTH)
-    p, q = (np.bincount(side // BIN_WIDTH, minlength=bins) / side.size for side in (one_N, other_N))
-    middle = (p + q) / 2
-    divergence = sum(
-        (side[side > 0] * np.log2(side[side > 0] / middle[side > 0])).sum() / 2 for side in (p, q)
-    )
-    return float(np.sqrt(max(divergence, 0.0)))
 
 
 def pair_notes(one_M: FrameNotes, other_K: FrameNotes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

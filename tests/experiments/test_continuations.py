@@ -1,4 +1,4 @@
-"""Statistics of experiments/continuations (keys, grids, bar likeness, copied runs) and its prompts."""
+"""Figures of experiments/continuations and its prompts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pianolm.music.beats import BeatAnnotation
-from pianolm.music.cells import FRAME_NOTE_DTYPE, FRAMES
+from pianolm.music.cells import FRAME_NOTE_DTYPE, FRAMES, frames_to_cells
 from pianolm.music.notes import make_notes
 from pianolm.music.piece import Piece
 from tests.experiment import load
@@ -31,18 +31,15 @@ def melody(*pitches: int, start: int = 0, step: int = 12, shift: int = 0) -> np.
     return np.array(rows, FRAME_NOTE_DTYPE)
 
 
-@pytest.mark.parametrize("tonic", [0, 5, 11])
-def test_scales_that_end_on_their_tonic_have_its_key(figures: ModuleType, tonic: int) -> None:
-    major = [60 + tonic + step for step in (0, 2, 4, 5, 7, 9, 11, 12, 7, 4, 0)]
-    minor = [60 + tonic + step for step in (0, 2, 3, 5, 7, 8, 10, 12, 7, 3, 0)]
-    assert figures.key_of(melody(*major)) == (tonic, "major")
-    assert figures.key_of(melody(*minor)) == (tonic, "minor")
+def piece_of(notes: np.ndarray) -> Piece:
+    cells = frames_to_cells(np.sort(notes, order=["pitch", "onset"]), 8)
+    return Piece.from_cells(cells, np.arange(9) * 0.5)
 
 
 def test_figures_of_new_beats(figures: ModuleType) -> None:
     bar = melody(36, 60, 64, 67, step=FRAMES)
     notes = np.concatenate([bar, melody(36, 60, 64, 67, start=4 * FRAMES, step=FRAMES)])
-    found = figures.figures(notes, 4, 8, (0, "major"))
+    found = figures.figures(piece_of(notes), 4, 8, (0, "major"))
     assert (found["notes"], found["notes_per_beat"], found["polyphony"]) == (4, 1.0, 1.0)
     assert (found["pitch_low"], found["pitch_high"], found["pitch_class_bits"]) == (36, 67, 1.5)
     assert (found["in_key"], found["on_eighths"], found["bars_with_bass"], found["bar_likeness"]) == (
@@ -52,26 +49,13 @@ def test_figures_of_new_beats(figures: ModuleType) -> None:
         1,
     )
     off = np.concatenate([bar, melody(61, 63, start=4 * FRAMES, step=FRAMES, shift=12)])
-    found = figures.figures(off, 4, 8, (0, "major"))
+    found = figures.figures(piece_of(off), 4, 8, (0, "major"))
     assert (found["on_eighths"], found["on_sixteenths"], found["in_key"], found["bar_likeness"]) == (
         0,
         1,
         0,
         0,
     )
-
-
-def test_the_longest_run_is_found_wherever_it_stands_and_whatever_its_rubato(figures: ModuleType) -> None:
-    rng = np.random.default_rng(0)
-    training = [melody(*rng.integers(40, 80, 300).tolist()) for _ in range(3)]
-    runs = figures.Runs(training)
-    copied = training[1]["pitch"][50:71].tolist()
-    assert runs.longest(melody(90, *copied, 91, start=5 * FRAMES, shift=3)) == 21
-    assert runs.longest(melody(90, *copied, 91, step=24)) == 1, "other distances are another run"
-    assert runs.longest(melody(*(pitch + 1 for pitch in copied[:1]))) <= 1
-    across = [*training[0]["pitch"][-5:].tolist(), *training[1]["pitch"][:5].tolist()]
-    assert runs.longest(melody(*across)) < 10, "no run goes from one piece to the next"
-    assert runs.longest(melody(90)) == 0
 
 
 def test_an_opening_begins_with_the_first_bar_once_there_is_music(songs: ModuleType, tmp_path: Path) -> None:
