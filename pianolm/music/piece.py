@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 _NO_REPAIRS = Repairs()
 _NO_REMARKS = Remarks()
+_ON_FRAMES = "_on_frames"
+"""Name in the `__dict__` of pieces whose notes all begin and end on frames and do not overlap."""
+
 DEFAULT_TEMPO_CHOICES = ("use", "reject")
 BEAT_CHOICES = ("auto", "file", "tempo_map", "track")
 
@@ -177,9 +180,13 @@ class Piece:
     ) -> Piece:
         """Makes a piece of cells and their beat grid [B + 1]; `bar_starts` [D] are indices into the grid."""
         assert beats_sec.size == cells.n_beats + 1, "a grid of B beats has B + 1 beat times"
-        notes = frames_to_notes(cells_to_frames(cells), beats_sec)
+        frame_notes = cells_to_frames(cells)
+        notes = frames_to_notes(frame_notes, beats_sec)
         downbeats_sec = None if bar_starts is None or not bar_starts.size else beats_sec[bar_starts]
-        return cls(notes, beats_sec, flat, downbeats_sec, skipped=skipped)
+        piece = cls(notes, beats_sec, flat, downbeats_sec, skipped=skipped)
+        # What the notes of such a piece would be quantized to is known; a changed copy of the piece does without.
+        vars(piece).update({"_framed": (frame_notes, Collisions()), _ON_FRAMES: True})
+        return piece
 
     def on_beats(self, beats_sec: NDArray[np.float64]) -> Piece:
         """The same cells and bars on other beat times [B + 1]."""
@@ -216,7 +223,8 @@ class Piece:
             UserError: `source` cannot be read or does not hold the notes.
         """
         if source is None:
-            write_midi(path, self.notes, self.beats_sec, self.downbeats_sec)
+            on_frames = self.frame_notes if vars(self).get(_ON_FRAMES) else None
+            write_midi(path, self.notes, self.beats_sec, self.downbeats_sec, on_frames)
         else:
             write_velocities(source, path, self.notes)
 

@@ -21,6 +21,7 @@ _MAX_TEMPO_US = 2**24 - 1
 _GRID_DIVISIONS = 24
 _ROUNDING_US = 0.5 + 1e-3
 _MAX_DRIFT_US = 100.0
+_SLACK_US = 1e-3
 
 
 class DefaultTempo(Enum):
@@ -110,25 +111,24 @@ def tempo_events(beats_sec: NDArray[np.float64]) -> tuple[list[int], list[int]]:
     Returns:
         Indices of the beats at which the tempo changes, the first one 0, and microseconds per quarter note from there.
     """
-    intervals_us = (np.diff(beats_sec) * 1e6).tolist()
+    interval_B = np.diff(beats_sec) * 1e6
+    # A rounded tempo must not leave the range of 15–480 BPM that its beat does not leave.
+    low_B = np.where(interval_B >= MIN_BEAT_SEC * 1e6 - _SLACK_US, round(MIN_BEAT_SEC * 1e6), 1).tolist()
+    high_B = np.where(
+        interval_B <= MAX_BEAT_SEC * 1e6 + _SLACK_US, round(MAX_BEAT_SEC * 1e6), _MAX_TEMPO_US
+    ).tolist()
     ends_us = ((beats_sec[1:] - beats_sec[0]) * 1e6).tolist()
     beats, tempi = [], []
     written_us, tempo = 0, 0
-    for beat, (interval_us, end_us) in enumerate(zip(intervals_us, ends_us, strict=True)):
-        is_steady = abs(interval_us - tempo) <= _ROUNDING_US
-        if not (is_steady and abs(written_us + tempo - end_us) <= _MAX_DRIFT_US):
-            changed = _within_range(round(end_us - written_us), interval_us)
+    for beat, (interval_us, end_us) in enumerate(zip(interval_B.tolist(), ends_us, strict=True)):
+        is_steady = -_ROUNDING_US <= interval_us - tempo <= _ROUNDING_US
+        if not (is_steady and -_MAX_DRIFT_US <= written_us + tempo - end_us <= _MAX_DRIFT_US):
+            changed = round(end_us - written_us)
+            if not low_B[beat] <= changed <= high_B[beat]:
+                changed = min(max(changed, low_B[beat]), high_B[beat])
             if changed != tempo:
                 beats.append(beat)
                 tempi.append(changed)
             tempo = changed
         written_us += tempo
     return beats, tempi
-
-
-def _within_range(tempo_us: int, interval_us: float) -> int:
-    """Keeps a rounded tempo from leaving the range of 15–480 BPM that its beat does not leave."""
-    slack_us = 1e-3
-    low = round(MIN_BEAT_SEC * 1e6) if interval_us >= MIN_BEAT_SEC * 1e6 - slack_us else 1
-    high = round(MAX_BEAT_SEC * 1e6) if interval_us <= MAX_BEAT_SEC * 1e6 + slack_us else _MAX_TEMPO_US
-    return min(max(tempo_us, low), high)
