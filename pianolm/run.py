@@ -6,6 +6,11 @@ stage asked for.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from pianolm.signals import end_at_signals
+
+    end_at_signals()  # the imports below take a second
+
 import json
 import math
 import os

@@ -43,6 +43,20 @@ class StoppedBySignalError(BaseException):
         return 128 + self.signum
 
 
+def end_at_signals() -> None:
+    """Makes SIGTERM and SIGINT end this process with one line, while it does nothing but import modules."""
+
+    def end(signum: int, frame: FrameType | None) -> None:
+        os.write(
+            2,
+            f"pianolm: ended by {signal.Signals(signum).name} before a stage ran; nothing was saved\n".encode(),
+        )
+        os._exit(128 + signum)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+
+
 class StopSignals:
     """The signal handlers of a process, and whether a signal was received.
 

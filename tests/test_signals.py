@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,29 @@ def handlers() -> Iterator[None]:
     STOP.install()
     yield
     STOP.uninstall()
+
+
+@pytest.mark.parametrize("start", ["-m pianolm.run", "-c from\\ pianolm.command\\ import\\ main;main()"])
+def test_a_signal_during_the_imports_ends_in_one_line(start: str, tmp_path: Path) -> None:
+    """The first import after the handlers blocks until the signal arrives."""
+    (tmp_path / "hydra").mkdir()
+    (tmp_path / "hydra" / "__init__.py").write_text(
+        "import time\nprint('imports', flush=True)\ntime.sleep(60)\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])])
+    process = subprocess.Popen(
+        [sys.executable, *shlex.split(start)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "imports\n"
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert stderr == "pianolm: ended by SIGINT before a stage ran; nothing was saved\n"
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

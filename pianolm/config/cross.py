@@ -7,6 +7,7 @@ from typing import Any
 
 from pianolm.config.generate import KINDS, SamplingConfig
 from pianolm.config.option import expected, fields_of, fits
+from pianolm.config.targets import missing_part
 
 Settings = Mapping[str, Any]
 VELOCITIES = 127
@@ -117,6 +118,8 @@ def _entries(cfg: Settings) -> Iterable[str]:
                     f"{group}.{name}={entry} found, expected an entry with a _target_, such as "
                     f"{group}.{name}._target_=package.module.Class"
                 )
+            elif entry is not None and (missing := missing_part(entry["_target_"])) is not None:
+                yield f"{group}.{name}._target_={entry['_target_']}: {missing}"
 
 
 _CHECKS: tuple[Callable[[Settings], Iterable[str]], ...] = (

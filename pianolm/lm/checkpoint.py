@@ -20,11 +20,11 @@ from pianolm.lm.weights_file import (
     FREE,
     HEAD,
     PROJECTION,
-    WEIGHTS,
     NamedWeights,
     read_tensors,
     rename_tensors,
 )
+from pianolm.lm.weights_path import WEIGHTS
 from pianolm.tokenizer.vocabulary import Vocabulary
 
 __all__ = ["WEIGHTS", "LoadReport", "llama_from_weights", "load_weights", "without_progress_bars"]

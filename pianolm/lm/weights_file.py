@@ -13,9 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pianolm.errors import UserError
+from pianolm.lm.weights_path import PYTORCH_ENDINGS, WEIGHTS, check_weights_path
 
-WEIGHTS = "model.safetensors"
-PYTORCH_ENDINGS = (".pt", ".pth", ".bin", ".ckpt")
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 FREE, PROJECTION = "model.embed_tokens.free", "model.embed_tokens.projection.weight"
 """Names of the two parts of a codebook embedding, `pianolm.lm.embedding.CodebookEmbedding`."""
@@ -24,7 +23,6 @@ _BODY = "model."
 _WRAPPERS = ("model.", "module.")
 _COMPILED = "_orig_mod."
 _STATE_DICT_KEYS = ("state_dict", "model_state_dict", "model")
-_EXPECTED = f"expected a model directory, a .safetensors or a PyTorch file ({', '.join(PYTORCH_ENDINGS)})"
 
 
 @dataclass(frozen=True)
@@ -53,11 +51,7 @@ def read_tensors(path: Path, source: str) -> dict[str, Tensor]:
     Raises:
         UserError: The file is missing, of another format, damaged, or holds no tensors.
     """
-    file = path / WEIGHTS if path.is_dir() else path
-    if not file.is_file():
-        raise UserError(f"{source}: no such file ({file}); {_EXPECTED}")
-    if file.suffix != ".safetensors" and file.suffix not in PYTORCH_ENDINGS:
-        raise UserError(f"{source}: {file.suffix or 'no file name ending'} found, {_EXPECTED}")
+    file = check_weights_path(path, source)
     try:
         if file.suffix == ".safetensors":
             return load_file(file)

@@ -230,10 +230,12 @@ class Builder:
             return list(lines)
         store, _ = self._place(node)
         found = store.find(node.stage, node.fingerprint)
+        mode = node.definition.settings(node.cfg).get("tokenizer", {}).get("mode")
+        note = f"  (tokenizer.mode={mode})" if mode else ""  # a plan may hold the tokens of both modes
         if found:
-            return [f"reuse   {node.stage:<10} {found}"]
+            return [f"reuse   {node.stage:<10} {found}{note}"]
         verb = "try" if node.limited else "build"
-        lines[f"{verb:<7} {node.stage:<10} {store.path(node.stage, node.fingerprint)}"] = None
+        lines[f"{verb:<7} {node.stage:<10} {store.path(node.stage, node.fingerprint)}{note}"] = None
         return list(lines)
 
     def require_hardware(self, node: Node) -> None:

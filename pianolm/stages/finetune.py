@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pianolm.lm.settings import language_model_settings
+from pianolm.lm.weights_path import check_weights_path
 from pianolm.stage import Metrics, Need, Stage, StageContext
 
 
@@ -23,6 +25,13 @@ def _needs(cfg: Mapping[str, Any]) -> dict[str, Need]:
     return {**tokens, "base": Need("base", given="base")}
 
 
+def _check(cfg: Mapping[str, Any]) -> None:
+    """Refuses given weights that are none before anything is built."""
+    given = cfg["upstream"]["base"]
+    if given and not cfg["finetune"]["from_scratch"]:
+        check_weights_path(Path(str(given)).expanduser(), f"upstream.base={given}")
+
+
 STAGE = Stage(
     run,
     "Language model with velocities, warm-started from base.",
@@ -31,4 +40,5 @@ STAGE = Stage(
     version=6,
     objective="val/loss",
     trains=True,
+    check=_check,
 )

@@ -119,3 +119,20 @@ def test_missing_gpus_are_said_before_anything_is_built(
         execute(cfg, tmp_path / "run")
     assert not (tmp_path / "artifacts").exists()
     execute(tiny(tmp_path, "stage=codebook", "hardware.accelerator=gpu"), tmp_path / "run")
+
+
+def test_a_plan_names_the_mode_of_tokens_and_refuses_what_cannot_be_used(tmp_path: Path) -> None:
+    plan = [line for line in lines(tiny(tmp_path, "stage=finetune"), tmp_path) if line[1] == "tokenize"]
+    assert [line[-1] for line in plan] == ["(tokenizer.mode=velocity)", "(tokenizer.mode=base)"]
+    (tmp_path / "x.txt").write_text("no weights")
+    (tmp_path / "empty").mkdir()
+    for given, message in (
+        ("x.txt", r"^upstream\.base=\S*x\.txt: \.txt found, expected a model directory"),
+        ("empty", r"^upstream\.base=\S*empty: no such file \(\S*model\.safetensors\)"),
+    ):
+        with pytest.raises(UserError, match=message):
+            execute(
+                tiny(tmp_path, "stage=finetune", f"upstream.base={tmp_path / given}", "plan=true"), tmp_path
+            )
+    with pytest.raises(UserError, match=r"^callbacks\.foo\._target_=no\.Such: there is no module 'no'$"):
+        execute(tiny(tmp_path, "stage=base", "+callbacks.foo._target_=no.Such", "plan=true"), tmp_path)
