@@ -117,6 +117,6 @@ FEATURES = {
         _of_notes(lambda notes: (notes["end"] - notes["onset"]) / FRAMES),
     ),
     "velocity": VELOCITY,
-    "tempo": Feature("tempo of a beat, BPM", 15 * np.power(1.05, np.arange(72.0)), _tempo_bpm),
+    "tempo": Feature("tempo of a beat, BPM", 15 * np.power(1.15, np.arange(26.0)), _tempo_bpm),
 }
 """By the name after `js_`."""
