@@ -28,7 +28,7 @@ def tokenizers(pieces: list[Piece]) -> Mapping[str, PianoTokenizer]:
 def test_no_sequence_of_a_short_run_fails(
     tokenizers: Mapping[str, PianoTokenizer], pieces: list[Piece]
 ) -> None:
-    result = fuzz.run(2500, 2500, 0, tokenizers, pieces)
+    result = fuzz.run(3000, 3000, 0, tokenizers, pieces)
     assert not result["failed"], result["failures"][0]
     assert set(result["random"]) == set(fuzz.RANDOM_KINDS)
     assert set(result["corrupted"]) == {*fuzz.OPERATIONS, "several"}
