@@ -226,13 +226,16 @@ def build_score(
 def _content_to_write(
     ticks: NoteTicks, beats_sec: NDArray[np.float64], downbeats_sec: NDArray[np.float64] | None
 ) -> MidiContent:
-    """The contents of a file as it will be read, but for the order of its notes."""
+    """The contents of a file as it will be read. Of its notes, those that its grid depends on are enough."""
     change, tempo_us = tempo_events(beats_sec)
     tempo = TempoMap(np.array(change) * TICKS_PER_BEAT, np.array(tempo_us), TICKS_PER_BEAT)
     starts = bar_starts(beats_sec, downbeats_sec)
-    read_notes = np.empty(ticks.onset.size, NOTE_DTYPE)
-    read_notes["onset_sec"], read_notes["offset_sec"] = tempo.seconds(ticks.onset), tempo.seconds(ticks.end)
-    read_notes["pitch"], read_notes["velocity"] = ticks.pitch, ticks.velocity
+    size = ticks.onset.size
+    outer = [int(ticks.onset.argmin()), int(ticks.onset.argmax()), int(ticks.end.argmax())] if size else []
+    read_notes = np.empty(len(outer), NOTE_DTYPE)
+    read_notes["onset_sec"] = tempo.seconds(ticks.onset[outer])
+    read_notes["offset_sec"] = tempo.seconds(ticks.end[outer])
+    read_notes["pitch"], read_notes["velocity"] = ticks.pitch[outer], ticks.velocity[outer]
     content = MidiContent(
         notes=read_notes,
         tempo=tempo,

@@ -231,3 +231,18 @@ def test_real_files_read_like_pretty_midi(shared_data: Path) -> None:
     paths += sorted(shared_data.glob("acpas/**/*.mid"))[::60]
     assert len(paths) > 10
     assert {path.name: found for path in paths if (found := differences(path))} == {}
+
+
+@given(raw_notes, grids)
+def test_notes_on_frames_need_not_be_resolved(
+    tmp_path_factory: pytest.TempPathFactory, raw: list[tuple[int, int, int, int]], beats_sec: np.ndarray
+) -> None:
+    onset, length, pitch, velocity = np.array(raw).T
+    frames, _ = resolve_collisions(
+        onset, onset + length, pitch.astype("u1"), velocity.astype("u1"), N_BEATS * FRAMES
+    )
+    notes, folder = frames_to_notes(frames, beats_sec), tmp_path_factory.mktemp("midi")
+    for bars in (None, beats_sec[1::3]):
+        write_midi(folder / "resolved.mid", notes, beats_sec, bars)
+        write_midi(folder / "given.mid", notes, beats_sec, bars, frames)
+        assert (folder / "given.mid").read_bytes() == (folder / "resolved.mid").read_bytes()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from tests.tokenizer.toys import (
     made,
     random_cells,
 )
+from tests.toy_lm import GOLDEN, toy_tokenizer
 
 
 @pytest.fixture(params=LAYOUTS, ids=str)
@@ -137,3 +139,19 @@ def test_parts_that_do_not_fit_are_one_sentence() -> None:
         PianoTokenizer(codebook("untrained"), TempoBins(bins=7))
     with pytest.raises(UserError, match=r"tokenizer\.ties='notes' found, expected one of repeat"):
         PianoTokenizer(codebook("untrained"), TempoBins(), CODEC, ties="notes")
+
+
+def test_a_decoded_piece_is_written_as_a_piece_with_its_notes_is(tmp_path: Path) -> None:
+    """Its notes are known to lie on frames; those of a changed copy are quantized anew."""
+    tokenizer = toy_tokenizer()
+    rng = np.random.default_rng(0)
+    golden = tokenizer.encode(GOLDEN / "dense.mid").ids
+    for ids in (golden, *(rng.integers(0, tokenizer.vocabulary.size, 2000) for _ in range(5))):
+        piece = tokenizer.decode(ids)
+        piece.to_midi(tmp_path / "decoded.mid")
+        plain = Piece(piece.notes, piece.beats_sec, piece.flat, piece.downbeats_sec)
+        plain.to_midi(tmp_path / "plain.mid")
+        assert (tmp_path / "decoded.mid").read_bytes() == (tmp_path / "plain.mid").read_bytes()
+        assert np.array_equal(piece.frame_notes, plain.frame_notes)
+    fewer = replace(piece, notes=piece.notes[:3])
+    assert fewer.frame_notes.size == 3
