@@ -23,7 +23,8 @@ from pianolm.generation.generator import Generator
 from pianolm.generation.prompts import beats_left_out, prompt_bars, prompt_ids
 from pianolm.generation.results import GeneratedBeat, GeneratedPiece, ended_by_model, prompt_cut, with_bars
 from pianolm.generation.state import GenerationState
-from pianolm.lm.checkpoint import llama_from_weights, without_progress_bars
+from pianolm.lm.checkpoint import llama_from_weights
+from pianolm.lm.model_directory import llama_from_directory
 from pianolm.lm.weights_file import check_model_directory
 from pianolm.models import model_path
 from pianolm.music.continuation import continued_piece, part_of_piece
@@ -66,13 +67,7 @@ class PianoLM:
         device, directory = checked_device(device), model_path(directory)
         check_model_directory(directory)
         tokenizer = PianoTokenizer.from_pretrained(directory)
-        try:
-            with without_progress_bars():
-                model = LlamaForCausalLM.from_pretrained(
-                    directory, use_safetensors=True, local_files_only=True, dtype=torch.float32
-                )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"{directory}: the model cannot be read ({error})") from error
+        model = llama_from_directory(directory, tokenizer.vocabulary)
         return cls._on_device(model, tokenizer, device, str(directory))
 
     @classmethod

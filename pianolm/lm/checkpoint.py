@@ -31,6 +31,8 @@ __all__ = ["WEIGHTS", "LoadReport", "llama_from_weights", "load_weights", "witho
 
 _LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 _FIRST_LAYER = "model.layers.0."
+NORM_EPS = 1e-6
+"""Default of transformers' `LlamaConfig.rms_norm_eps`."""
 _BUFFER = ".rotary_emb.inv_freq"
 """A constant that older versions of transformers wrote beside the weights."""
 
@@ -159,6 +161,7 @@ def llama_from_weights(
     rope_theta: float,
     context: int,
     source: str,
+    norm_eps: float = NORM_EPS,
 ) -> LlamaForCausalLM:
     """A Llama with the weights of a file and the sizes that the shapes of its tensors show.
 
@@ -169,6 +172,7 @@ def llama_from_weights(
         rope_theta: Base of the rotary position embedding.
         context: Tokens that the model was trained on at a time.
         source: How error messages call the file, such as `upstream.model=PATH`.
+        norm_eps: Added to the mean square in RMSNorm.
 
     Raises:
         UserError: The file cannot be read; a tensor is missing or left over; or shapes, heads and vocabulary do not fit
@@ -177,7 +181,9 @@ def llama_from_weights(
     named = rename_tensors(read_tensors(path, source), source)
     weights = {name: tensor for name, tensor in named.tensors.items() if not name.endswith(_BUFFER)}
     _check_embedding(weights, vocabulary, source)
+    _refuse_not_finite(weights, named, source)
     config = _config_of(weights, heads, rope_theta, context, source)
+    config.rms_norm_eps = norm_eps
     config.pad_token_id, config.bos_token_id = vocabulary.pad, vocabulary.bos
     config.eos_token_id = vocabulary.eos
     model = LlamaForCausalLM(config)
@@ -206,6 +212,15 @@ def _check_embedding(weights: Mapping[str, Tensor], vocabulary: Vocabulary, sour
             f"{source}: embedding of {weights[EMBEDDING].shape[0]} ids, the tokenizer has {vocabulary.size}; give the "
             "tokenizer of this model, or set tokenizer.vocabulary to its sizes"
         )
+
+
+def _refuse_not_finite(weights: Mapping[str, Tensor], named: NamedWeights, source: str) -> None:
+    for name, tensor in weights.items():
+        if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+            raise UserError(
+                f"{source}: {named.original[name]} holds values that are not finite numbers; give the weights as they "
+                "were published"
+            )
 
 
 def _config_of(
@@ -263,8 +278,8 @@ def _refuse_difference(
 
 
 def _depth(names: Mapping[str, object]) -> int:
-    layers = [int(match.group(1)) for name in names if (match := _LAYER.search(name))]
-    return max(layers, default=-1) + 1
+    """Number of layers; those that are missing between the first and the last do not count."""
+    return len({int(match.group(1)) for name in names if (match := _LAYER.search(name))})
 
 
 def _and_more(names: list[str]) -> str:

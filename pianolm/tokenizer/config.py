@@ -88,6 +88,8 @@ class TokenizerSettings:
         """Settings from the configuration group `tokenizer` or a saved file; keys left out take their default."""
         known = {name: settings[name] for name in SETTING_NAMES if name in settings}
         if "vocabulary" in known:
+            if not isinstance(known["vocabulary"], Mapping):
+                raise UserError(f"tokenizer.vocabulary={known['vocabulary']!r} found, expected sizes by name")
             known["vocabulary"] = Vocabulary.from_dict(dict(known["vocabulary"]))
         return cls(**known)
 
@@ -145,6 +147,8 @@ def read_settings(directory: Path) -> dict[str, Any]:
             f"{path}: not readable as a saved tokenizer's settings ({error!r}); expected JSON with format_version"
         ) from error
     expected = {"format_version", *SETTING_NAMES, "hashes"}
+    if not isinstance(saved.get("hashes", {}), dict):
+        raise UserError(f"{path}: hashes={saved['hashes']!r} found, expected hashes by name")
     if version != FORMAT_VERSION or names != expected:
         problems = [] if version == FORMAT_VERSION else [f"format {version} found, expected {FORMAT_VERSION}"]
         problems += [f"lacks {name}" for name in sorted(expected - names)]

@@ -20,7 +20,12 @@ from pianolm.music.cells import Cells, segment_starts
 from pianolm.music.piece import Piece, as_piece
 from pianolm.tokenizer.codebook import Codebook
 from pianolm.tokenizer.codebook_file import load_codebook, save_codebook
-from pianolm.tokenizer.config import TokenizerSettings, read_settings, tokenizer_directory
+from pianolm.tokenizer.config import (
+    SETTINGS_FILE,
+    TokenizerSettings,
+    read_settings,
+    tokenizer_directory,
+)
 from pianolm.tokenizer.grammar import Grammar
 from pianolm.tokenizer.sequence import CellTokens, Reading, SequenceReader, write_ids
 from pianolm.tokenizer.tempo import TempoBins
@@ -246,7 +251,12 @@ class PianoTokenizer:
         """
         directory = tokenizer_directory(model_path(directory))
         saved = read_settings(directory)
-        settings = TokenizerSettings.from_dict(saved)
+        try:
+            settings = TokenizerSettings.from_dict(saved)
+        except UserError as error:
+            raise UserError(
+                f"{directory / SETTINGS_FILE}: {error}; take the directory as published"
+            ) from error
         tokenizer = cls(
             load_codebook(directory / _CODEBOOK, settings.vocabulary),
             TempoBins(settings.tempo, settings.vocabulary.tempo),

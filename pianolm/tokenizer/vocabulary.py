@@ -76,6 +76,10 @@ ones. `BAR`, `DURATION` and `TUNING` occur only with the options `tokenizer.bars
 `tokenizer.tempo=log50_tuned`; `PEDAL` is not used yet."""
 
 
+MOST_IDS = 2**16
+"""Largest block of ids."""
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """Sizes of the blocks of ids, in ascending order of ids. The defaults make 4789 ids with BOS, EOS and PAD.
@@ -92,12 +96,10 @@ class Vocabulary:
     tempo: int = 50
 
     def __post_init__(self) -> None:
-        problems = [
-            f"{name}={value!r}" for name, value in asdict(self).items() if not _is_positive_int(value)
-        ]
+        problems = [f"{name}={value!r}" for name, value in asdict(self).items() if not _is_block_size(value)]
         if problems:
             raise UserError(
-                f"tokenizer.vocabulary: {', '.join(problems)} found, expected whole numbers of at least 1"
+                f"tokenizer.vocabulary: {', '.join(problems)} found, expected whole numbers from 1 to {MOST_IDS}"
             )
         if self.pitch != 128:
             raise UserError(
@@ -213,5 +215,5 @@ class Vocabulary:
         return f"{kind.name if kind in CODE_KINDS else kind.name.lower()} {number}"
 
 
-def _is_positive_int(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _is_block_size(value: object) -> bool:
+    return type(value) is int and 1 <= value <= MOST_IDS

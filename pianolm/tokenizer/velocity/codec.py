@@ -24,6 +24,8 @@ from pianolm.errors import UserError
 from pianolm.music.cells import Cells
 
 WEIGHTS_FILE, CONFIG_FILE = "codec.safetensors", "config.json"
+MOST_CODES = 2**16
+"""Largest codebook that is read."""
 _PICKLES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle")
 """Endings of files that other software saves models in; reading one can run any code."""
 FORMS = {"segment": "SegmentCodec", "frame": "FrameCodec"}
@@ -36,13 +38,11 @@ class VelocityCodec(ABC):
 
     Attributes:
         form: Name of the form, a key of `FORMS`.
-        needed: Keys that config.json must have.
         config: Content of config.json: `form`, `codebook_size` and the settings of the form.
         tensors: Weights by name.
     """
 
     form: ClassVar[str]
-    needed: ClassVar[frozenset[str]]
 
     config: Mapping[str, Any]
     tensors: Mapping[str, NDArray[Any]]
@@ -65,6 +65,8 @@ class VelocityCodec(ABC):
             ) from error
         codec = _class_of(config["form"])(config, tensors)
         codec._check_shapes(weights)
+        if problem := codec.tensor_problem():
+            raise UserError(f"{weights}: {problem}; give a directory as stage=velvq published it")
         return codec
 
     def save(self, directory: str | Path) -> None:
@@ -109,6 +111,15 @@ class VelocityCodec(ABC):
             [S] uint8, 1–127: the segments of a cell lie together, in time order.
         """
 
+    @classmethod
+    @abstractmethod
+    def setting_problem(cls, config: Mapping[str, Any]) -> str:
+        """What is wrong with the settings of config.json that the form reads; empty where they are right."""
+
+    @abstractmethod
+    def tensor_problem(self) -> str:
+        """What is wrong with the values of the tensors, whose shapes are right; empty where they are right."""
+
     @abstractmethod
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every tensor according to config.json."""
@@ -147,6 +158,14 @@ def check_codec_path(path: str | Path) -> Path:
     return path
 
 
+def whole_problem(config: Mapping[str, Any], key: str, most: int) -> str:
+    """Says of a setting that it is not a whole number from 1 to `most`; empty where it is one."""
+    value = config.get(key)
+    if type(value) is int and 1 <= value <= most:
+        return ""
+    return f"{key}={value!r} found, expected a whole number from 1 to {most}"
+
+
 def _class_of(form: str) -> type[VelocityCodec]:
     module = importlib.import_module(f"pianolm.tokenizer.velocity.{form}")
     codec_class: type[VelocityCodec] = getattr(module, FORMS[form])
@@ -162,13 +181,10 @@ def _read_config(path: Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: no readable codec configuration ({error}); give a directory published by stage=velvq"
         ) from error
-    if form not in FORMS:
+    if not isinstance(form, str) or form not in FORMS:
         raise UserError(
             f"{path}: a codec of form {form!r} found, expected one of {', '.join(FORMS)}; train one with stage=velvq"
         )
-    lacking = sorted(_class_of(form).needed - config.keys())
-    if lacking:
-        raise UserError(
-            f"{path}: a codec of form {form!r} lacks {', '.join(lacking)}; train it again with stage=velvq"
-        )
+    if problem := _class_of(form).setting_problem(config):
+        raise UserError(f"{path}: a codec of form {form!r}: {problem}; train it again with stage=velvq")
     return dict(config)

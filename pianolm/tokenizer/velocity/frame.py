@@ -19,12 +19,16 @@ from numpy.typing import NDArray
 
 from pianolm.music.beats import FRAMES
 from pianolm.music.cells import Cells, frame_velocity, segment_of_frame, segment_starts
-from pianolm.tokenizer.velocity.codec import VelocityCodec
+from pianolm.tokenizer.velocity.codec import MOST_CODES, VelocityCodec, whole_problem
 
 VELOCITY_CENTRE, VELOCITY_SCALE = 64.0, 24.0
 """Networks read (velocity − centre) / scale, which has about zero mean and unit variance over performances."""
 BLOCK = 512
 """Rows that go through the networks at a time, never more or fewer; see `_in_blocks`."""
+
+_NETWORKS = frozenset({"encoder", "decoder", "output"})
+_WIDEST = 2**14
+"""Widest layer that is read."""
 
 Array32 = NDArray[np.float32]
 Layers = list[tuple[Array32, Array32]]
@@ -74,10 +78,32 @@ class FrameCodec(VelocityCodec):
     """
 
     form: ClassVar[str] = "frame"
-    needed: ClassVar[frozenset[str]] = frozenset({"codebook_size", "widths"})
 
     config: Mapping[str, Any]
     tensors: Mapping[str, Array32]
+
+    @classmethod
+    def setting_problem(cls, config: Mapping[str, Any]) -> str:
+        """See `VelocityCodec.setting_problem`."""
+        widths = config.get("widths")
+        if not isinstance(widths, dict) or set(widths) != _NETWORKS:
+            return f"widths={widths!r} found, expected the layer widths of {', '.join(sorted(_NETWORKS))}"
+        for name, sizes in widths.items():
+            fits = isinstance(sizes, list) and len(sizes) > 1
+            if not fits or not all(type(size) is int and 1 <= size <= _WIDEST for size in sizes):
+                return f"widths of {name} {sizes!r} found, expected whole numbers from 1 to {_WIDEST}"
+        encoder, decoder, output = widths["encoder"], widths["decoder"], widths["output"]
+        ends = (encoder[0], decoder[0] - encoder[-1], output[0] - decoder[-1], output[-1])
+        if ends != (2 * FRAMES, FRAMES, FRAMES, FRAMES):
+            return f"widths={widths!r} found, whose layers do not fit each other and the {FRAMES} frames of a beat"
+        return whole_problem(config, "codebook_size", MOST_CODES)
+
+    def tensor_problem(self) -> str:
+        """See `VelocityCodec.tensor_problem`."""
+        for name, tensor in self.tensors.items():
+            if not np.issubdtype(tensor.dtype, np.floating) or not np.isfinite(tensor).all():
+                return f"tensor {name} holds values that are not finite numbers"
+        return ""
 
     def encode(self, cells: Cells) -> NDArray[np.int64]:
         """[C] velocity codes of cells; cells with equal velocities are encoded once.

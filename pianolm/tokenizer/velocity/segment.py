@@ -12,16 +12,17 @@ Shapes: C cells, S segments, K codes, n segments of a cell, R cells with n segme
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pianolm.music.beats import FRAMES
 from pianolm.music.cells import Cells, segment_lengths, segment_starts
-from pianolm.tokenizer.velocity.codec import VelocityCodec
+from pianolm.tokenizer.velocity.codec import MOST_CODES, VelocityCodec, whole_problem
 
 VELOCITIES = 127
 _BLOCK = 128
@@ -109,13 +110,25 @@ class SegmentCodec(VelocityCodec):
     """
 
     form: ClassVar[str] = "segment"
-    needed: ClassVar[frozenset[str]] = frozenset({"codebook_size", "max_segments"})
 
     @classmethod
     def from_tables(cls, tables: list[NDArray[np.uint8]]) -> SegmentCodec:
         """The codec with velocities [K, 1], [K, 2], …, [K, N] for cells of 1 … N segments."""
         config = {"form": cls.form, "codebook_size": len(tables[0]), "max_segments": len(tables)}
         return cls(config, {f"velocity_{n}": table for n, table in enumerate(tables, 1)})
+
+    @classmethod
+    def setting_problem(cls, config: Mapping[str, Any]) -> str:
+        """See `VelocityCodec.setting_problem`."""
+        codes = whole_problem(config, "codebook_size", MOST_CODES)
+        return codes or whole_problem(config, "max_segments", FRAMES)
+
+    def tensor_problem(self) -> str:
+        """See `VelocityCodec.tensor_problem`."""
+        for name, table in self.tensors.items():
+            if table.dtype != np.uint8 or table.min() < 1 or table.max() > VELOCITIES:
+                return f"tensor {name} holds other values than velocities from 1 to {VELOCITIES}"
+        return ""
 
     @property
     def max_segments(self) -> int:

@@ -122,5 +122,5 @@ def test_a_codec_that_does_not_fit_its_configuration_is_refused(tmp_path: Path) 
         VelocityCodec.from_directory(tmp_path)
     del config["max_segments"]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match="lacks max_segments"):
+    with pytest.raises(UserError, match="max_segments=None found, expected a whole number from 1 to 48"):
         VelocityCodec.from_directory(tmp_path)
