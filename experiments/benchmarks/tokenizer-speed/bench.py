@@ -252,6 +252,7 @@ def breakdown(base: Path, velocity: Path, jobs: list[Job], repeats: int) -> dict
             full_ids = timed("encode velocity", full.encode, piece).ids
             back = timed("decode base", plain.decode, ids)
             timed("decode velocity", full.decode, full_ids)
+            job.out.unlink(missing_ok=True)
             timed("write MIDI", back.to_midi, job.out)
         spent["assemble"] = spent["encode base"] - spent["pattern codes"] - spent["tempo"]
         for name, seconds in spent.items():
