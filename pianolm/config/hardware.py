@@ -19,7 +19,11 @@ class HardwareConfig:
     devices: int | str = option(1, "Number of processes on each machine; auto: one for each GPU.")
     num_nodes: int = option(1, "Number of machines.", at_least=1)
     strategy: str = option("auto", "Lightning's strategy: auto, ddp or another of its names.")
-    precision: str = option("auto", "auto: bf16-mixed on a GPU, else 32-true.", choices=PRECISIONS)
+    precision: str = option(
+        "auto",
+        "auto: bf16-mixed on a GPU and, except for velvq, on a processor with AMX or AVX-512 BF16; else 32-true.",
+        choices=PRECISIONS,
+    )
 
 
 @dataclass

@@ -25,7 +25,7 @@ def _settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
         "velvq": dict(cfg["velvq"]),
         "trainer": without(cfg["trainer"], TRAINER | _FROM_VELVQ),
         "callbacks": without(cfg["callbacks"], CALLBACKS),
-        "precision": resolve_hardware(cfg["trainer"]).precision,
+        "precision": resolve_hardware(cfg["trainer"], bf16_on_cpu=False).precision,
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import importlib.util
 import os
 import sys
@@ -15,6 +16,7 @@ from pianolm.errors import UserError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
+_PROCESSOR = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,13 @@ def trainer_arguments(cfg: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
     return arguments
 
 
-def resolve_hardware(wanted: Mapping[str, Any]) -> Hardware:
+def resolve_hardware(wanted: Mapping[str, Any], bf16_on_cpu: bool = True) -> Hardware:
     """Settles `auto` for this machine; GPUs that are asked for need not be there.
 
     Args:
         wanted: Mapping with `accelerator`, `devices`, `num_nodes`, `strategy` and `precision`: the group `trainer` or
             `hardware`.
+        bf16_on_cpu: Whether precision `auto` may be bf16 on a CPU.
     """
     accelerator, devices = wanted["accelerator"], wanted["devices"]
     if accelerator == "auto":
@@ -61,10 +64,37 @@ def resolve_hardware(wanted: Mapping[str, Any]) -> Hardware:
         devices = max(count_gpus(), 1) if accelerator == "gpu" else 1
     precision, strategy, num_nodes = wanted["precision"], wanted["strategy"], int(wanted["num_nodes"])
     if precision == "auto":
-        precision = "bf16-mixed" if accelerator == "gpu" else "32-true"
+        fast = accelerator == "gpu" or (bf16_on_cpu and bf16_instructions() is not None)
+        precision = "bf16-mixed" if fast else "32-true"
     if strategy == "auto" and int(devices) * num_nodes > 1:
         strategy = "ddp"
     return Hardware(accelerator, int(devices), num_nodes, strategy, precision)
+
+
+@functools.cache
+def bf16_instructions() -> str | None:
+    """The processor's instructions for bf16 matrix products, AMX or AVX-512 BF16; None if it has neither.
+
+    With either, steps of small language models are faster in bf16 (`experiments/benchmarks/training-speed`); without
+    them bf16 is emulated and slower.
+    """
+    try:
+        flags = set(_PROCESSOR.read_text("utf-8").split())
+    except OSError:
+        return None
+    return next((name for name in ("amx_bf16", "avx512_bf16") if name in flags), None)
+
+
+def precision_said(hardware: Hardware) -> str:
+    """The precision that `auto` chose, why, and how to choose it."""
+    if hardware.accelerator == "gpu":
+        reason = "on a GPU"
+    elif (found := bf16_instructions()) is not None:
+        reason = f"as this processor has {found}"
+    else:
+        reason = "as this processor has neither AMX nor AVX-512 BF16"
+    other = "bf16-mixed" if hardware.precision == "32-true" else "32-true"
+    return f"precision {hardware.precision}, {reason}; hardware.precision={other} for the other"
 
 
 def require(hardware: Hardware) -> None:

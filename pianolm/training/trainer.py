@@ -28,7 +28,14 @@ from pianolm.training.checkpointing import (
     RandomStates,
     ValidateAtTheEnd,
 )
-from pianolm.training.hardware import Hardware, keep_freed_memory, require, resolve_hardware, set_threads
+from pianolm.training.hardware import (
+    Hardware,
+    keep_freed_memory,
+    precision_said,
+    require,
+    resolve_hardware,
+    set_threads,
+)
 from pianolm.training.loggers import RunContext, finish, log_pictures
 from pianolm.training.quiet import quieten
 from pianolm.training.resume import BEFORE_DECAY, LAST, checkpoint_step, checkpoint_to_start_from
@@ -75,6 +82,8 @@ def fit(
     quieten()
     hardware = resolve_hardware(arguments)
     require(hardware)
+    if arguments["precision"] == "auto":
+        rank_zero_info(f"{ctx.name}: {precision_said(hardware)}")
     set_threads(ctx.cfg, hardware.processes)
     keep_freed_memory()
     ctx.work.mkdir(parents=True, exist_ok=True)

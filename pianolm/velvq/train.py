@@ -17,6 +17,7 @@ import torch
 
 from pianolm.stage import Metrics, StageContext
 from pianolm.tokenizer.velocity import VelocityCodec
+from pianolm.training.hardware import resolve_hardware
 from pianolm.training.trainer import FitResult, fit
 from pianolm.velvq.datamodule import VelVQDataModule
 from pianolm.velvq.export import publish_survey, survey_codec
@@ -66,5 +67,7 @@ def train_codec(ctx: StageContext) -> Metrics:
 
 
 def trainer_arguments(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """The group `trainer` with the schedule of `velvq`."""
-    return {**cfg["trainer"], **{argument: cfg["velvq"][key] for argument, key in _SCHEDULE.items()}}
+    """The group `trainer` with the schedule of `velvq`; on a CPU in 32 bits, as its network is too small for bf16."""
+    precision = resolve_hardware(cfg["trainer"], bf16_on_cpu=False).precision
+    schedule = {argument: cfg["velvq"][key] for argument, key in _SCHEDULE.items()}
+    return {**cfg["trainer"], "precision": precision, **schedule}
