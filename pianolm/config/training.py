@@ -92,8 +92,11 @@ class OptimizerConfig:
         "adamw", "Optimizer: a module of pianolm.lm.optimizers.", choices=modules("lm/optimizers")
     )
     lr: float = option("${model.lr}", "Peak learning rate; its default depends on the model's size.", above=0)
-    adamw_lr: float = option(
-        "${model.lr}", "With optimizer=muon: peak learning rate of embeddings and norms.", above=0
+    adamw_lr: float | None = option(
+        None,
+        "With optimizer=muon: peak learning rate of embeddings and norms, in its file that of the model's size; null: "
+        "optimizer.lr.",
+        above=0,
     )
     betas: list[float] = option([0.9, 0.95], "Decay rates of AdamW's moments.", at_least=0, below=1)
     weight_decay: float = option(0.1, "Weight decay of matrices; embeddings and norms have none.", at_least=0)

@@ -53,9 +53,11 @@ class OptimizerSettings:
     def from_config(cls, optimizer: Mapping[str, Any], max_steps: int) -> OptimizerSettings:
         """Settings of the group `optimizer`."""
         first, second = optimizer["betas"]
-        names = ("lr", "adamw_lr", "weight_decay", "decay_fraction", "min_lr_fraction")
+        adamw_lr = optimizer["lr"] if optimizer["adamw_lr"] is None else optimizer["adamw_lr"]
+        names = ("lr", "weight_decay", "decay_fraction", "min_lr_fraction")
         return cls(
             name=optimizer["name"],
+            adamw_lr=float(adamw_lr),
             betas=(float(first), float(second)),
             schedule=optimizer["schedule"],
             warmup_steps=int(optimizer["warmup_steps"]),
