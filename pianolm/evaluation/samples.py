@@ -143,6 +143,8 @@ def continuations(
     seconds = time.perf_counter() - start
     tokens = sum(one.new_tokens for one in generated)
     _say(f"{tokens} tokens in {seconds:.0f} s, {tokens / seconds:.0f} a second")
+    if cuts := [one.prompt_cut for one in generated if one.prompt_cut]:
+        _say(f"{len(cuts)} prompts do not fit into the context; of the first {cuts[0]}")
     return [one.piece for one in generated]
 
 
