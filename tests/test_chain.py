@@ -21,6 +21,7 @@ from pianolm.errors import UserError
 from pianolm.pipeline.graph import Builder, Planner
 from pianolm.run import execute
 from pianolm.tokenizer.vocabulary import Kind
+from pianolm.training.hardware import resolve_hardware, trainer_arguments
 
 from .tiny import TINY, tiny
 
@@ -354,6 +355,16 @@ def run_cli(root: Path, *arguments: str, **environment: str) -> subprocess.Compl
         timeout=280,
         check=False,
     )
+
+
+def test_the_codec_is_the_same_on_any_hardware(chain: Path) -> None:
+    """It is the same artifact, so that one trained on another machine is reused; see `ONE_PROCESS`."""
+    nodes = [
+        Planner(tiny(chain, "stage=velvq", *hardware)).plan()
+        for hardware in ((), ("hardware=ddp_cpu",), ("hardware=gpu",), ("hardware.precision=bf16-mixed",))
+    ]
+    assert len({node.fingerprint for node in nodes}) == 1
+    assert all(resolve_hardware(trainer_arguments(node.cfg, "velvq")).processes == 1 for node in nodes)
 
 
 def test_two_processes_train_base_and_leave_one_set_of_files(chain: Path) -> None:

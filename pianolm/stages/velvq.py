@@ -1,4 +1,8 @@
-"""Stage `velvq`: cells become a velocity codec, one code for the velocities of a cell; see `pianolm.velvq.train`."""
+"""Stage `velvq`: cells become a velocity codec, one code for the velocities of a cell; see `pianolm.velvq.train`.
+
+It trains for a minute or two, so it takes one process in full precision on any hardware: equal settings then give equal
+codecs, whether the language models train on one CPU or on many GPUs.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,6 @@ from typing import Any
 
 from pianolm.config.neutral import CALLBACKS, TRAINER, without
 from pianolm.stage import Metrics, Need, Stage, StageContext
-from pianolm.training.hardware import resolve_hardware
 
 _FROM_VELVQ = frozenset({"max_steps", "val_check_interval", "gradient_clip_val"})
 """Arguments of the Trainer that come from `velvq`, so that those of `trainer` do not count."""
@@ -25,7 +28,6 @@ def _settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
         "velvq": dict(cfg["velvq"]),
         "trainer": without(cfg["trainer"], TRAINER | _FROM_VELVQ),
         "callbacks": without(cfg["callbacks"], CALLBACKS),
-        "precision": resolve_hardware(cfg["trainer"], bf16_on_cpu=False).precision,
     }
 
 

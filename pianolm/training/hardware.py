@@ -15,6 +15,8 @@ from typing import Any
 from pianolm.errors import UserError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+ONE_PROCESS = {"devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "32-true"}
+"""What stage velvq trains with on any hardware."""
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
 _PROCESSOR = Path("/proc/cpuinfo")
 
@@ -46,16 +48,15 @@ class Hardware:
 def trainer_arguments(cfg: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
     """The Trainer's arguments of a stage: base and finetune have their own, which default to `trainer`."""
     arguments: Mapping[str, Any] = cfg.get(stage, {}).get("trainer", cfg["trainer"])
-    return arguments
+    return {**arguments, **ONE_PROCESS} if stage == "velvq" else arguments
 
 
-def resolve_hardware(wanted: Mapping[str, Any], bf16_on_cpu: bool = True) -> Hardware:
+def resolve_hardware(wanted: Mapping[str, Any]) -> Hardware:
     """Settles `auto` for this machine; GPUs that are asked for need not be there.
 
     Args:
         wanted: Mapping with `accelerator`, `devices`, `num_nodes`, `strategy` and `precision`: the group `trainer` or
             `hardware`.
-        bf16_on_cpu: Whether precision `auto` may be bf16 on a CPU.
     """
     accelerator, devices = wanted["accelerator"], wanted["devices"]
     if accelerator == "auto":
@@ -64,7 +65,7 @@ def resolve_hardware(wanted: Mapping[str, Any], bf16_on_cpu: bool = True) -> Har
         devices = max(count_gpus(), 1) if accelerator == "gpu" else 1
     precision, strategy, num_nodes = wanted["precision"], wanted["strategy"], int(wanted["num_nodes"])
     if precision == "auto":
-        fast = accelerator == "gpu" or (bf16_on_cpu and bf16_instructions() is not None)
+        fast = accelerator == "gpu" or bf16_instructions() is not None
         precision = "bf16-mixed" if fast else "32-true"
     if strategy == "auto" and int(devices) * num_nodes > 1:
         strategy = "ddp"

@@ -46,26 +46,22 @@ class Draws:
     at.
 
     Attributes:
-        batch_cells: B of the global batch.
+        batch_cells: B.
         seed: Seed of the draws.
         length: Batches of the whole training run.
-        rank: This process.
-        world: Number of processes; each takes a slice of a batch.
     """
 
     batch_cells: int
     seed: int
     length: int
-    rank: int = 0
-    world: int = 1
 
     def generator(self, k: int) -> np.random.Generator:
         """Random numbers of batch k."""
         return np.random.Generator(np.random.Philox(key=np.array([self.seed, k], np.uint64)))
 
     def draw(self, generator: np.random.Generator, count: int) -> NDArray[np.int64]:
-        """This process's slice of `batch_cells` indices below `count`."""
-        return _rank_slice(generator.integers(0, count, self.batch_cells), self.rank, self.world)
+        """`batch_cells` indices below `count`."""
+        return generator.integers(0, count, self.batch_cells)
 
 
 class SegmentBatches(Dataset[Batch]):
@@ -101,17 +97,11 @@ class FrameBatches(Dataset[Batch]):
 
 
 class EvaluationBatches(Dataset[Batch]):
-    """Every cell once, or `limit` evenly spaced ones; a process takes a slice of each batch.
+    """Every cell once, or `limit` evenly spaced ones."""
 
-    All processes have the same number of batches, since they reduce their sums together; a slice may be empty.
-    """
-
-    def __init__(
-        self, cells: CellCache, batch_cells: int, limit: int | None, rank: int = 0, world: int = 1
-    ) -> None:
+    def __init__(self, cells: CellCache, batch_cells: int, limit: int | None) -> None:
         self.cells, self.batch_cells = cells, batch_cells
         self.count = min(len(cells), limit or len(cells))
-        self.rank, self.world = rank, world
 
     def __len__(self) -> int:
         return -(-self.count // self.batch_cells)
@@ -120,7 +110,7 @@ class EvaluationBatches(Dataset[Batch]):
         if not 0 <= k < len(self):
             raise IndexError(k)
         nth = np.arange(k * self.batch_cells, min((k + 1) * self.batch_cells, self.count))
-        cells = self.cells.take(_rank_slice(nth * len(self.cells) // self.count, self.rank, self.world))
+        cells = self.cells.take(nth * len(self.cells) // self.count)
         return {
             "sustain": torch.from_numpy(cells.sustain.astype(np.int64)),
             "onset": torch.from_numpy(cells.onset.astype(np.int64)),
@@ -181,7 +171,7 @@ class VelVQDataModule(L.LightningDataModule):
         v, trainer, cells = self._velvq, self.trainer, self.cache["train"]
         assert trainer is not None, "Lightning's trainer calls this"
         stop = v["max_steps"] * trainer.accumulate_grad_batches
-        draws = Draws(v["batch_cells"], v["seed"], stop, trainer.global_rank, trainer.world_size)
+        draws = Draws(v["batch_cells"], v["seed"], stop)
         batches: Dataset[Batch]
         if v["form"] == "segment":
             tables = segment_tables(cells, v["max_segments"], segment_least(v["codebook_size"]))
@@ -210,10 +200,7 @@ class VelVQDataModule(L.LightningDataModule):
         return self._evaluation(self.cache["test"], None)
 
     def _evaluation(self, cells: CellCache, limit: int | None) -> DataLoader[Batch]:
-        assert self.trainer is not None, "Lightning's trainer calls this"
-        rank, world = self.trainer.global_rank, self.trainer.world_size
-        batches = EvaluationBatches(cells, _EVALUATION_BATCH, limit, rank, world)
-        return self._dataloader(batches)
+        return self._dataloader(EvaluationBatches(cells, _EVALUATION_BATCH, limit))
 
     def _dataloader(self, batches: Dataset[Batch], steps: StepSampler | None = None) -> DataLoader[Batch]:
         return DataLoader(
@@ -223,8 +210,3 @@ class VelVQDataModule(L.LightningDataModule):
             num_workers=self._loader_workers,
             worker_init_fn=start_worker,
         )
-
-
-def _rank_slice(index: NDArray[np.int64], rank: int, world: int) -> NDArray[np.int64]:
-    """The part of a global batch that one of `world` processes takes; in order of rank they are the whole batch."""
-    return index[index.size * rank // world : index.size * (rank + 1) // world]

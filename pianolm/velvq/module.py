@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -28,16 +28,12 @@ from pianolm.training.throughput import MonitoredModule, Stopwatch
 TARGET_MAE = 0.54
 """Error of the published VQ-VAE of this design; the training time to reach it is a metric."""
 
-Share = Callable[[Tensor | int], Tensor]
-"""Maps a number of items on this process to the factor that turns a sum over them into this process's part of the mean
-over the items of all processes."""
-
 
 class VelVQNetwork(nn.Module, ABC):
     """The trained part of a codec; each form has one."""
 
     @abstractmethod
-    def training_losses(self, batch: Mapping[str, Tensor], share: Share) -> dict[str, Tensor]:
+    def training_losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """`loss` of a batch, and its parts for logging."""
 
     @abstractmethod
@@ -71,8 +67,8 @@ class VelVQSettings(ABC):
         return cls(**{field.name: velvq[field.name] for field in fields(cls)})
 
     @abstractmethod
-    def network(self, distributed: bool) -> VelVQNetwork:
-        """The networks; `distributed`: moving averages are summed over processes."""
+    def network(self) -> VelVQNetwork:
+        """The networks with fresh weights."""
 
 
 def settings_of(velvq: Mapping[str, Any]) -> VelVQSettings:
@@ -101,24 +97,11 @@ class VelVQModule(MonitoredModule):
         super().__init__("cells")
         self.save_hyperparameters(asdict(settings))
         self.settings = settings
-        self.model: VelVQNetwork | None = None
+        self.network = settings.network()
         self.stopwatch = Stopwatch()
         self.seconds_to_target: float | None = None
         self._codec: VelocityCodec | None = None
         self._errors = VelocityErrors.empty(settings.codebook_size)
-
-    def configure_model(self) -> None:
-        """Builds the networks: only now is it known whether there is a process group, which the quantizers need."""
-        if self.model is None:
-            group = torch.distributed.is_available() and torch.distributed.is_initialized()
-            self.model = self.settings.network(group and torch.distributed.get_world_size() > 1)
-
-    @property
-    def network(self) -> VelVQNetwork:
-        """The networks, built if they are not yet."""
-        self.configure_model()
-        assert self.model is not None, "configure_model builds it"
-        return self.model
 
     def forward(self, sustain_B: Tensor, onset_B: Tensor, velocity_S: Tensor) -> tuple[Tensor, Tensor]:
         """Codes [B] and decoded velocities [S] of cells, as the exported codec gives them.
@@ -133,12 +116,12 @@ class VelVQModule(MonitoredModule):
         return torch.from_numpy(codes), torch.from_numpy(codec.decode(codes, cells.sustain, cells.onset))
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
-        """The loss of a global batch."""
-        losses = self.network.training_losses(batch, self._share)
+        """The loss of a batch."""
+        losses = self.network.training_losses(batch)
         cells = sum(len(part) for name, part in batch.items() if name.startswith("velocity"))
-        self.log_throughput(cells * self.trainer.world_size)
+        self.log_throughput(cells)
         if self.is_logging_step:
-            self.log_dict({f"train/{name}": value for name, value in losses.items()}, sync_dist=True)
+            self.log_dict({f"train/{name}": value for name, value in losses.items()})
         return losses["loss"]
 
     def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
@@ -165,23 +148,21 @@ class VelVQModule(MonitoredModule):
         self._codec = self.network.codec()
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the metrics over all processes."""
+        """Logs the metrics of all batches."""
         metrics = self._metrics()
-        self.log_dict(metrics, sync_dist=True)
+        self.log_dict(metrics)
         if self.seconds_to_target is None and metrics["val/velocity_mae"] <= TARGET_MAE:
             self.seconds_to_target = self.stopwatch.seconds
 
     def on_test_epoch_end(self) -> None:
-        """Logs the metrics over all processes."""
-        metrics = {f"test/{name.removeprefix('val/')}": value for name, value in self._metrics().items()}
-        self.log_dict(metrics, sync_dist=True)
+        """Logs the metrics of all batches."""
+        self.log_dict({f"test/{name.removeprefix('val/')}": value for name, value in self._metrics().items()})
 
     def _metrics(self) -> dict[str, float]:
-        """Metrics of the errors summed over all processes, which are then cleared."""
-        local = torch.from_numpy(self._errors.vector).to(self.device)
-        total = self.trainer.strategy.reduce(local, reduce_op="sum")
+        """Metrics of the errors so far, which are then cleared."""
+        metrics = self._errors.metrics()
         self._errors = VelocityErrors.empty(self.settings.codebook_size)
-        return VelocityErrors.from_vector(total.cpu().numpy()).metrics()
+        return metrics
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Adam; linear warm-up, then a cosine down to 0."""
@@ -225,13 +206,6 @@ class VelVQModule(MonitoredModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores the training time."""
         self.stopwatch.seconds, self.seconds_to_target = checkpoint["velvq_seconds"]
-
-    def _share(self, count: Tensor | int) -> Tensor:
-        """See `Share`. DDP averages gradients over processes; the factor includes their number to undo that."""
-        local = torch.as_tensor(count, dtype=torch.float32, device=self.device)
-        if self.trainer.world_size == 1:
-            return 1 / local.clamp(min=1)
-        return self.trainer.world_size / self.trainer.strategy.reduce(local, reduce_op="sum").clamp(min=1)
 
 
 def _cells(sustain_B: Tensor, onset_B: Tensor, velocity_S: Tensor) -> Cells:

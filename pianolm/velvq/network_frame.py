@@ -16,7 +16,7 @@ from vector_quantize_pytorch import ResidualVQ
 
 from pianolm.music.beats import FRAMES
 from pianolm.tokenizer.velocity.frame import VELOCITY_CENTRE, VELOCITY_SCALE, FrameCodec
-from pianolm.velvq.module import Share, VelVQNetwork, VelVQSettings
+from pianolm.velvq.module import VelVQNetwork, VelVQSettings
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class FrameSettings(VelVQSettings):
     depth: int
     commitment: float
 
-    def network(self, distributed: bool) -> FrameVelVQ:
+    def network(self) -> FrameVelVQ:
         """The networks."""
-        return FrameVelVQ(self, distributed)
+        return FrameVelVQ(self)
 
 
 class VelVQOutput(NamedTuple):
@@ -77,10 +77,9 @@ class FrameVelVQ(VelVQNetwork):
 
     Args:
         settings: Sizes.
-        distributed: Sum the moving averages over processes; a process group must exist.
     """
 
-    def __init__(self, settings: FrameSettings, distributed: bool = False) -> None:
+    def __init__(self, settings: FrameSettings) -> None:
         super().__init__()
         self.settings = settings
         hidden, latent = settings.hidden, settings.latent
@@ -94,7 +93,6 @@ class FrameVelVQ(VelVQNetwork):
             threshold_ema_dead_code=settings.dead_code_threshold,
             commitment_weight=settings.commitment,
             rotation_trick=False,
-            sync_codebook=distributed,
         )
         self.decoder = MLP([latent + FRAMES, *[hidden] * settings.depth])
         self.activate = nn.ReLU()
@@ -113,26 +111,21 @@ class FrameVelVQ(VelVQNetwork):
         frames_BF: Tensor = self.output(torch.cat([hidden, mask_BF], dim=1))
         return frames_BF
 
-    def training_losses(self, batch: Mapping[str, Tensor], share: Share) -> dict[str, Tensor]:
-        """Mean squared error over the active frames of the global batch, and the commitment loss.
-
-        Always in full precision: rounding the output to bf16 alone would cost a third of a MIDI unit.
+    def training_losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Mean squared error over the active frames of the batch, and the commitment loss.
 
         Args:
             batch: `velocity` [B, F] uint8.
-            share: See `pianolm.velvq.module.Share`.
         """
         velocity_BF = batch["velocity"]
-        with torch.autocast(velocity_BF.device.type, enabled=False):
-            output = self(velocity_BF)
+        output = self(velocity_BF)
         active_BF = velocity_BF > 0
         squared = (output.frames - normalise(velocity_BF)).square() * active_BF
-        reconstruction = squared.sum() * share(active_BF.sum())
-        commitment = output.commitment * len(velocity_BF) * share(len(velocity_BF))
+        reconstruction = squared.sum() / active_BF.sum()
         return {
-            "loss": reconstruction + commitment,
+            "loss": reconstruction + output.commitment,
             "reconstruction": reconstruction,
-            "commitment": commitment,
+            "commitment": output.commitment,
         }
 
     def codec(self) -> FrameCodec:

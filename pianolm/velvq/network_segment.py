@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from vector_quantize_pytorch import VectorQuantize
 
 from pianolm.tokenizer.velocity.segment import VELOCITIES, SegmentCodec, segment_least
-from pianolm.velvq.module import Share, VelVQNetwork, VelVQSettings
+from pianolm.velvq.module import VelVQNetwork, VelVQSettings
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class SegmentSettings(VelVQSettings):
 
     max_segments: int
 
-    def network(self, distributed: bool) -> SegmentVelVQ:
+    def network(self) -> SegmentVelVQ:
         """The quantizers."""
-        return SegmentVelVQ(self, distributed)
+        return SegmentVelVQ(self)
 
 
 class SegmentVelVQ(VelVQNetwork):
@@ -45,10 +45,9 @@ class SegmentVelVQ(VelVQNetwork):
 
     Args:
         settings: Sizes.
-        distributed: Sum the moving averages over processes; a process group must exist.
     """
 
-    def __init__(self, settings: SegmentSettings, distributed: bool = False) -> None:
+    def __init__(self, settings: SegmentSettings) -> None:
         super().__init__()
         self.settings = settings
         numbers = range(segment_least(settings.codebook_size), settings.max_segments + 1)
@@ -62,7 +61,6 @@ class SegmentVelVQ(VelVQNetwork):
                     threshold_ema_dead_code=settings.dead_code_threshold,
                     commitment_weight=0.0,
                     rotation_trick=False,
-                    sync_codebook=distributed,
                 )
                 for n in numbers
             }
@@ -75,16 +73,13 @@ class SegmentVelVQ(VelVQNetwork):
         """Numbers of segments and their quantizers."""
         yield from self.quantizers.items()
 
-    def training_losses(self, batch: Mapping[str, Tensor], share: Share) -> dict[str, Tensor]:
+    def training_losses(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Mean absolute error per frame, averaged over the numbers of segments; one step of the moving averages.
 
         Args:
             batch: `velocity_n` and `length_n` [B, n] uint8 for every n that occurs in the data.
-            share: See `pianolm.velvq.module.Share`.
         """
         losses = {}
-        # DDP needs a gradient of every parameter, also of numbers of segments that do not occur.
-        zero = torch.stack([0 * offset.sum() for offset in self.offsets.values()]).sum()
         for n, quantizer in self._by_segments():
             if f"velocity_{n}" not in batch:
                 continue
@@ -94,10 +89,11 @@ class SegmentVelVQ(VelVQNetwork):
             decoded_Kn = quantizer.codebook + self.offsets[n]
             code_B = _nearest(velocity_Bn, length_Bn, decoded_Kn.detach())
             error_Bn = (velocity_Bn - nn.functional.embedding(code_B, decoded_Kn)).abs() * length_Bn
-            losses[f"reconstruction_{n}"] = error_Bn.sum() * share(length_Bn.sum())
+            losses[f"reconstruction_{n}"] = error_Bn.sum() / length_Bn.sum()
             quantizer.update_indices(velocity_Bn[:, None], code_B[:, None])
-        mean = torch.stack(list(losses.values())).mean() if losses else zero
-        return {"loss": mean + zero, **losses}
+        if not losses:  # every cell has one segment, whose velocities need no learning
+            return {"loss": torch.stack([0 * offset.sum() for offset in self.offsets.values()]).sum()}
+        return {"loss": torch.stack(list(losses.values())).mean(), **losses}
 
     def codec(self) -> SegmentCodec:
         """The codec with the current weights, in NumPy; its velocities are rounded."""

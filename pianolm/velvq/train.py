@@ -17,7 +17,7 @@ import torch
 
 from pianolm.stage import Metrics, StageContext
 from pianolm.tokenizer.velocity import VelocityCodec
-from pianolm.training.hardware import resolve_hardware
+from pianolm.training.hardware import trainer_arguments as stage_trainer_arguments
 from pianolm.training.trainer import FitResult, fit
 from pianolm.velvq.datamodule import VelVQDataModule
 from pianolm.velvq.export import publish_survey, survey_codec
@@ -57,8 +57,6 @@ def train_codec(ctx: StageContext) -> Metrics:
         return publish_survey(ctx.out, codec, data, survey)
 
     result = fit(ctx, module, data, trainer_arguments(ctx.cfg), monitor=module.monitor, pictures=publish)
-    if not module.trainer.is_global_zero:
-        return {}
     metrics["train/cells_per_second"] = round(module.throughput.per_second, 1)
     if module.seconds_to_target is not None:
         metrics[f"seconds_to_{TARGET_MAE}"] = round(module.seconds_to_target, 1)
@@ -67,7 +65,6 @@ def train_codec(ctx: StageContext) -> Metrics:
 
 
 def trainer_arguments(cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """The group `trainer` with the schedule of `velvq`; on a CPU in 32 bits, as its network is too small for bf16."""
-    precision = resolve_hardware(cfg["trainer"], bf16_on_cpu=False).precision
+    """The group `trainer` on one process, with the schedule of `velvq`."""
     schedule = {argument: cfg["velvq"][key] for argument, key in _SCHEDULE.items()}
-    return {**cfg["trainer"], "precision": precision, **schedule}
+    return {**stage_trainer_arguments(cfg, "velvq"), **schedule}

@@ -26,35 +26,24 @@ def test_a_batch_depends_on_seed_and_number_alone(cells: CellCache) -> None:
     assert not torch.equal(forward[0], FrameBatches(cells, Draws(32, 8, 9))[0]["velocity"])
 
 
-@pytest.mark.parametrize("world", [2, 3])
-def test_the_slices_of_all_ranks_are_the_batch(cells: CellCache, world: int) -> None:
-    whole = FrameBatches(cells, Draws(32, 0, 9))[5]["velocity"]
-    parts = [FrameBatches(cells, Draws(32, 0, 9, rank, world))[5]["velocity"] for rank in range(world)]
-    assert torch.equal(torch.cat(parts), whole)
-
-
 def test_frames_of_a_batch_are_those_of_drawn_cells(cells: CellCache) -> None:
     drawn = FrameBatches(cells, Draws(64, 0, 9))[0]["velocity"].numpy()
     known = frame_velocity(cells.take(np.arange(len(cells))))
     assert {row.tobytes() for row in drawn} <= {row.tobytes() for row in known}
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_segment_batches_are_sliced_by_rank_and_drawn_by_number(cells: CellCache, world: int) -> None:
+def test_segment_batches_are_drawn_by_number(cells: CellCache) -> None:
     tables = segment_tables(cells, 2, 1)
-    whole = SegmentBatches(tables, Draws(32, 5, 9))
-    parts = [SegmentBatches(tables, Draws(32, 5, 9, rank, world))[7] for rank in range(world)]
-    for name, values in whole[7].items():
-        assert torch.equal(torch.cat([part[name] for part in parts]), values)
-    assert whole[7]["velocity_1"].shape == (32, 1)
-    assert not torch.equal(whole[7]["velocity_1"], whole[8]["velocity_1"])
+    batches, again = (SegmentBatches(tables, Draws(32, 5, 9)) for _ in range(2))
+    assert batches[8]["velocity_1"].shape == (32, 1)
+    for name, values in batches[7].items():
+        assert torch.equal(again[7][name], values)
+    assert not torch.equal(batches[7]["velocity_1"], batches[8]["velocity_1"])
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_validation_sees_each_cell_once_in_equally_many_batches(cells: CellCache, world: int) -> None:
-    ranks = [EvaluationBatches(cells, 16, None, rank, world) for rank in range(world)]
-    assert len({len(rank) for rank in ranks}) == 1
-    seen = [rank[k] for k in range(len(ranks[0])) for rank in ranks]
+def test_validation_sees_each_cell_once(cells: CellCache) -> None:
+    batches = EvaluationBatches(cells, 16, None)
+    seen = [batches[k] for k in range(len(batches))]
     expected = cells.take(np.arange(len(cells)))
     for name in ("sustain", "onset"):
         joined = torch.cat([batch[name] for batch in seen]).numpy().astype(np.uint64)
@@ -72,7 +61,7 @@ def test_the_loader_continues_at_the_trainers_step(store: CellStore, tmp_path: P
     module = VelVQDataModule(store.directory, tmp_path / "cache", velvq_config())
     module.prepare_data()
     module.setup()
-    trainer: Any = SimpleNamespace(global_rank=0, world_size=1, global_step=3, accumulate_grad_batches=1)
+    trainer: Any = SimpleNamespace(global_step=3, accumulate_grad_batches=1)
     module.trainer = trainer
     batches = list(module.train_dataloader())
     expected = FrameBatches(module.cache["train"], Draws(16, 0, 5))

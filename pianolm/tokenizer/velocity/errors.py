@@ -37,17 +37,6 @@ class VelocityErrors:
         """Sums over no cells."""
         return cls(*(np.zeros(size, np.int64) for size in (len(CLASSES), len(CLASSES), 128, codebook_size)))
 
-    @classmethod
-    def from_vector(cls, vector: NDArray[np.int64]) -> VelocityErrors:
-        """Inverse of `vector`."""
-        c = len(CLASSES)
-        return cls(*np.split(vector, [c, 2 * c, 2 * c + 128]))
-
-    @property
-    def vector(self) -> NDArray[np.int64]:
-        """All sums in one array, for adding over processes."""
-        return np.concatenate([self.frame_error, self.frames, self.note_error, self.code_count])
-
     def add(
         self,
         codes: NDArray[np.integer],

@@ -134,7 +134,7 @@ def test_errors_are_weighed_by_frames_and_notes_counted_where_struck() -> None:
     errors = VelocityErrors.empty(4)
     played, decoded = np.array([60, 50, 70], np.uint8), np.array([61, 60, 66], np.uint8)
     errors.add(np.array([1, 3]), sustain, onset, played, decoded)
-    metrics = VelocityErrors.from_vector(errors.vector).metrics()
+    metrics = errors.metrics()
     assert metrics["val/velocity_mae"] == pytest.approx((48 * 1 + 10 * 10 + 10 * 4) / 68)
     assert metrics["val/velocity_mae_1"] == 1
     assert metrics["val/velocity_mae_2"] == 7
