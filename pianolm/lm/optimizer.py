@@ -26,42 +26,42 @@ class OptimizerSettings:
     Attributes:
         name: Module of `pianolm.lm.optimizers`.
         lr: Peak learning rate.
-        adamw_lr: Of what `muon` leaves to AdamW.
         betas: Decay rates of AdamW's moments.
         weight_decay: Of weight matrices; embeddings and norms have none.
-        schedule: cosine or wsd (warm-up, stable, decay).
-        decay_fraction: Fraction of all steps in which `wsd` decays.
         warmup_steps: Steps to the peak, at most half of all steps, so that short runs reach it.
         min_lr_fraction: Fraction of the peak at the last step.
         max_steps: Optimizer steps of the run.
+        schedule: cosine or wsd (warm-up, stable, decay).
+        decay_fraction: Fraction of all steps in which `wsd` decays.
+        adamw_lr: Peak learning rate of what `muon` leaves to AdamW; None for `lr`.
         options: Further arguments of the optimizer.
     """
 
     name: str
     lr: float
-    adamw_lr: float
     betas: tuple[float, float]
     weight_decay: float
-    schedule: str
-    decay_fraction: float
     warmup_steps: int
     min_lr_fraction: float
     max_steps: int
+    schedule: str = "cosine"
+    decay_fraction: float = 0.2
+    adamw_lr: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def from_config(cls, optimizer: Mapping[str, Any], max_steps: int) -> OptimizerSettings:
         """Settings of the group `optimizer`."""
         first, second = optimizer["betas"]
-        adamw_lr = optimizer["lr"] if optimizer["adamw_lr"] is None else optimizer["adamw_lr"]
+        adamw_lr = optimizer["adamw_lr"]
         names = ("lr", "weight_decay", "decay_fraction", "min_lr_fraction")
         return cls(
             name=optimizer["name"],
-            adamw_lr=float(adamw_lr),
             betas=(float(first), float(second)),
             schedule=optimizer["schedule"],
             warmup_steps=int(optimizer["warmup_steps"]),
             max_steps=max_steps,
+            adamw_lr=None if adamw_lr is None else float(adamw_lr),
             options=optimizer["options"],
             **{name: float(optimizer[name]) for name in names},
         )

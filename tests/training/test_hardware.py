@@ -40,7 +40,6 @@ def test_bf16_is_taken_on_processors_that_compute_it(
     assert (found.accelerator, found.precision) == ("cpu", precision)
     assert said in precision_said(found)
     assert resolve_hardware({**AUTO, "precision": "32-true"}).precision == "32-true"
-    assert resolve_hardware(AUTO, bf16_on_cpu=False).precision == "32-true"
 
 
 def test_a_gpu_computes_in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,9 @@ def make(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
     others = [{**decayed, "params": [p for p in decayed["params"] if id(p) in head]}, rest]
     return MuonWithAdamW(
         Muon(matrices, settings.lr, settings.weight_decay, **settings.options),
-        AdamW([group for group in others if group["params"]], settings.adamw_lr, settings.betas),
+        AdamW(
+            [group for group in others if group["params"]], settings.adamw_lr or settings.lr, settings.betas
+        ),
     )
 
 
