@@ -1,6 +1,7 @@
 """The loss of the output layer. Logits are computed in chunks, used for loss and gradient, and dropped.
 
-Shapes: n targets, o of them whose mask allows several ids, c of a chunk, D width, V ids, M token masks.
+Shapes: n targets, o of them whose mask allows several ids, c of a chunk, p rows of it with padding, D width, V ids,
+M token masks.
 """
 
 from __future__ import annotations
@@ -8,12 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 IGNORE = -100
 """Label of a target that does not count."""
 CPU_CHUNK = 1024
 """Targets of a chunk on a CPU: fewer make small matrix products, more do not fit into the cache."""
+CPU_STEP = 128
+"""Chunks on a CPU have a multiple of so many rows."""
 
 
 def head_nll(
@@ -51,6 +55,23 @@ def head_nll(
     return nats, nll_n
 
 
+def _padded(rows_cX: Tensor) -> Tensor:
+    """On a CPU the rows of a chunk with zeros below, so that chunks have few sizes.
+
+    oneDNN, which multiplies bf16 there, keeps what it prepared for each of the last 1024 shapes, about a megabyte each:
+    with a last chunk of another size in every step, memory grows by gigabytes.
+    """
+    fill = -len(rows_cX) % CPU_STEP if rows_cX.device.type == "cpu" else 0
+    return F.pad(rows_cX, (0, 0, 0, fill)) if fill else rows_cX
+
+
+def _log_p(logits_cV: Tensor, masks_MV: Tensor | None, mask_c: Tensor | None) -> Tensor:
+    """[c, V] log probabilities, in float32; the logits are overwritten."""
+    if masks_MV is not None and mask_c is not None:
+        logits_cV.masked_fill_(masks_MV[mask_c].logical_not_(), -torch.inf)
+    return logits_cV.log_softmax(dim=1)
+
+
 class _HeadNll(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -71,22 +92,18 @@ class _HeadNll(torch.autograd.Function):
             cast_VD = weight_VD.to(dtype)
             for first in range(0, len(labels_n), size):
                 chunk = slice(first, first + size)
-                hidden_cD, labels_c1 = hidden_nD[chunk].to(dtype), labels_n[chunk, None]
-                logits_cV = (hidden_cD @ cast_VD.T).float()
-                if masks_MV is not None and mask_n is not None:
-                    logits_cV.masked_fill_(masks_MV[mask_n[chunk]].logical_not_(), -torch.inf)
-                log_p_cV = logits_cV.log_softmax(dim=1)
+                hidden_pD, labels_c1 = _padded(hidden_nD[chunk].to(dtype)), labels_n[chunk, None]
+                logits_cV = (hidden_pD @ cast_VD.T)[: len(labels_c1)].float()
+                log_p_cV = _log_p(logits_cV, masks_MV, None if mask_n is None else mask_n[chunk])
                 nll_n[chunk] = -log_p_cV.gather(1, labels_c1)[:, 0]
                 if d_hidden_nD is None and d_weight_VD is None:
                     continue
-                d_logits_cV = log_p_cV.exp_().scatter_add_(
-                    1, labels_c1, torch.full_like(labels_c1, -1, dtype=torch.float32)
-                )
-                d_logits_cV = d_logits_cV.to(dtype)
+                minus_c1 = torch.full_like(labels_c1, -1, dtype=torch.float32)
+                d_logits_pV = _padded(log_p_cV.exp_().scatter_add_(1, labels_c1, minus_c1).to(dtype))
                 if d_hidden_nD is not None:
-                    d_hidden_nD[chunk] = d_logits_cV @ cast_VD
+                    d_hidden_nD[chunk] = (d_logits_pV @ cast_VD)[: len(labels_c1)]
                 if d_weight_VD is not None:
-                    d_weight_VD += d_logits_cV.T @ hidden_cD
+                    d_weight_VD += d_logits_pV.T @ hidden_pD
         ctx.save_for_backward(d_hidden_nD, d_weight_VD)
         ctx.mark_non_differentiable(nll_n)
         return nll_n.sum(), nll_n

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pianolm.lm import loss
 from pianolm.lm.loss import head_nll
@@ -68,3 +69,26 @@ def test_no_targets_is_no_loss() -> None:
     assert nats == 0
     assert nll.shape == (0,)
     assert not weight.grad.any()
+
+
+class Products(TorchDispatchMode):
+    """Notes the shapes of matrix products."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: set[tuple[torch.Size, ...]] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        if func is torch.ops.aten.mm.default:
+            self.shapes.add(tuple(matrix.shape for matrix in args))
+        return func(*args, **(kwargs or {}))
+
+
+def test_matrix_products_have_few_shapes_whatever_the_number_of_targets() -> None:
+    """oneDNN keeps memory for every shape."""
+    weight = torch.randn(V, D, requires_grad=True)
+    with Products() as products:
+        for count in range(1, 300, 7):
+            hidden, labels = torch.randn(count, D, requires_grad=True), torch.randint(V, (count,))
+            head_nll(hidden, weight, labels)[0].backward()
+    assert len(products.shapes) == 3 * 3, "three products of 128, 256 or 384 rows"
