@@ -24,6 +24,8 @@ _COUNTED = {
     "drum_notes": "drum notes left out",
     "beat_track_notes": "notes of beat tracks left out",
     "unended_notes": "notes without an end, held to the end of their track",
+    "missing_tracks": "tracks missing that headers announce: notes may be missing",
+    "cut_tracks": "tracks without an end-of-track event, or with data after it: notes may be missing",
     "pedalled_notes": "notes extended by the sustain pedal",
     "silent_beats_cut": "silent beats cut before first notes",
 }

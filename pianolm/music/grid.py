@@ -111,7 +111,10 @@ def tempo_map_grid(midi: MidiContent, name: str) -> Grid:
 
 
 def _marked_grid(midi: MidiContent, quarter_sec: float, name: str) -> Grid | None:
-    """The grid that the marker of a file describes; None if notes lie outside it, since the file was then edited."""
+    """The grid that the marker of a file describes.
+
+    None if the file was edited since: notes lie outside the grid, or its tempi need repairs.
+    """
     assert midi.mark is not None, "only files with a marker"
     ticks = midi.tempo.ticks_per_quarter
     beats_sec = midi.tempo.seconds(np.arange(midi.mark.beats + 1) * ticks)
@@ -122,7 +125,7 @@ def _marked_grid(midi: MidiContent, quarter_sec: float, name: str) -> Grid | Non
     implied = metric.beat_tick[metric.downbeat] / ticks if metric.downbeat is not None else np.zeros(0)
     starts = midi.mark.bar_starts(np.rint(implied).astype(np.intp))
     repaired, repairs = repair_beats(beats_sec, name)
-    return Grid(repaired, beats_sec[starts] if starts.size else None, repairs)
+    return None if repairs.any else Grid(repaired, beats_sec[starts] if starts.size else None)
 
 
 def track_beats(midi: MidiContent, name: str) -> BeatAnnotation:

@@ -20,7 +20,13 @@ from pianolm.music.cells import FrameNotes, resolve_notes, seconds_to_frames
 from pianolm.music.grid import tempo_map_grid
 from pianolm.music.grid_mark import GridMark
 from pianolm.music.metre import TimeSignature, bar_signatures, metric_grid, valid_signatures
-from pianolm.music.midi_bytes import end_all_notes, read_midi_bytes, write_midi_bytes
+from pianolm.music.midi_bytes import (
+    end_all_notes,
+    found_tracks,
+    is_cut_short,
+    read_midi_bytes,
+    write_midi_bytes,
+)
 from pianolm.music.notes import NOTE_DTYPE, Notes, make_notes
 from pianolm.music.pedal import PEDAL_CHOICES, extend_by_pedal
 from pianolm.music.remarks import Remarks
@@ -34,7 +40,6 @@ TICKS_PER_BEAT = FRAMES * TICKS_PER_FRAME
 _FRAME_REACH = (TICKS_PER_FRAME - 1) // 2
 """Largest distance in ticks from a frame at which a time still rounds to it."""
 
-_MAX_REPEATS = 4096
 _TOLERANCE_SEC = 1e-6
 _NO_REMARKS = Remarks()
 
@@ -82,7 +87,8 @@ def read_midi(path: str | Path, programs: Programs = "piano", pedal: str = "igno
     wanted = check_programs(programs)
     if pedal not in PEDAL_CHOICES:
         raise UserError(f"pedal={pedal}: expected one of {', '.join(PEDAL_CHOICES)}")
-    score, tracks = _read_tracks(path, with_pedal=pedal == "extend")
+    content, missing_tracks = found_tracks(path, read_midi_bytes(path))
+    score, tracks = _read_tracks(content, path, with_pedal=pedal == "extend")
     roles = assign_roles(tracks, wanted, score.ticks_per_quarter)
     if roles.others and not roles.music:
         raise UserError(_no_program_found(path, roles.others, programs))
@@ -101,23 +107,20 @@ def read_midi(path: str | Path, programs: Programs = "piano", pedal: str = "igno
         default_tempo=tempo.default_tempo(onset),
         track_beats_sec=tempo.seconds(np.unique(roles.beats[0].onset)) if roles.beats else None,
         mark=GridMark.find(marker.text for marker in score.markers),
-        remarks=_remarks(roles, pedalled),
+        remarks=replace(
+            _remarks(roles, pedalled), missing_tracks=missing_tracks, cut_tracks=sum(is_cut_short(content))
+        ),
     )
 
 
-def _read_tracks(path: Path, with_pedal: bool) -> tuple[symusic.core.ScoreTick, list[Track]]:
+def _read_tracks(content: bytes, path: Path, with_pedal: bool) -> tuple[symusic.core.ScoreTick, list[Track]]:
     """Reads the tracks of a file, in which every note has an end."""
-    content = read_midi_bytes(path)
-    unended, repeats = -1, 1
-    while True:
-        score = _parse(end_all_notes(content, repeats, keep_controls=with_pedal), path)
+    for exact in (False, True):  # the second time for several notes of one pitch without an end
+        score = _parse(end_all_notes(content, exact, keep_controls=with_pedal), path)
         tracks = [read_track(track, with_pedal) for track in score.tracks]
-        before, unended = unended, sum(track.unended for track in tracks)
-        if unended in (0, before):
-            return score, tracks
-        if repeats > _MAX_REPEATS:
-            raise UserError(f"{path}: {unended} notes or more have no end; the file is damaged")
-        repeats *= 16  # there may be more notes of one pitch without an end
+        if not any(track.unended for track in tracks):
+            break
+    return score, tracks
 
 
 def _parse(content: bytes, path: Path) -> symusic.core.ScoreTick:

@@ -14,14 +14,13 @@ import numpy as np
 import symusic
 
 from pianolm.errors import UserError
-from pianolm.music.midi_bytes import HEADER_BYTES, end_all_notes, read_midi_bytes, write_midi_bytes
+from pianolm.music.midi_bytes import end_all_notes, found_tracks, read_midi_bytes, write_midi_bytes
+from pianolm.music.midi_events import HEADER_BYTES, NOTE_ON, PROGRAM_CHANGE, track_chunks, track_events
 from pianolm.music.notes import Notes
 from pianolm.music.tempo_map import TempoMap
 from pianolm.music.tracks import PIANO_PROGRAMS, Track, assign_roles, read_track
 
 _DRUM_CHANNEL = 9
-_DATA_BYTES = {0x80: 2, 0x90: 2, 0xA0: 2, 0xB0: 2, 0xC0: 1, 0xD0: 1, 0xE0: 2}
-_NOTE_ON, _PROGRAM_CHANGE, _META, _SYSTEM_EXCLUSIVE = 0x90, 0xC0, 0xFF, (0xF0, 0xF7)
 
 
 class NoteOn(NamedTuple):
@@ -53,7 +52,7 @@ def write_velocities(source: str | Path, path: str | Path, notes: Notes) -> None
     """
     source = Path(source)
     content = read_midi_bytes(source)
-    score = symusic.Score.from_midi(end_all_notes(content))
+    score = symusic.Score.from_midi(end_all_notes(found_tracks(source, content)[0]))
     tempo = TempoMap.of_score(score)
     events = list(_note_ons(content))
     onset_sec = tempo.seconds(np.array([event.tick for event in events], np.int64))
@@ -82,7 +81,7 @@ def _ranks(content: bytes, ticks_per_quarter: int) -> dict[tuple[int, int, bool]
     """0 for the parts that are piano music, 1 for other instruments, 2 for drums and beats, which are never music."""
     tracks: dict[tuple[int, int, bool], Track] = {}
     header = content[:HEADER_BYTES]
-    for number, chunk in enumerate(_track_chunks(content)):
+    for number, chunk in enumerate(track_chunks(content)):
         alone = header[:10] + (1).to_bytes(2) + header[12:] + content[chunk]
         score = symusic.Score.from_midi(end_all_notes(alone))
         for track in map(read_track, score.tracks):
@@ -92,45 +91,16 @@ def _ranks(content: bytes, ticks_per_quarter: int) -> dict[tuple[int, int, bool]
     return {part: of_track.get(id(track), 1) for part, track in tracks.items()}
 
 
-def _track_chunks(content: bytes) -> Iterator[slice]:
-    """Where the track chunks of a file lie, headers included."""
-    at = HEADER_BYTES
-    while at + 8 <= len(content):
-        end = at + 8 + int.from_bytes(content[at + 4 : at + 8])
-        if content[at : at + 4] == b"MTrk":
-            yield slice(at, min(end, len(content)))
-        at = end
-
-
 def _note_ons(content: bytes) -> Iterator[NoteOn]:
     """The note-on events of all tracks, those with velocity 0 (ends of notes) left out."""
-    content += bytes(4)  # the last event may break off
-    for number, chunk in enumerate(_track_chunks(content)):
-        at, tick, status, program = chunk.start + 8, 0, 0, [0] * 16
-        while at < chunk.stop:
-            delta, at = _variable_length(content, at)
-            tick += delta
-            if content[at] & 0x80:
-                status, at = content[at], at + 1
-            if status == _META or status in _SYSTEM_EXCLUSIVE:
-                length, at = _variable_length(content, at + (status == _META))
-                at += length
-                continue
-            kind, channel = status & 0xF0, status & 0x0F
-            if kind == _NOTE_ON and content[at + 1]:
+    for number, chunk in enumerate(track_chunks(content)):
+        program = [0] * 16
+        for event in track_events(content, chunk.start + 8, chunk.stop):
+            kind, channel = event.status & 0xF0, event.status & 0x0F
+            if event.end > chunk.stop:
+                break
+            if kind == NOTE_ON and content[event.at + 1]:
                 part = (number, program[channel], channel == _DRUM_CHANNEL)
-                yield NoteOn(at + 1, tick, content[at], part)
-            elif kind == _PROGRAM_CHANGE:
-                program[channel] = content[at]
-            at += _DATA_BYTES.get(kind, 0)
-
-
-def _variable_length(content: bytes, at: int) -> tuple[int, int]:
-    """A number in groups of seven bits, and the position after it."""
-    value = 0
-    while at < len(content):
-        byte = content[at]
-        value, at = value << 7 | byte & 0x7F, at + 1
-        if byte < 0x80:
-            break
-    return value, at
+                yield NoteOn(event.at + 1, event.tick, content[event.at], part)
+            elif kind == PROGRAM_CHANGE:
+                program[channel] = content[event.at]

@@ -20,6 +20,8 @@ class Remarks:
         other_notes: Notes of programs that were not asked for, left out.
         other_programs: These programs, 0–127.
         unended_notes: Notes without a note-off event, held to an all-notes-off event or the end of their track.
+        missing_tracks: Tracks that the header announces and the file does not hold.
+        cut_tracks: Tracks without an end-of-track event, or with data after it, which is left out.
         pedalled_notes: Notes that the sustain pedal made longer.
         silent_beats_cut: Beats removed from a long silence before the first note.
         generated: Sentences about how a generated piece differs from what was asked for.
@@ -34,6 +36,8 @@ class Remarks:
     other_notes: int = 0
     other_programs: tuple[int, ...] = ()
     unended_notes: int = 0
+    missing_tracks: int = 0
+    cut_tracks: int = 0
     pedalled_notes: int = 0
     silent_beats_cut: int = 0
     generated: tuple[str, ...] = ()
@@ -51,6 +55,10 @@ class Remarks:
             f"tracks taken as drums by their names: {drums}": self.drum_tracks,
             f"{self.other_notes} note(s) of other instruments left out (programs {programs})": self.other_notes,
             f"{self.unended_notes} note(s) without an end held to the end of their track": self.unended_notes,
+            f"{self.missing_tracks} track(s) that the header announces are missing": self.missing_tracks,
+            f"{self.cut_tracks} track(s) may lack notes: they have no end-of-track event, or data after it": (
+                self.cut_tracks
+            ),
             f"{self.pedalled_notes} note(s) extended by the sustain pedal": self.pedalled_notes,
             f"{self.silent_beats_cut} silent beat(s) before the first note cut": self.silent_beats_cut,
         }

@@ -22,6 +22,8 @@ _GRID_DIVISIONS = 24
 _ROUNDING_US = 0.5 + 1e-3
 _MAX_DRIFT_US = 100.0
 _SLACK_US = 1e-3
+_REPEATED_AFTER_BEATS = 20_000
+"""Events of written files must not lie further apart than the longest delta time, which is 27,962 beats."""
 
 
 class DefaultTempo(Enum):
@@ -102,8 +104,8 @@ def is_on_grid(onset_tick: NDArray[np.int64], ticks_per_quarter: int) -> bool:
 def tempo_events(beats_sec: NDArray[np.float64]) -> tuple[list[int], list[int]]:
     """Tempi that reproduce beat times, each of which is one quarter note, to 0.1 ms.
 
-    Rounding errors do not add up, and beats of equal length share one event. Writing beat times that were read from
-    such tempi gives the same tempi again.
+    Rounding errors do not add up, and up to 20,000 beats of equal length share one event. Writing beat times that were
+    read from such tempi gives the same tempi again.
 
     Args:
         beats_sec: [B + 1] strictly increasing beat times.
@@ -130,5 +132,8 @@ def tempo_events(beats_sec: NDArray[np.float64]) -> tuple[list[int], list[int]]:
                 beats.append(beat)
                 tempi.append(changed)
             tempo = changed
+        elif beat % _REPEATED_AFTER_BEATS == 0:
+            beats.append(beat)
+            tempi.append(tempo)
         written_us += tempo
     return beats, tempi

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pianolm.data.cell_store import CellStore, CellStoreWriter
+from pianolm.data.file_progress import with_progress
 from pianolm.data.licences import licence_ids
 from pianolm.data.prepare_report import PrepareReport
 from pianolm.data.reading import ReadingOptions, ReadPiece, manifest, read_records, select_records
@@ -36,7 +37,8 @@ def run(ctx: StageContext) -> Metrics:
     start = time.perf_counter()
     with CellStoreWriter(ctx.out) as store:
         results = read_records(records, ReadingOptions.of(data), _worker_count(ctx.cfg))
-        for record, result in zip(records, results, strict=True):
+        shown = with_progress(results, len(records), "prepare: reads")
+        for record, result in zip(records, shown, strict=True):
             if isinstance(result, ReadPiece):
                 store.add(result.row, result.cells, result.beats_sec, result.downbeat)
             report.add(record, result)
@@ -71,5 +73,5 @@ def _licences(directory: Path) -> list[str]:
 
 
 STAGE = Stage(
-    run, "Data source to cell store with splits.", settings=_settings, version=3, licences=_licences
+    run, "Data source to cell store with splits.", settings=_settings, version=4, licences=_licences
 )

@@ -10,7 +10,8 @@ import pytest
 
 from pianolm.errors import UserError
 from pianolm.music.midi import read_midi
-from pianolm.music.midi_bytes import read_midi_bytes
+from pianolm.music.midi_bytes import end_all_notes, read_midi_bytes
+from pianolm.music.midi_events import track_chunks
 from pianolm.music.piece import Piece
 from tests.music.midi_events import control, note, notes, write_events
 
@@ -83,6 +84,75 @@ def test_a_note_on_at_the_end_of_its_track_is_kept(tmp_path: Path) -> None:
     )
     assert piece.frame_notes.tolist() == [(0, 48, 60, 64), (48, 49, 61, 64)]
     assert piece.remarks.sentences()[-1] == "1 note(s) without an end held to the end of their track"
+
+
+def chunks_of(content: bytes) -> list[bytes]:
+    return [content[chunk] for chunk in track_chunks(content)]
+
+
+def with_tracks(path: Path, announced: int, *chunks: bytes) -> Path:
+    """A file of these chunks whose header announces another number of tracks."""
+    path.write_bytes(b"MThd" + bytes([0, 0, 0, 6, 0, 1, *announced.to_bytes(2), 0, 100]) + b"".join(chunks))
+    return path
+
+
+@pytest.mark.parametrize(("announced", "missing"), [(0, 0), (1, 0), (3, 0), (5, 2), (65535, 65532)])
+def test_all_tracks_are_read_whatever_the_header_announces(
+    announced: int, missing: int, tmp_path: Path
+) -> None:
+    tracks = [notes([pitch]) for pitch in (60, 62, 64)]
+    chunks = chunks_of(write_events(tmp_path / "a.mid", *tracks).read_bytes())
+    content = read_midi(with_tracks(tmp_path / "b.mid", announced, *chunks))
+    assert content.notes["pitch"].tolist() == [60, 62, 64]
+    assert content.remarks.missing_tracks == missing
+    assert bool(content.remarks.sentences()) == bool(missing)
+
+
+def chunk(events: bytes) -> bytes:
+    return b"MTrk" + len(events).to_bytes(4) + events
+
+
+ON, OFF, END = b"\x00\x90\x3c\x40", b"\x64\x80\x3c\x00", b"\x00\xff\x2f\x00"
+
+
+@pytest.mark.parametrize(
+    ("events", "ends", "cut"),
+    [
+        (ON + OFF + END, [100], 0),
+        (ON + OFF, [100], 1),
+        (ON + OFF + END + ON + OFF + END, [100], 1),
+        (ON + b"\x64\xff\x2f\x00" + OFF + END, [100], 1),
+        (ON + b"\x64\xff\x01\x03\xff\x2f\x00" + OFF + END, [200], 0),  # a text that looks like an end
+        (ON + b"\x64\xff\x01\x00", [100], 1),  # held to the last event
+    ],
+)
+def test_a_track_that_is_cut_short_is_said(events: bytes, ends: list[int], cut: int, tmp_path: Path) -> None:
+    content = read_midi(with_tracks(tmp_path / "a.mid", 1, chunk(events)))
+    assert content.tempo.ticks_per_quarter == 100
+    assert (content.notes["offset_sec"] * 200).tolist() == ends
+    assert content.remarks.cut_tracks == cut
+    assert any("may lack notes" in sentence for sentence in content.remarks.sentences()) == bool(cut)
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x01\x02\x03", b"\xff\x2f\x00", b"\x90\x40\x40", b"\xbf\xbf", b"", b"\xf7"]
+)
+@pytest.mark.parametrize("status", [0xF0, 0xF7])
+def test_data_of_escapes_are_no_events(status: int, data: bytes, tmp_path: Path) -> None:
+    escape = bytes([50, status, len(data)]) + data
+    content = read_midi(with_tracks(tmp_path / "a.mid", 1, chunk(ON + escape + b"\x32" + OFF[1:] + END)))
+    assert content.notes.tolist() == [(0.0, 0.5, 60, 64)]
+    assert content.remarks.cut_tracks == 0
+
+
+def test_many_notes_without_end_on_many_tracks_need_little_memory(tmp_path: Path) -> None:
+    """Each pitch of each channel is struck 40 times; a note-off for every pitch as often would be 100 MB."""
+    on = b"".join(bytes([0, 0x90 | channel, 60, 64]) for channel in range(16) if channel != 9)
+    path = with_tracks(tmp_path / "a.mid", 40, *[chunk(on * 40 + b"\x64\xff\x2f\x00")] * 40)
+    assert len(end_all_notes(path.read_bytes(), exact=True)) < 400_000
+    content = read_midi(path)
+    assert content.remarks.unended_notes == content.notes.size == 40 * 15 * 40
+    assert set(content.notes["offset_sec"].tolist()) == {0.5}
 
 
 def test_damaged_chunks_do_not_hide_the_reason(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import symusic
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments.written_pieces import differences_over_round_trips
 from pianolm.errors import UserError
 from pianolm.music.beats import BeatAnnotation, Repairs
-from pianolm.music.cells import FRAMES, Collisions, resolve_notes
+from pianolm.music.cells import FRAMES, Collisions
 from pianolm.music.midi import write_midi
 from pianolm.music.notes import make_notes
 from pianolm.music.piece import Piece
@@ -129,42 +130,6 @@ def test_real_pieces_survive_their_cells(shared_data: Path) -> None:
 TIMES = 3
 
 
-def differences(piece: Piece, again: Piece) -> list[str]:
-    """Differences between a piece and the same piece after writing and reading, in times from the first beat on."""
-    found = []
-    if again.beats_sec.size != piece.beats_sec.size:
-        return [f"{again.n_beats} beats for {piece.n_beats}"]
-    away_sec = np.abs(from_first_beat(again.beats_sec, again) - from_first_beat(piece.beats_sec, piece)).max()
-    if away_sec > 1e-3:
-        found.append(f"beats differ by {away_sec} s")
-    if not np.array_equal(again.bar_starts, piece.bar_starts):
-        found.append(f"bars at {again.bar_starts} for {piece.bar_starts}")
-    if not np.array_equal(again.frame_notes, piece.frame_notes):
-        return [*found, f"notes {again.frame_notes} for {piece.frame_notes}"]
-    if again.collisions != Collisions():
-        found.append(f"notes overlap: {again.collisions}")
-    for field in ("onset_sec", "offset_sec"):
-        ours, theirs = (resolve_notes(p.notes, p.beats_sec)[0][field] for p in (piece, again))
-        away_sec = np.abs(from_first_beat(theirs, again) - from_first_beat(ours, piece)).max(initial=0)
-        if away_sec > 1e-3:
-            found.append(f"{field} differs by {away_sec} s")
-    return found
-
-
-def from_first_beat(times_sec: np.ndarray, piece: Piece) -> np.ndarray:
-    return times_sec - piece.beats_sec[0]
-
-
-def differences_over_round_trips(piece: Piece, path: Path) -> list[str]:
-    again = piece
-    for _ in range(TIMES):
-        again.to_midi(path)
-        again = Piece.from_midi(path)
-        if found := differences(piece, again):
-            return found
-    return []
-
-
 @given(
     st.lists(
         st.tuples(
@@ -195,7 +160,7 @@ def test_a_written_piece_is_read_as_it_was(
     notes = make_notes(onset + start_sec, onset + length + start_sec, pitch.astype(int), velocity.astype(int))
     downbeat = None if down is None else np.isin(np.arange(beats_sec.size), list(down))
     piece = Piece.from_notes(notes, BeatAnnotation(beats_sec, downbeat))
-    assert differences_over_round_trips(piece, tmp_path_factory.mktemp("trip") / "a.mid") == []
+    assert differences_over_round_trips(piece, tmp_path_factory.mktemp("trip") / "a.mid", TIMES) == []
 
 
 def test_a_nested_note_keeps_its_end(tmp_path: Path) -> None:
@@ -204,14 +169,33 @@ def test_a_nested_note_keeps_its_end(tmp_path: Path) -> None:
     )
     piece = Piece.from_midi(path)
     assert piece.frame_notes.tolist() == [(0, 48, 60, 40), (48, 96, 60, 90)]
-    assert differences_over_round_trips(piece, tmp_path / "b.mid") == []
+    assert differences_over_round_trips(piece, tmp_path / "b.mid", TIMES) == []
 
 
 def test_pieces_from_cells_and_long_silence_are_read_as_they_were(tmp_path: Path) -> None:
     notes = make_notes([100.0, 100.1], [100.2, 103.0], [60, 60], [50, 60])
     piece = Piece.from_notes(notes, np.arange(250) * 0.5)
     for written in (piece, Piece.from_cells(piece.cells, piece.beats_sec, bar_starts=np.array([1, 7, 240]))):
-        assert differences_over_round_trips(written, tmp_path / "a.mid") == []
+        assert differences_over_round_trips(written, tmp_path / "a.mid", TIMES) == []
+
+
+def test_a_silence_longer_than_the_longest_delta_time_is_kept(tmp_path: Path) -> None:
+    notes = make_notes([0.0, 15_000.0], [0.2, 15_001.0], [60, 62], [50, 60])
+    piece = Piece.from_notes(notes, np.arange(60_003) * 0.25)
+    assert differences_over_round_trips(piece, tmp_path / "a.mid", 2) == []
+
+
+def test_a_written_file_whose_tempi_were_edited_is_read_as_any_other(tmp_path: Path) -> None:
+    """Its marker then describes another grid, whose last beat is merged away by the repairs."""
+    notes = make_notes([0.1, 2.9], [0.2, 3.4], [60, 62], [50, 60])
+    Piece.from_notes(notes, np.arange(8) * 0.5).to_midi(tmp_path / "a.mid")
+    score = symusic.Score(tmp_path / "a.mid")
+    assert score.markers
+    score.tempos.append(symusic.Tempo(6 * score.ticks_per_quarter, 100_000))
+    score.dump_midi(tmp_path / "b.mid")
+    piece = Piece.from_midi(tmp_path / "b.mid")
+    assert piece.notes["offset_sec"].max() <= piece.beats_sec[-1]
+    assert differences_over_round_trips(piece, tmp_path / "c.mid", TIMES) == []
 
 
 def test_real_pieces_are_read_as_they_were(shared_data: Path, tmp_path: Path) -> None:
@@ -222,7 +206,9 @@ def test_real_pieces_are_read_as_they_were(shared_data: Path, tmp_path: Path) ->
     beats |= dict.fromkeys(sorted(shared_data.glob("asap/*/**/[A-Z]*.mid"))[::90], "auto")
     assert len(beats) >= 20
     for path, source in beats.items():
-        assert differences_over_round_trips(Piece.from_midi(path, source), tmp_path / "a.mid") == [], path
+        assert differences_over_round_trips(Piece.from_midi(path, source), tmp_path / "a.mid", TIMES) == [], (
+            path
+        )
 
 
 def test_a_piece_is_shown_in_one_line() -> None:
