@@ -8,7 +8,9 @@ import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from numpy.typing import NDArray
 
 from pianolm.child_process import start_worker, workers_killed_on_error
 from pianolm.data.cell_store import SPLITS, PieceRow
+from pianolm.data.file_progress import with_progress
 from pianolm.data.sources import KINDS, Collection, Record, collect
 from pianolm.data.sources.base import printable, shuffle_key
 from pianolm.data.sources.demo import demo_manifest
@@ -99,7 +102,11 @@ def manifest(cfg: Mapping[str, Any]) -> dict[str, Any]:
         return demo_manifest(data)
     with tempfile.TemporaryDirectory() as unused_cache:
         collection = collect(data, Path(unused_cache))
-    return {collection.relative(path): _size_and_hash(path) for path in sorted(_input_files(collection))}
+    paths = sorted(_input_files(collection))
+    return {
+        collection.relative(path): _size_and_hash(path)
+        for path in with_progress(paths, len(paths), "prepare: hashes")
+    }
 
 
 def select_records(records: Iterable[Record], data: Mapping[str, Any]) -> list[Record]:
@@ -134,6 +141,8 @@ def read_records(
 ) -> Iterator[ReadPiece | Rejected]:
     """Reads records in order, in this process or in several with the same result.
 
+    A file at which a worker process dies, such as by a fault of the MIDI library, is rejected.
+
     Args:
         records: Files to read.
         options: How to read them.
@@ -143,20 +152,52 @@ def read_records(
         for record in records:
             yield read_record(record, options)
         return
-    batches = (records[i : i + _BATCH] for i in range(0, len(records), _BATCH))
+    unread = deque(records[i : i + _BATCH] for i in range(0, len(records), _BATCH))
+    with workers_killed_on_error():
+        while unread:
+            try:
+                yield from _read_in_pool(unread, options, workers)
+            except BrokenProcessPool:  # at one of the first batches, which were being read
+                for batch in [unread.popleft() for _ in range(min(2 * workers + 1, len(unread)))]:
+                    yield from _read_one_by_one(batch, options)
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
     # "spawn", because a fork would copy locked locks of libraries that the caller has loaded.
-    context = multiprocessing.get_context("spawn")
-    with (
-        ProcessPoolExecutor(workers, mp_context=context, initializer=start_worker) as pool,
-        workers_killed_on_error(),
-    ):
+    return ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start_worker)
+
+
+def _read_in_pool(
+    unread: deque[Sequence[Record]], options: ReadingOptions, workers: int
+) -> Iterator[ReadPiece | Rejected]:
+    """Reads batches, which leave `unread` once their results are there; at most 2 · workers + 1 are read ahead."""
+    with _pool(workers) as pool:
         pending: deque[Future[list[ReadPiece | Rejected]]] = deque()
-        for batch in batches:
-            pending.append(pool.submit(_read_batch, batch, options))
-            if len(pending) > 2 * workers:  # bounds the memory if the store's writer is slower
-                yield from pending.popleft().result()
-        while pending:
-            yield from pending.popleft().result()
+        while unread:
+            for batch in islice(
+                unread, len(pending), 2 * workers + 1
+            ):  # bounds the memory if the writer is slower
+                pending.append(pool.submit(_read_batch, batch, options))
+            results = pending.popleft().result()
+            unread.popleft()
+            yield from results
+
+
+def _read_one_by_one(batch: Sequence[Record], options: ReadingOptions) -> Iterator[ReadPiece | Rejected]:
+    """Reads records in a process of their own, another one after each at which it dies."""
+    unread = deque(batch)
+    while unread:
+        with _pool(1) as pool:
+            try:
+                while unread:
+                    result = pool.submit(read_record, unread[0], options).result()
+                    unread.popleft()
+                    yield result
+            except BrokenProcessPool:
+                unread.popleft()
+                yield Rejected(
+                    "the process that read it crashed; the file is damaged in a way that is not recognised"
+                )
 
 
 def read_record(record: Record, options: ReadingOptions = _DEFAULT_OPTIONS) -> ReadPiece | Rejected:

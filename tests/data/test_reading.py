@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,34 @@ def test_options_of_the_data_reach_the_reading_of_files(tmp_path: Path) -> None:
     assert piece.cells.beat.tolist() == [0, 0, 1, 2]
     assert "only the default tempo" in read(default_tempo="reject").reason  # type: ignore[union-attr]
     assert "no piano found" in read(programs=[7]).reason  # type: ignore[union-attr]
+
+
+def crash() -> None:
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class CrashingPath(type(Path())):  # type: ignore[misc]
+    """A path at which the process that reads it dies, as by a fault in native code."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return crash, ()
+
+
+@pytest.mark.parametrize("crashing", [{4}, {0, 1, 9}])
+def test_a_file_at_which_a_worker_dies_is_rejected_and_the_rest_is_read(
+    crashing: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "_ONE_PROCESS_FILES", 0)
+    monkeypatch.setattr(reading, "_BATCH", 2)
+    records = []
+    for number in range(10):
+        path = write_events(tmp_path / f"{number}.mid", notes([60 + number, 62]))
+        records.append(record(CrashingPath(path) if number in crashing else path))
+    results = list(read_records(records, ReadingOptions(), 2))
+    assert {index for index, result in enumerate(results) if isinstance(result, Rejected)} == crashing
+    assert all("crashed" in results[index].reason for index in crashing)  # type: ignore[union-attr]
+    ids = [result.row.id for result in results if isinstance(result, ReadPiece)]
+    assert ids == [f"folder/{number}.mid" for number in range(10) if number not in crashing]
 
 
 def test_an_unforeseen_error_rejects_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

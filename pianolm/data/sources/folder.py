@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from pianolm.data.file_progress import with_progress
 from pianolm.data.sources.base import (
     Collection,
     Record,
@@ -100,7 +101,7 @@ def folder_records(
     id_of_content: dict[bytes, str] = {}
     compositions: dict[Path, str] = {}
     rejects: list[Reject] = []
-    for path in paths:
+    for path in with_progress(paths, len(paths), "prepare: looks for copies in"):
         name = _relative(path, root)
         try:
             content = hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
