@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,12 @@ from pianolm.artifacts import (
 from pianolm.config.neutral import is_limited, without_limits
 from pianolm.errors import UserError
 from pianolm.file_errors import unwritable_files_told
-from pianolm.pipeline.launch import other_processes
-from pianolm.signals import StoppedBySignalError
+from pianolm.pipeline.running import run_stage
 from pianolm.stage import Metrics, Need, Stage, StageContext
 from pianolm.stages import find_stage
 from pianolm.training.hardware import require, resolve_hardware, trainer_arguments
-from pianolm.training.resume import BEFORE_DECAY, LAST, WANDB_ID, checkpoint_step, given_checkpoint
+from pianolm.training.resume import BEFORE_DECAY, LAST, WANDB_ID, given_checkpoint
+from pianolm.training.tracking import log_result, tracked
 
 Config = dict[str, Any]
 
@@ -257,7 +257,11 @@ class Builder:
         if node.given:
             return node.given, {}
         if not node.definition.publishes:
-            return self.run_dir, self._run(node, self.run_dir, self.work / node.stage / node.fingerprint)
+            context = self._context(node, self.run_dir, self.work / node.stage / node.fingerprint)
+            with tracked(context, node.definition.trains):
+                metrics = self._run(context)
+                log_result(context, self.run_dir, metrics, publishes=False)
+            return self.run_dir, metrics
         store, _ = self._place(node)
         found = None if force else store.find(node.stage, node.fingerprint)
         if found is None:
@@ -276,12 +280,15 @@ class Builder:
 
     def _publish(self, node: Node) -> tuple[Path, Metrics]:
         store, work = self._place(node)
-        with store.publish(node.stage, node.fingerprint) as out:
-            metrics = self._run(node, out, work)
-            with unwritable_files_told(store.path(node.stage, node.fingerprint), lambda: _unpublished(node)):
-                _complete(node, out, work, metrics, self._licences(node, out))
-        shutil.rmtree(work, ignore_errors=True)
         target = store.path(node.stage, node.fingerprint)
+        context = self._context(node, target, work)
+        with tracked(context, node.definition.trains):
+            with store.publish(node.stage, node.fingerprint) as out:
+                metrics = self._run(replace(context, out=out))
+                with unwritable_files_told(target, lambda: _unpublished(node)):
+                    _complete(node, out, work, metrics, self._licences(node, out))
+            log_result(context, target, metrics, publishes=True)
+        shutil.rmtree(work, ignore_errors=True)
         self._mentioned.add(target)
         note = "; trained with limited batches, so no other run reuses it" if node.limited else ""
         self.say(f"{node.stage}: built {target} in {metrics['seconds']} s{note}")
@@ -297,12 +304,11 @@ class Builder:
         )
         return sorted({licence for path in upstream for licence in licences_of(path)})
 
-    def _run(self, node: Node, out: Path, work: Path) -> Metrics:
-        upstream = {role: self.build(needed)[0] for role, needed in node.upstream.items()}
-        self.say(f"{node.stage}: runs")
-        context = StageContext(
+    def _context(self, node: Node, out: Path, work: Path) -> StageContext:
+        """The context of a node's stage; builds what it needs first."""
+        return StageContext(
             cfg=node.cfg,
-            upstream=upstream,
+            upstream={role: self.build(needed)[0] for role, needed in node.upstream.items()},
             out=out,
             work=work,
             run_dir=self.run_dir,
@@ -310,55 +316,12 @@ class Builder:
             fingerprint=node.fingerprint,
             sweep=self.sweep,
         )
+
+    def _run(self, context: StageContext) -> Metrics:
+        self.say(f"{context.name}: runs")
         start = time.perf_counter()
         metrics = run_stage(context)
         return {**metrics, "seconds": round(time.perf_counter() - start, 3)}
-
-
-def run_stage(context: StageContext) -> Metrics:
-    """Runs a stage here, together with the other processes that its hardware asks for when it trains."""
-    definition = find_stage(context.name)
-    try:
-        if not definition.trains:
-            with unwritable_files_told(_place_of(context), lambda: _saved(context)):
-                return definition.run(context)
-        from pianolm.training.quiet import quieten  # Lightning is slow to import, and other stages do without
-
-        quieten()
-        with unwritable_files_told(_place_of(context), lambda: _saved(context)), other_processes(context):
-            return definition.run(context)
-    except StoppedBySignalError as stop:
-        stop.sentence = _how_to_continue(context, stop.signal_name)
-        raise
-
-
-def _how_to_continue(context: StageContext, signal_name: str) -> str:
-    """What a stage that a signal ended has saved, and how to continue."""
-    stopped = f"{context.name}: ended by {signal_name}; {_saved(context)}"
-    if not _has_checkpoint(context):
-        return f"{stopped}; the same command starts this stage again"
-    if context.work.is_relative_to(context.run_dir):
-        return f"{stopped}; with limited batches the same command starts this stage again"
-    if context.cfg["resume"] == "never":
-        return f"{stopped}; the same command without resume=never continues from there"
-    return f"{stopped}; the same command continues from there"
-
-
-def _place_of(context: StageContext) -> Path:
-    """Where the result of a stage lies once it is complete."""
-    return context.out.with_name(context.fingerprint) if find_stage(context.name).publishes else context.out
-
-
-def _saved(context: StageContext) -> str:
-    """What of an unfinished stage is complete."""
-    if not _has_checkpoint(context):
-        return "nothing of this stage was saved"
-    last = context.work / LAST
-    return f"step {checkpoint_step(last)} is saved in {last}"
-
-
-def _has_checkpoint(context: StageContext) -> bool:
-    return find_stage(context.name).trains and (context.work / LAST).is_file()
 
 
 def _complete(node: Node, out: Path, work: Path, metrics: Metrics, licences: list[str]) -> None:

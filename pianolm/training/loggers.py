@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from pianolm.stage import StageContext
 from pianolm.training.resume import WANDB_ID
+from pianolm.training.tracking import run_arguments
 
 
 @dataclass(frozen=True)
@@ -58,13 +59,9 @@ def wandb_logger(
     if not id_file.is_file():
         id_file.write_text(secrets.token_hex(4))
     arguments: dict[str, Any] = {
-        "project": project,
-        "name": f"{ctx.name}-{ctx.fingerprint[:8]}",
-        "group": group or ctx.sweep,
-        "tags": list(tags or ()),
+        **run_arguments(ctx, {"project": project, "group": group, "tags": tags}),
         "id": id_file.read_text().strip(),
         "resume": "allow",
-        "config": dict(ctx.cfg),
     }
     return WandbLogger(save_dir=ctx.run_dir, experiment=_start_wandb(ctx.run_dir, arguments), **arguments)
 
@@ -105,11 +102,3 @@ def log_pictures(loggers: list[Logger], pictures: Mapping[str, Path]) -> None:
         if isinstance(logger, WandbLogger):
             for name, path in pictures.items():
                 logger.log_image(f"pictures/{name}", [str(path)])
-
-
-def finish(loggers: list[Any]) -> None:
-    """Ends the W&B run, so that the next job of a sweep starts a run of its own."""
-    if any(isinstance(logger, WandbLogger) for logger in loggers):
-        import wandb
-
-        wandb.finish()

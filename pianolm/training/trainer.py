@@ -36,7 +36,7 @@ from pianolm.training.hardware import (
     resolve_hardware,
     set_threads,
 )
-from pianolm.training.loggers import RunContext, finish, log_pictures
+from pianolm.training.loggers import RunContext, log_pictures
 from pianolm.training.quiet import quieten
 from pianolm.training.resume import BEFORE_DECAY, LAST, checkpoint_step, checkpoint_to_start_from
 
@@ -117,7 +117,6 @@ def fit(
         return result
     finally:
         STOP.deferred = False
-        finish(loggers)
 
 
 def _arguments(

@@ -33,8 +33,8 @@ def start_run(**arguments: Any) -> wandb.Run:
     mode = os.environ.get("WANDB_MODE", "online")
     problem, run = "", None
     if mode == "online":
-        address = os.environ.get("WANDB_BASE_URL") or str(wandb.setup().settings.base_url)
-        mode = "online" if _has_key(address) else "offline"
+        address = server_address()
+        mode = "online" if has_key(address) else "offline"
         if mode == "online":
             run, problem = _start_online(address, arguments)
     if run is None:
@@ -67,7 +67,12 @@ def _start_online(address: str, arguments: dict[str, Any]) -> tuple[wandb.Run | 
     return run, problem
 
 
-def _has_key(address: str) -> bool:
+def server_address() -> str:
+    """The address of the W&B server."""
+    return os.environ.get("WANDB_BASE_URL") or str(wandb.setup().settings.base_url)
+
+
+def has_key(address: str) -> bool:
     """Whether credentials are configured: in the environment, or in .netrc by `wandb login`."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
