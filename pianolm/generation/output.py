@@ -62,7 +62,7 @@ def write_output(
     with_audio: bool = True,
     soundfont: Path | None = None,
 ) -> None:
-    """Writes `NAME.mid`, `NAME.png` and `NAME.wav` of each piece, and `index.html`.
+    """Writes `NAME.mid`, `NAME.png` and `NAME.wav` of each piece, and `index.html` (with `NAME.mp3` if it is large).
 
     The files are written into a temporary folder and moved when all are complete.
 
@@ -90,12 +90,13 @@ def _write_piece(
     midi = folder / f"{name}.mid"
     piece.to_midi(midi, output.source)
     save_piano_roll(piece, folder / f"{name}.png", f"{name}: {describe(piece)}", output.prompt_beats)
-    mp3 = b""
+    mp3, wav = b"", ""
     if with_audio:
         samples = audio.render(piece, audio.SAMPLE_RATE_HZ, soundfont)
-        (folder / f"{name}.wav").write_bytes(audio.wav_bytes(samples, audio.SAMPLE_RATE_HZ))
+        wav = f"{name}.wav"
+        (folder / wav).write_bytes(audio.wav_bytes(samples, audio.SAMPLE_RATE_HZ))
         mp3 = audio.mp3_bytes(samples, audio.SAMPLE_RATE_HZ) if with_page else b""
-    return PagePiece(name, piece, midi.read_bytes(), mp3, output.prompt_beats, output.remark)
+    return PagePiece(name, piece, midi.read_bytes(), mp3, output.prompt_beats, output.remark, wav)
 
 
 def add_prompts(pieces: list[OutputPiece], prompts: list[Prompt], mode: str) -> list[OutputPiece]:

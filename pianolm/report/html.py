@@ -1,23 +1,29 @@
 """A web page for a run: its pieces as pictures, sound and MIDI, and the settings.
 
-The page is a single file that holds its pictures, sound and MIDI, so it needs no network.
+The page holds its pictures, sound and MIDI, so it needs no network and no other file. Where that would make it larger
+than `MAX_BYTES`, its sound lies in files beside it.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from string import Template
+from urllib.parse import quote
 
 from matplotlib.figure import Figure
 from PIL import Image
 
 from pianolm.music.piece import Piece
 from pianolm.report.piano_roll import draw_piano_roll
+
+MAX_BYTES = 5_000_000
+"""Size up to which a page holds its sound."""
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _DPI = 130
@@ -26,15 +32,18 @@ _FULL_WIDTH_IN = 14.0
 
 _SECTION = Template("""<section aria-label="$name">
 <header><h2>$name</h2><p class="facts">$facts</p></header>
-<div class="scroll" tabindex="0" role="group" aria-label="Piano roll of $name; a click plays from there">
-<div class="roll" style="width: $width%; --left: $left%; --top: $top%; --bottom: $bottom%"
+<div class="scroll" tabindex="0" role="group" aria-label="Piano roll of $spoken; a click plays from there">
+<div class="roll" style="--wide: $wide; --left: $left%; --top: $top%; --bottom: $bottom%"
   data-left="$from" data-right="$to" data-seconds="$seconds">
 <picture><source media="(prefers-color-scheme: dark)" srcset="$dark"><img src="$light" alt="$alt"></picture>
 <div class="head" aria-hidden="true"></div>
 </div>
 </div>
-<div class="play">$player<a href="$midi" download="$name.mid">$name.mid</a></div>
+<div class="play">$player</div>
 </section>""")
+_BUTTON = Template("""<button type="button" data-start="$second" aria-label="Play the new part of $name, from $time">
+Play the new part ($time)</button>""")
+_BESIDE = "The sound is in files beside this page (.mp3); keep them in its folder."
 
 
 @dataclass(frozen=True)
@@ -42,12 +51,13 @@ class PagePiece:
     """A piece of the page.
 
     Attributes:
-        name: Heading, and name of the MIDI file.
+        name: Heading, and name of its files.
         piece: The music, at least one beat long.
         midi: Content of its MIDI file.
         mp3: Content of its MP3 file; empty for no player.
         prompt_end_beat: Beats at its beginning that are the prompt's.
         remark: Text before its figures.
+        wav: Name of a WAV file beside the page to link to; empty for no link.
     """
 
     name: str
@@ -56,12 +66,30 @@ class PagePiece:
     mp3: bytes = b""
     prompt_end_beat: int = 0
     remark: str = ""
+    wav: str = ""
+
+
+@dataclass(frozen=True)
+class _Roll:
+    """The piano roll of a piece.
+
+    Attributes:
+        light: Picture for a light page, as a data URI.
+        dark: Picture for a dark page.
+        box: Left, top, right and bottom of its axes as fractions of the picture.
+        width_in: Width in inches.
+    """
+
+    light: str
+    dark: str
+    box: tuple[float, float, float, float]
+    width_in: float
 
 
 def save_page(
     path: str | Path, title: str, lead: str, pieces: Sequence[PagePiece], settings: Mapping[str, str]
 ) -> None:
-    """Writes the page of a run.
+    """Writes the page of a run, and `NAME.mp3` of each piece beside it where it would be larger than `MAX_BYTES`.
 
     Args:
         path: HTML file to write.
@@ -70,56 +98,127 @@ def save_page(
         pieces: In the order of the page.
         settings: Rows of the table of settings: names and values.
     """
+    path = Path(path)
+    rolls = [_draw(shown) for shown in pieces]
+    sounds = [_data_uri("audio/mpeg", shown.mp3) if shown.mp3 else "" for shown in pieces]
+    page = _page(title, lead, list(map(_section, pieces, rolls, sounds)), settings)
+    if len(page) > MAX_BYTES and any(sounds):
+        sounds = [_save_sound(path.parent, shown) for shown in pieces]
+        page = _page(title, f"{lead} {_BESIDE}", list(map(_section, pieces, rolls, sounds)), settings)
+    path.write_bytes(page)
+
+
+def _page(title: str, lead: str, sections: Sequence[str], settings: Mapping[str, str]) -> bytes:
     rows = [
         f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
         for name, value in settings.items()
     ]
     page = Template(_TEMPLATE.read_text("utf-8")).substitute(
-        title=escape(title),
-        lead=escape(lead),
-        pieces="\n".join(map(_section, pieces)),
-        settings="\n".join(rows),
+        title=escape(title), lead=escape(lead), pieces="\n".join(sections), settings="\n".join(rows)
     )
-    Path(path).write_text(page, "utf-8")
+    with_any_names = page.encode("utf-8", "surrogateescape")  # of files, which may be in another encoding
+    return with_any_names.decode("utf-8", "replace").encode()
+
+
+def _save_sound(folder: Path, shown: PagePiece) -> str:
+    """Writes the MP3 file of a piece; returns its address relative to the page, empty for a piece without sound."""
+    if not shown.mp3:
+        return ""
+    name = f"{shown.name}.mp3".replace("/", "_")
+    (folder / name).write_bytes(shown.mp3)
+    return _address(name)
+
+
+def _address(name: str) -> str:
+    """The relative address of a file beside the page."""
+    return quote(os.fsencode(name), safe="")
 
 
 def describe(piece: Piece) -> str:
     """The figures of a piece: notes, beats, length, tempo, velocities."""
-    seconds = piece.beats_sec[-1] - piece.beats_sec[0]
+    seconds = _seconds(piece, piece.n_beats)
     velocity = piece.notes["velocity"]
     span = f" · velocity {velocity.min()}–{velocity.max()}" if velocity.size else ""
     tempo_bpm = 60 * piece.n_beats / seconds  # the mean, as single beats are rounded to tempo tokens
-    length = f"{int(seconds // 60)}:{int(seconds % 60):02d}"
-    return f"{piece.notes.size} notes · {piece.n_beats} beats · {length} · {tempo_bpm:.0f} BPM{span}"
+    return f"{piece.notes.size} notes · {piece.n_beats} beats · {_clock(seconds)} · {tempo_bpm:.0f} BPM{span}"
 
 
-def _section(shown: PagePiece) -> str:
-    """The part of the page with one piece."""
+def _seconds(piece: Piece, beats: int) -> float:
+    """Length of the first beats of a piece."""
+    return float(piece.beats_sec[min(beats, piece.n_beats)] - piece.beats_sec[0])
+
+
+def _clock(seconds: float) -> str:
+    """Seconds as a player shows them."""
+    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+
+
+def _spoken(shown: PagePiece) -> str:
+    """A piece in words, for screen readers: its name, length, and where the prompt ends."""
+    words = [shown.name, shown.remark, _clock(_seconds(shown.piece, shown.piece.n_beats))]
+    if shown.prompt_end_beat > 0:
+        end = _clock(_seconds(shown.piece, shown.prompt_end_beat))
+        words.append(
+            f"prompt until {end}, new from there" if _has_new_part(shown) else "all of it the prompt"
+        )
+    return ", ".join(filter(None, words))
+
+
+def _has_new_part(shown: PagePiece) -> bool:
+    """Whether a prompt is followed by something new."""
+    return 0 < shown.prompt_end_beat < shown.piece.n_beats
+
+
+def _draw(shown: PagePiece) -> _Roll:
+    """The pictures of a piece."""
     pictures, box, width_in = {}, (0.0, 0.0, 1.0, 1.0), _FULL_WIDTH_IN
     for dark in (False, True):
         drawn, box = draw_piano_roll(shown.piece, prompt_end_beat=shown.prompt_end_beat, dark=dark)
         width_in = drawn.get_figwidth()
         pictures[dark] = _data_uri("image/webp", _webp(drawn))
-    left, top, right, bottom = box
+    return _Roll(pictures[False], pictures[True], box, width_in)
+
+
+def _section(shown: PagePiece, roll: _Roll, sound: str) -> str:
+    """The part of the page with one piece; `sound` is the address of its sound, empty for no player."""
+    left, top, right, bottom = roll.box
     facts = describe(shown.piece)
-    label = escape(f"Sound of {shown.name}")
-    sound = _data_uri("audio/mpeg", shown.mp3)
-    player = f'<audio controls preload="auto" aria-label="{label}" src="{sound}"></audio>'
+    spoken = _spoken(shown)
     return _SECTION.substitute(
         name=escape(shown.name),
+        spoken=escape(spoken),
         facts=escape(f"{shown.remark} · {facts}" if shown.remark else facts),
-        alt=escape(f"Piano roll of {shown.name}: {facts}"),
-        width=round(100 * width_in / _FULL_WIDTH_IN, 2),
+        alt=escape(f"Piano roll of {spoken}: {facts}"),
+        wide=round(roll.width_in / _FULL_WIDTH_IN, 4),
         left=round(100 * left, 3),
         top=round(100 * top, 3),
         bottom=round(100 * bottom, 3),
         **{"from": round(left, 5), "to": round(right, 5)},
-        seconds=round(float(shown.piece.beats_sec[-1] - shown.piece.beats_sec[0]), 4),
-        light=pictures[False],
-        dark=pictures[True],
-        player=player if shown.mp3 else "",
-        midi=_data_uri("audio/midi", shown.midi),
+        seconds=round(_seconds(shown.piece, shown.piece.n_beats), 4),
+        light=roll.light,
+        dark=roll.dark,
+        player=_player(shown, sound),
     )
+
+
+def _player(shown: PagePiece, sound: str) -> str:
+    """The button that plays the new part, the player, and links to the files of a piece."""
+    parts = []
+    if sound and _has_new_part(shown):
+        second = _seconds(shown.piece, shown.prompt_end_beat)
+        parts.append(
+            _BUTTON.substitute(second=round(second, 4), time=_clock(second), name=escape(shown.name))
+        )
+    if sound:
+        preload = "auto" if sound.startswith("data:") else "metadata"
+        label = escape(f"Sound of {_spoken(shown)}")
+        parts.append(f'<audio controls preload="{preload}" aria-label="{label}" src="{sound}"></audio>')
+    midi = escape(f"{shown.name}.mid")
+    parts.append(f'<a href="{_data_uri("audio/midi", shown.midi)}" download="{midi}">{midi}</a>')
+    if shown.wav:
+        wav = escape(shown.wav)
+        parts.append(f'<a href="{_address(shown.wav)}" download="{wav}">{wav}</a>')
+    return "\n".join(parts)
 
 
 def _webp(drawn: Figure) -> bytes:

@@ -125,7 +125,24 @@ def test_a_wav_file_has_the_rendered_samples() -> None:
 def test_mp3_is_small_and_has_the_same_sound() -> None:
     sound = render(piece([0.0, 1.0], [1.0, 2.0], [69, 60], [90, 90]), 44_100)
     encoded = mp3_bytes(sound, 44_100)
-    assert len(encoded) < 2 * sound.size / 10
+    assert len(encoded) < 2 * sound.size / 9
     back, rate_hz = soundfile.read(io.BytesIO(encoded), dtype="float32")
     assert (rate_hz, back.size) == (44_100, sound.size)
     assert np.corrcoef(back, sound)[0, 1] > 0.99
+
+
+def test_a_second_of_an_mp3_file_is_found_by_its_position_in_soft_and_loud_music() -> None:
+    """Players seek like this: they start to decode at the fraction of the bytes that has passed of the time."""
+    rng = np.random.default_rng(0)
+    onset = np.arange(40) * 1.0
+    velocity = np.where(onset < 20, 10, 120)
+    notes = make_notes(onset, onset + 0.5, rng.integers(40, 90, 40), velocity)
+    sound = render(Piece.from_notes(notes, np.arange(81) * 0.5), 44_100)
+    encoded = mp3_bytes(sound, 44_100)
+    for fraction in (0.25, 0.5, 0.75):
+        rest = io.BytesIO(encoded[int(fraction * len(encoded)) :])
+        back = soundfile.read(rest, dtype="float32")[0][44_100 : 3 * 44_100]
+        expected = sound[int(fraction * sound.size) :][: 5 * 44_100]
+        width = 1 << 19
+        match = np.fft.irfft(np.fft.rfft(expected, width) * np.fft.rfft(back, width).conj(), width)
+        assert match.argmax() == pytest.approx(44_100, abs=0.06 * 44_100)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from PIL import Image
 from pianolm.music.midi import read_midi
 from pianolm.music.notes import make_notes
 from pianolm.music.piece import Piece
+from pianolm.report import html
 from pianolm.report.audio import mp3_bytes, render
 from pianolm.report.html import PagePiece, describe, save_page
 from pianolm.report.piano_roll import draw_piano_roll
@@ -23,6 +27,11 @@ from tests.browser import Browser
 
 RATE_HZ = 44_100
 NASTY = 'Für <b>"Elise"</b> & $co ${x} \'.mid'
+SOUND_SECONDS = (
+    "Promise.all([...document.querySelectorAll('audio')].map(a => new Promise((done, fail) => {"
+    "  const tell = () => done(a.duration);"
+    "  a.readyState ? tell() : (a.onloadedmetadata = tell, a.onerror = () => fail(a.error.message)); })))"
+)
 
 
 def music(seed: int, beats: int = 8) -> Piece:
@@ -38,7 +47,8 @@ def shown(name: str, seed: int, folder: Path, beats: int = 8, prompt: int = 0) -
     piece = music(seed, beats)
     piece.to_midi(folder / "piece.mid")
     mp3 = mp3_bytes(render(piece, RATE_HZ), RATE_HZ)
-    return PagePiece(name, piece, (folder / "piece.mid").read_bytes(), mp3, prompt, "after the prompt")
+    midi = (folder / "piece.mid").read_bytes()
+    return PagePiece(name, piece, midi, mp3, prompt, "after the prompt", wav=f"{name}.wav")
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +88,17 @@ class Outline(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-@pytest.fixture(scope="module")
-def outline(page: Path) -> Outline:
+def parse(page: Path) -> Outline:
     parsed = Outline()
     parsed.feed(page.read_text("utf-8"))
     parsed.close()
     assert not parsed._open, "every tag is closed"
     return parsed
+
+
+@pytest.fixture(scope="module")
+def outline(page: Path) -> Outline:
+    return parse(page)
 
 
 def test_everything_is_in_one_file(page: Path, outline: Outline) -> None:
@@ -97,8 +111,9 @@ def test_everything_is_in_one_file(page: Path, outline: Outline) -> None:
         for name, value in attributes.items()
         if name in ("src", "srcset", "href", "poster", "action")
     ]
-    assert links
-    assert all(link is not None and link.startswith("data:") for link in links)
+    outside = [link for link in links if link is not None and not link.startswith("data:")]
+    assert len(links) > 12
+    assert outside == [link["href"] for link in outline.of("a") if str(link["download"]).endswith(".wav")]
 
 
 def test_each_piece_has_a_player_two_pictures_and_its_midi(outline: Outline, tmp_path: Path) -> None:
@@ -106,9 +121,10 @@ def test_each_piece_has_a_player_two_pictures_and_its_midi(outline: Outline, tmp
     assert all("controls" in player for player in outline.of("audio"))
     assert all(picture["alt"] for picture in outline.of("img"))
     assert all(player["aria-label"] for player in outline.of("audio"))
-    downloads = outline.of("a")
-    assert [link["download"] for link in downloads] == ["piece_00.mid", f"{NASTY}.mid", "long.mid"]
-    for seed, link in enumerate(downloads):
+    downloads = [str(link["download"]) for link in outline.of("a")]
+    names = ("piece_00", NASTY, "long")
+    assert downloads == [f"{name}.{ending}" for name in names for ending in ("mid", "wav")]
+    for seed, link in enumerate(outline.of("a")[::2]):
         content = str(link["href"]).removeprefix("data:audio/midi;base64,")
         (tmp_path / "back.mid").write_bytes(base64.b64decode(content, validate=True))
         expected, found = music(seed, 120 if seed == 2 else 8).notes, read_midi(tmp_path / "back.mid").notes
@@ -145,10 +161,84 @@ def test_a_piece_is_described_by_figures() -> None:
     )
 
 
+def test_a_button_plays_from_the_end_of_the_prompt(outline: Outline, tmp_path: Path) -> None:
+    (button,) = outline.of("button")
+    assert float(str(button["data-start"])) == 2.0
+    assert button["aria-label"] == "Play the new part of piece_00, from 0:02"
+    assert "Play the new part (0:02)" in outline.text
+    uneven = Piece.from_notes(make_notes([3.0], [3.5], [60], [70]), [1.0, 1.7, 2.2, 3.1, 3.9])
+    for prompt_beats, expected in ((0, []), (3, [2.1]), (4, [])):
+        sounding = PagePiece("a", uneven, b"MThd", b"mp3", prompt_beats)
+        save_page(tmp_path / "a.html", "t", "l", [sounding], {})
+        buttons = parse(tmp_path / "a.html").of("button")
+        assert [float(str(one["data-start"])) for one in buttons] == expected
+
+
+def test_players_and_pictures_are_named_for_screen_readers(outline: Outline) -> None:
+    after = "after the prompt"
+    spoken = [
+        f"piece_00, {after}, 0:04, prompt until 0:02, new from there",
+        f"{NASTY}, {after}, 0:04",
+        f"long, {after}, 1:00",
+    ]
+    assert [player["aria-label"] for player in outline.of("audio")] == [f"Sound of {one}" for one in spoken]
+    alts = [str(picture["alt"]) for picture in outline.of("img")]
+    assert all(alt.startswith(f"Piano roll of {one}: ") for alt, one in zip(alts, spoken, strict=True))
+    assert "24 notes" in alts[0]
+
+
+FILE_NAMES = (NASTY.replace("/", "-"), "夜想曲 № 1", "50% #1?", "a:b", os.fsdecode(b"f\xfcr"), "x" * 244)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saves the time that pictures take."""
+    box = (0.05, 0.1, 0.95, 0.9)
+    monkeypatch.setattr(html, "_draw", lambda _: html._Roll("data:,light", "data:,dark", box, 14.0))
+
+
+@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.parametrize("name", FILE_NAMES)
+def test_a_large_page_keeps_its_sound_in_files_beside_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sounding = PagePiece(name, music(0), b"MThd", b"sound" * 100, wav=f"{name}.wav")
+    silent = PagePiece("silent", music(1), b"MThd")
+    save_page(tmp_path / "a.html", name, "Lead.", [sounding, silent], {"model": name})
+    small = parse(tmp_path / "a.html")
+    assert str(small.of("audio")[0]["src"]).startswith("data:audio/mpeg;base64,")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.html"]
+    size = (tmp_path / "a.html").stat().st_size
+    for limit in (size, size - 1):
+        monkeypatch.setattr(html, "MAX_BYTES", limit)
+        save_page(tmp_path / "a.html", name, "Lead.", [sounding, silent], {"model": name})
+        assert (tmp_path / f"{name}.mp3").is_file() == (limit < size)
+    (player,) = parse(tmp_path / "a.html").of("audio")
+    assert os.fsdecode(unquote_to_bytes(str(player["src"]))) == f"{name}.mp3"
+    assert (tmp_path / f"{name}.mp3").read_bytes() == b"sound" * 100
+    assert len(list(tmp_path.iterdir())) == 2, "no file for the piece without sound"
+    page = parse(tmp_path / "a.html")
+    assert "Lead. The sound is in files beside this page (.mp3); keep them in its folder." in page.text
+    links = [str(link["href"]) for link in page.of("a") if not str(link["href"]).startswith("data:")]
+    assert [os.fsdecode(unquote_to_bytes(link)) for link in links] == [f"{name}.wav"]
+    assert all(re.fullmatch(r"[\w.~%-]+", link, re.ASCII) for link in links)
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_page_without_sound_has_no_files_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(html, "MAX_BYTES", 1)
+    save_page(tmp_path / "a.html", "t", "Lead.", [PagePiece("a", music(0), b"MThd")], {})
+    assert [path.name for path in tmp_path.iterdir()] == ["a.html"]
+    assert "Lead." in parse(tmp_path / "a.html").text
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_without_sound_there_is_no_player(tmp_path: Path) -> None:
     piece = music(0)
     save_page(tmp_path / "a.html", "t", "l", [PagePiece("piece_00", piece, b"MThd")], {})
-    assert "<audio" not in (tmp_path / "a.html").read_text("utf-8")
+    found = parse(tmp_path / "a.html")
+    assert not found.of("audio")
+    assert not found.of("button")
 
 
 @pytest.fixture(scope="module")
@@ -163,11 +253,7 @@ def test_in_a_browser_pictures_and_sound_load(browser: Browser) -> None:
     assert len(sizes) == 3
     assert all(width > 1000 and height > 300 for width, height in sizes)
     assert sizes[2][0] > 1.2 * sizes[0][0], "a long piece has a wide picture"
-    seconds = browser.run(
-        "Promise.all([...document.querySelectorAll('audio')].map(a => new Promise((done, fail) => {"
-        "  const tell = () => done(a.duration);"
-        "  a.readyState ? tell() : (a.onloadedmetadata = tell, a.onerror = () => fail(a.error.message)); })))"
-    )
+    seconds = browser.run(SOUND_SECONDS)
     assert seconds == pytest.approx([5.5, 5.5, 61.5], abs=0.1)
 
 
@@ -199,10 +285,45 @@ def test_in_a_browser_a_click_on_the_picture_plays_from_there(browser: Browser) 
     assert sought == pytest.approx(2.0, abs=0.1)
 
 
+def test_in_a_browser_the_button_plays_the_new_part(browser: Browser) -> None:
+    second, paused = browser.run(
+        "new Promise(done => { const audio = document.querySelector('audio'); audio.currentTime = 0;"
+        "  audio.addEventListener('timeupdate', function look() { if (audio.currentTime > 2.1) {"
+        "    audio.removeEventListener('timeupdate', look); done([audio.currentTime, audio.paused]); } });"
+        "  document.querySelector('button').click(); })"
+    )
+    assert 2.1 < second < 3.5
+    assert not paused
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_in_a_browser_labels_are_readable_and_only_pictures_scroll(
+    browser: Browser, width: int, tmp_path: Path
+) -> None:
+    browser.screenshot(tmp_path / "page.png", width)
+    shown = browser.run("[...document.images].map(i => i.getBoundingClientRect().width / i.naturalWidth)")
+    label_px = 9 / 72 * 130  # 9 points in a picture of 130 dots an inch
+    assert all(label_px * scale >= 9.9 for scale in shown)
+    assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+
+
 def test_in_a_browser_nothing_is_requested_and_the_console_is_empty(browser: Browser, page: Path) -> None:
     browser.run("new Promise(done => setTimeout(done, 200))")
     assert set(browser.requests()) <= {page.as_uri()}
     assert browser.complaints() == []
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_in_a_browser_sound_beside_the_page_plays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(html, "MAX_BYTES", 1)
+    names = FILE_NAMES[:-1]
+    pieces = [replace(shown("piece", 0, tmp_path), name=name) for name in names]
+    save_page(tmp_path / "a.html", "t", "l", pieces, {})
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(tmp_path / "a.html")
+        seconds = browser.run(SOUND_SECONDS)
+        assert browser.complaints() == []
+    assert seconds == pytest.approx([5.5] * len(names), abs=0.1)
 
 
 def test_in_a_browser_the_page_is_light_or_dark(browser: Browser, tmp_path: Path) -> None:
