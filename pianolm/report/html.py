@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pianolm.music.piece import Piece
-from pianolm.report.piano_roll import draw_piano_roll
+from pianolm.report.piano_roll import draw_piano_roll, printable
 
 MAX_BYTES = 5_000_000
 """Size up to which a page holds its sound."""
@@ -116,8 +116,7 @@ def _page(title: str, lead: str, sections: Sequence[str], settings: Mapping[str,
     page = Template(_TEMPLATE.read_text("utf-8")).substitute(
         title=escape(title), lead=escape(lead), pieces="\n".join(sections), settings="\n".join(rows)
     )
-    with_any_names = page.encode("utf-8", "surrogateescape")  # of files, which may be in another encoding
-    return with_any_names.decode("utf-8", "replace").encode()
+    return printable(page).encode()
 
 
 def _save_sound(folder: Path, shown: PagePiece) -> str:

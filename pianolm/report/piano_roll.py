@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +85,16 @@ def save_piano_roll(piece: Piece, path: str | Path, title: str = "", prompt_end_
         title: Title of the picture.
         prompt_end_beat: Beats of the prompt at the beginning of the piece, which are shaded.
     """
-    draw_piano_roll(piece, title, prompt_end_beat)[0].savefig(path, dpi=_DPI)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Glyph .* missing"
+        )  # a title in a script that no installed font has
+        draw_piano_roll(piece, printable(title), prompt_end_beat)[0].savefig(path, dpi=_DPI)
+
+
+def printable(text: str) -> str:
+    """Text with a name of a file in it; bytes of the name that are not UTF-8 become replacement characters."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def draw_piano_roll(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import wave
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
+import pretty_midi
 import pytest
 import soundfile
 
@@ -83,6 +85,24 @@ def test_time_0_is_the_first_beat() -> None:
     assert np.array_equal(render(shifted, RATE_HZ), render(piece([0.5], [1.0], [60], [80]), RATE_HZ))
 
 
+def test_sound_and_midi_file_are_in_time(tmp_path: Path) -> None:
+    """Beats of unequal length, notes off the frames: each tenth of the sound is within 1 ms of the file's notes."""
+    rng = np.random.default_rng(3)
+    beats_sec = 3.2 + np.cumsum([0, *rng.uniform(0.4, 0.8, 20)])
+    onset = rng.uniform(beats_sec[0], beats_sec[-1] - 0.5, 40)
+    notes = make_notes(onset, onset + 0.4, rng.integers(40, 90, 40), rng.integers(30, 110, 40))
+    music = Piece.from_notes(notes, beats_sec)
+    music.to_midi(tmp_path / "a.mid")
+    (written,) = pretty_midi.PrettyMIDI(str(tmp_path / "a.mid")).instruments
+    rows = [(note.start, note.end, note.pitch, note.velocity) for note in written.notes]
+    read_back = Piece.from_notes(make_notes(*zip(*rows, strict=True)), beats_sec - beats_sec[0])
+    sound, expected = render(music, RATE_HZ), render(read_back, RATE_HZ)
+    for part, other in zip(np.array_split(sound, 10)[:9], np.array_split(expected, 10)[:9], strict=True):
+        match = np.fft.irfft(np.fft.rfft(part, 1 << 17) * np.fft.rfft(other, 1 << 17).conj())
+        lag = (int(match.argmax()) + (1 << 16)) % (1 << 17) - (1 << 16)
+        assert abs(lag) <= RATE_HZ / 1000
+
+
 def test_a_loud_cluster_does_not_clip_and_nothing_is_nan() -> None:
     pitches = list(range(128))
     sound = render(piece([0.0] * 128, [2.0] * 128, pitches, [127] * 128), RATE_HZ)
@@ -140,8 +160,8 @@ def test_a_second_of_an_mp3_file_is_found_by_its_position_in_soft_and_loud_music
     sound = render(Piece.from_notes(notes, np.arange(81) * 0.5), 44_100)
     encoded = mp3_bytes(sound, 44_100)
     for fraction in (0.25, 0.5, 0.75):
-        rest = io.BytesIO(encoded[int(fraction * len(encoded)) :])
-        back = soundfile.read(rest, dtype="float32")[0][44_100 : 3 * 44_100]
+        frame = encoded.index(b"\xff\xfb", int(fraction * len(encoded)))
+        back = soundfile.read(io.BytesIO(encoded[frame:]), dtype="float32")[0][44_100 : 3 * 44_100]
         expected = sound[int(fraction * sound.size) :][: 5 * 44_100]
         width = 1 << 19
         match = np.fft.irfft(np.fft.rfft(expected, width) * np.fft.rfft(back, width).conj(), width)

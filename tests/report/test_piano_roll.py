@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +103,12 @@ def test_a_title_with_signs_of_mathematics_is_text(tmp_path: Path) -> None:
     image = imread(tmp_path / "a.png")
     assert image.shape[1] == 1400
     assert (image[:40, :400, :3] < 0.5).any(), "the title stands at the top left"
+
+
+@pytest.mark.parametrize("title", ["夜想曲", os.fsdecode(b"f\xfcr"), "two\nlines"])
+def test_any_name_of_a_file_can_be_a_title(title: str, tmp_path: Path) -> None:
+    save_piano_roll(piece(), tmp_path / "a.png", f"{title}: 16 notes")
+    assert (imread(tmp_path / "a.png")[:40, :400, :3] < 0.5).any()
 
 
 def test_one_silent_beat_can_be_drawn() -> None:
