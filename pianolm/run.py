@@ -227,7 +227,10 @@ def cli() -> None:
         sys.exit(1)
     except StoppedBySignalError as stop:
         kill_workers()  # else the interpreter waits for them before it ends
-        told = stop.sentence or f"ended by {stop.signal_name} before a stage ran; nothing was saved"
+        told = (
+            stop.sentence
+            or f"ended by {stop.signal_name} while no stage ran; artifacts that were built are complete"
+        )
         print(f"pianolm: {told}", file=sys.stderr)
         sys.exit(stop.exit_code)
 

@@ -45,6 +45,21 @@ def test_a_signal_during_the_imports_ends_in_one_line(start: str, tmp_path: Path
     assert stderr == "pianolm: ended by SIGINT before a stage ran; nothing was saved\n"
 
 
+def test_a_signal_between_stages_denies_nothing_that_was_built() -> None:
+    code = (
+        "import os, signal; from pianolm import run; "
+        "run._main = lambda arguments: os.kill(os.getpid(), signal.SIGTERM); run.cli()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 143
+    assert (
+        done.stderr
+        == "pianolm: ended by SIGTERM while no stage ran; artifacts that were built are complete\n"
+    )
+
+
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_what_runs(signum: int, code: int) -> None:
     with pytest.raises(StoppedBySignalError) as caught:

@@ -216,7 +216,8 @@ def unknown_key(key: str, chosen: Mapping[str, Any], groups: Mapping[str, Sequen
         )
     else:
         known = sorted({*fields_of(Config), *groups})
-    close = _hint(name, known)
+    of_no_group = parent and name in fields_of(Config)
+    close = f"; did you mean {name}=…, which belongs to no group?" if of_no_group else _hint(name, known)
     if close and len(known) > _LISTED:
         return f"no option {key!r}{close}"
     where = f"{parent} has" if parent else "there are"

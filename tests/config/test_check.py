@@ -58,6 +58,7 @@ def problems_of(*words: str) -> list[str]:
         ),
         ("model=enormous", "model=enormous found, expected one of large, medium, small, tiny"),
         ("stage=foo", "stage=foo found, expected one of artifacts, base, codebook"),
+        ("generate.prompt=a.mid", "did you mean prompt=…, which belongs to no group?"),
         ("modle=tiny", "did you mean model?"),
         ("model.width.more=3", "no option 'model.width.more'"),
         ("trainer=5", "trainer=5 found, expected one of default"),
