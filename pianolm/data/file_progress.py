@@ -12,18 +12,18 @@ Item = TypeVar("Item")
 
 
 def with_progress(items: Iterable[Item], total: int, doing: str) -> Iterator[Item]:
-    """Yields the items, and prints a line after the first second and then every five seconds.
+    """Yields the items, and prints a line one second after the first and then every five seconds.
 
     Args:
         items: Files, or results for files.
         total: How many there are.
         doing: The beginning of a line, such as `prepare: reads`.
     """
-    start = time.perf_counter()
-    next_sec = _FIRST_SEC
+    start, next_sec = 0.0, _FIRST_SEC
     for done, item in enumerate(items):
+        start = start if done else time.perf_counter()  # workers may take a while to start
         seconds = time.perf_counter() - start
-        if done and seconds >= next_sec:
+        if seconds >= next_sec:
             left = timedelta(seconds=round(seconds / done * (total - done)))
             print(
                 f"{doing} {done:,} of {total:,} files  {done / seconds:,.0f} files/s  {left} left", flush=True

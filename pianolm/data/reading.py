@@ -152,6 +152,7 @@ def read_records(
         for record in records:
             yield read_record(record, options)
         return
+    print(f"prepare: starts {workers} processes for {len(records):,} files", flush=True)
     unread = deque(records[i : i + _BATCH] for i in range(0, len(records), _BATCH))
     with workers_killed_on_error():
         while unread:

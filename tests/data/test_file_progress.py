@@ -13,20 +13,20 @@ from pianolm.data.file_progress import with_progress
 def test_a_line_after_the_first_second_and_then_every_five(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Two files take a second."""
+    """Two files take a second; before the first one nine seconds pass."""
     clock = [100.0]
     monkeypatch.setattr(file_progress.time, "perf_counter", lambda: clock[0])
 
     def files() -> Iterator[int]:
         for number in range(30):
-            clock[0] += 0.5
+            clock[0] += 0.5 if number else 9
             yield number
 
     assert list(with_progress(files(), 30, "prepare: reads")) == list(range(30))
     assert capsys.readouterr().out.splitlines() == [
-        "prepare: reads 1 of 30 files  1 files/s  0:00:29 left",
-        "prepare: reads 11 of 30 files  2 files/s  0:00:10 left",
-        "prepare: reads 21 of 30 files  2 files/s  0:00:05 left",
+        "prepare: reads 2 of 30 files  2 files/s  0:00:14 left",
+        "prepare: reads 12 of 30 files  2 files/s  0:00:09 left",
+        "prepare: reads 22 of 30 files  2 files/s  0:00:04 left",
     ]
 
 

@@ -95,7 +95,7 @@ class CrashingPath(type(Path())):  # type: ignore[misc]
 
 @pytest.mark.parametrize("crashing", [{4}, {0, 1, 9}])
 def test_a_file_at_which_a_worker_dies_is_rejected_and_the_rest_is_read(
-    crashing: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    crashing: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(reading, "_ONE_PROCESS_FILES", 0)
     monkeypatch.setattr(reading, "_BATCH", 2)
@@ -104,6 +104,7 @@ def test_a_file_at_which_a_worker_dies_is_rejected_and_the_rest_is_read(
         path = write_events(tmp_path / f"{number}.mid", notes([60 + number, 62]))
         records.append(record(CrashingPath(path) if number in crashing else path))
     results = list(read_records(records, ReadingOptions(), 2))
+    assert capsys.readouterr().out == "prepare: starts 2 processes for 10 files\n"
     assert {index for index, result in enumerate(results) if isinstance(result, Rejected)} == crashing
     assert all("crashed" in results[index].reason for index in crashing)  # type: ignore[union-attr]
     ids = [result.row.id for result in results if isinstance(result, ReadPiece)]
