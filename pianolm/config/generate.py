@@ -58,6 +58,12 @@ class GenerateConfig:
     min_p: float = option(
         0.0, "Excludes tokens below this fraction of the highest probability; 0: off.", at_least=0, at_most=1
     )
+    repeat: float = option(
+        0.0,
+        "Preference for bars heard before: added to the logits of what followed at the same place of earlier bars, "
+        "before the temperature; 0: off, 2: mild.",
+        at_least=0,
+    )
     by_kind: dict[str, Any] = option(
         {},
         "Sampling options of one kind of token (tempo, bar, duration, pitch, pattern, velocity): "

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from pianolm.music import bars
 from pianolm.music.beats import FRAMES
 from pianolm.music.cells import FrameNotes, frames_to_cells
 from pianolm.music.piece import Piece
-
-DEFAULT_BAR_BEATS = 4
-"""Length of bars where none are known."""
 
 
 def within(notes: FrameNotes, first: int, last: int) -> FrameNotes:
@@ -25,9 +23,9 @@ def cut(piece: Piece, first: int, last: int) -> Piece:
     notes = within(piece.frame_notes, first, last).copy()
     notes["end"] = np.minimum(notes["end"], last * FRAMES) - first * FRAMES
     notes["onset"] -= first * FRAMES
-    bars = piece.bar_starts[(piece.bar_starts >= first) & (piece.bar_starts <= last)] - first
+    starts = piece.bar_starts[(piece.bar_starts >= first) & (piece.bar_starts <= last)] - first
     beats_sec = piece.beats_sec[first : last + 1] - piece.beats_sec[first]
-    return Piece.from_cells(frames_to_cells(notes, last - first), beats_sec, piece.flat, bar_starts=bars)
+    return Piece.from_cells(frames_to_cells(notes, last - first), beats_sec, piece.flat, bar_starts=starts)
 
 
 def opening(piece: Piece, beats: int) -> Piece | None:
@@ -46,8 +44,8 @@ def opening(piece: Piece, beats: int) -> Piece | None:
     if not piece.frame_notes.size:
         return None
     first = int(piece.frame_notes["onset"].min()) // FRAMES
-    bars = piece.bar_starts
-    starts = bars[bars >= first] if bars.size else np.array([first])
+    known = piece.bar_starts
+    starts = known[known >= first] if known.size else np.array([first])
     if not starts.size or starts[0] + beats > piece.n_beats:
         return None
     return cut(piece, int(starts[0]), int(starts[0]) + beats)
@@ -55,5 +53,4 @@ def opening(piece: Piece, beats: int) -> Piece | None:
 
 def bar_length(piece: Piece, beats: int) -> int | None:
     """Most frequent number of beats of the bars in the first beats of a piece; None if no complete bar is known."""
-    starts = piece.bar_starts[piece.bar_starts <= beats]
-    return int(np.bincount(np.diff(starts)).argmax()) if starts.size > 1 else None
+    return bars.bar_length(piece.bar_starts[piece.bar_starts <= beats])

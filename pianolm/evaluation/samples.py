@@ -22,13 +22,14 @@ from pianolm.data.cell_store import CellStore, PieceRow
 from pianolm.errors import UserError
 from pianolm.evaluation.copied_notes import NoteRuns
 from pianolm.evaluation.distributions import FEATURES
-from pianolm.evaluation.excerpts import DEFAULT_BAR_BEATS, bar_length, cut, opening, within
+from pianolm.evaluation.excerpts import bar_length, cut, opening, within
 from pianolm.evaluation.measure import Measure
 from pianolm.evaluation.music_statistics import Key, key_of, statistics
 from pianolm.evaluation.resampling import distance_estimate, halves_estimate, mean_estimate
 from pianolm.evaluation.samples_report import COPIES, Comparison, Pair, Side, write
 from pianolm.evaluation.selection import evenly_spaced, pieces_to_continue
 from pianolm.evaluation.training_set import training_notes
+from pianolm.music.bars import DEFAULT_BAR_BEATS
 from pianolm.music.piece import Piece
 from pianolm.stage import Metrics, StageContext
 

@@ -100,6 +100,8 @@ class GenerationConfig:
         top_p: See `SamplingRule`.
         top_k: See `SamplingRule`.
         min_p: See `SamplingRule`.
+        repeat: Added to the logit of a pitch that followed at the same place of all earlier bars; see
+            `pianolm.generation.repetition`. 0 is off.
         by_kind: Settings of single kinds of token that differ from the general ones, such as
             `{"tempo": {"temperature": 0.7}}`. The kinds are those of `SAMPLED_KINDS`.
 
@@ -115,6 +117,7 @@ class GenerationConfig:
     top_p: float = DEFAULTS.top_p
     top_k: int = DEFAULTS.top_k
     min_p: float = DEFAULTS.min_p
+    repeat: float = DEFAULTS.repeat
     by_kind: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
@@ -122,6 +125,8 @@ class GenerationConfig:
             raise UserError(f"tempo_bpm={self.tempo_bpm} found, expected {LOWEST_BPM:g} to {HIGHEST_BPM:g}")
         if self.end not in END_CHOICES:
             raise UserError(f"end={self.end!r} found, expected one of {', '.join(END_CHOICES)}")
+        if not 0 <= self.repeat < math.inf:
+            raise UserError(f"repeat={self.repeat} found, expected 0 (off) or more")
         _ = self.stopping, self.rule
         for kind, settings in self.by_kind.items():
             _check_kind(kind, settings)

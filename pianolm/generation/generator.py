@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from transformers import LlamaForCausalLM
 
 from pianolm.generation.config import GenerationConfig, StoppingCriteria
 from pianolm.generation.engine.base import Engine
 from pianolm.generation.engine.numpy_engine import LlamaWeights, NumpyEngine
 from pianolm.generation.engine.torch_engine import TorchEngine
+from pianolm.generation.repetition import Repetition
 from pianolm.generation.sampling import Sampler, TokenOrder
 from pianolm.generation.state import GenerationState, window_start
 from pianolm.tokenizer.grammar import Grammar, Phase
@@ -60,6 +62,7 @@ class Generator:
         model: A Llama over the grammar's vocabulary. Its weights are read now.
         grammar: Decides which tokens may come next.
         tempo: Converts tempo tokens to beat lengths.
+        strikes_V: Whether each code strikes a note, which `repeat` needs with `ties=repeat`; None: all count as such.
 
     Attributes:
         context: Tokens that the model sees at most.
@@ -70,7 +73,13 @@ class Generator:
         UserError: The model has a feature that the engines do not support.
     """
 
-    def __init__(self, model: LlamaForCausalLM, grammar: Grammar, tempo: TempoBins) -> None:
+    def __init__(
+        self,
+        model: LlamaForCausalLM,
+        grammar: Grammar,
+        tempo: TempoBins,
+        strikes_V: NDArray[np.bool_] | None = None,
+    ) -> None:
         self.grammar = grammar
         self.order = TokenOrder(grammar, tempo)
         self.context = int(model.config.max_position_embeddings)
@@ -82,7 +91,7 @@ class Generator:
             self.make_engine = lambda rows: TorchEngine(model, self.order.ids, rows)
         self._batch_size = BATCH_SIZE.get(model.device.type, 1)
         self._advance = lru_cache(maxsize=1 << 16)(grammar.advance)
-        self._tempo = tempo
+        self._tempo, self._strikes_V = tempo, strikes_V
         self._first_tempo = grammar.vocabulary.offset(Kind.TEMPO)
         self._tunings = grammar.vocabulary.ids(Kind.TUNING)
         self._beat_sec: list[list[float]] = (60.0 / tempo.bpm_of_tuning).tolist()
@@ -109,7 +118,7 @@ class Generator:
             The index of a piece each time it has completed a new beat.
         """
         sampler, stopping = Sampler(self.order, config), config.stopping
-        fixed_tempo = self._fixed_tempo(config)
+        fixed_tempo, repetition = self._fixed_tempo(config), self._repetition(config)
         n_rows = min(len(states), self._batch_size)
         engine = self.make_engine(n_rows + 1)  # the last row keeps a prompt, which its pieces copy
         queue, active, prompt = deque(range(len(states))), dict[int, int](), list[int]()
@@ -122,7 +131,7 @@ class Generator:
             for row, index in list(active.items()):
                 state = states[index]
                 n_before = len(state.ids)
-                token = self._sample(engine, row, state, sampler)
+                token = self._sample(engine, row, state, sampler, repetition)
                 if self._append(state, token, stopping, fixed_tempo):
                     yield index
                 self._append_forced(state, stopping, fixed_tempo)
@@ -135,6 +144,11 @@ class Generator:
         if config.tempo_bpm is None:
             return None
         return FixedTempo.from_bpm(config.tempo_bpm, self._tempo, self._first_tempo)
+
+    def _repetition(self, config: GenerationConfig) -> Repetition | None:
+        if not config.repeat:
+            return None
+        return Repetition(self.grammar, self.order, self._strikes_V, config.repeat)
 
     def _start(
         self, engine: Engine, row: int, prompt_row: int, state: GenerationState, prompt: list[int]
@@ -153,12 +167,22 @@ class Generator:
         engine.copy(prompt_row, row)
         return list(state.ids)
 
-    def _sample(self, engine: Engine, row: int, state: GenerationState, sampler: Sampler) -> int:
+    def _sample(
+        self,
+        engine: Engine,
+        row: int,
+        state: GenerationState,
+        sampler: Sampler,
+        repetition: Repetition | None,
+    ) -> int:
         is_first = not state.new_beats and state.grammar_state.between_cells
         candidates = self.order.tempo if is_first else self.order.candidates(state.grammar_state)
         if not sampler.may_end:
             candidates = self.order.without_end(candidates)
         logits_R = engine.logits(row, candidates.low, candidates.high)
+        if repetition is not None:
+            state.heard.read(state.ids)
+            repetition.prefer(logits_R, candidates, state.heard, state.grammar_state)
         return sampler.sample(logits_R, candidates, state.rng.random())
 
     def _append(

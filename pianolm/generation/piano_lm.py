@@ -20,7 +20,7 @@ from pianolm.generation.config import DEFAULTS, GenerationConfig
 from pianolm.generation.devices import checked_device
 from pianolm.generation.dynamics import render_ids, with_velocities
 from pianolm.generation.generator import Generator
-from pianolm.generation.prompts import beats_left_out, prompt_bars, prompt_ids
+from pianolm.generation.prompts import beats_left_out, prompt_bar_beats, prompt_bars, prompt_ids
 from pianolm.generation.results import GeneratedBeat, GeneratedPiece, ended_by_model, prompt_cut, with_bars
 from pianolm.generation.state import GenerationState
 from pianolm.lm.checkpoint import llama_from_weights
@@ -115,7 +115,8 @@ class PianoLM:
     @cached_property
     def generator(self) -> Generator:
         """The model as the inference engines hold it, with the weights that it has now."""
-        return Generator(self.model, self.tokenizer.grammar, self.tokenizer.tempo)
+        strikes_V = self.tokenizer.strikes_per_id > 0
+        return Generator(self.model, self.tokenizer.grammar, self.tokenizer.tempo, strikes_V)
 
     def generate(
         self,
@@ -141,7 +142,8 @@ class PianoLM:
                 model sees as many of the last of these as its context holds.
             seed: The same seed gives the same pieces; the first of several is the one that `pieces=1` gives.
             **settings: Fields of `GenerationConfig` that replace those of `config`: `beats`, `seconds`, `end`,
-                `tempo_bpm`, `temperature`, `top_p`, `top_k`, `min_p`, `by_kind`.
+                `tempo_bpm`, `temperature`, `top_p`, `top_k`, `min_p`, `repeat`,
+                `by_kind`.
 
         Returns:
             The pieces. Where one is shorter than asked for, or its prompt does not fit into the context, its `remarks`
@@ -272,8 +274,8 @@ class PianoLM:
                 crc32(ids.astype("<i8").tobytes())
             )  # otherwise all prompts share one random stream
         seeds = np.random.SeedSequence(entropy).generate_state(pieces, np.uint32).tolist()
-        context = self.generator.context
-        return [GenerationState(self.tokenizer.grammar, ids, s, context, name) for s in seeds]
+        context, bar_beats = self.generator.context, prompt_bar_beats(prompt, prompt_beats)
+        return [GenerationState(self.tokenizer.grammar, ids, s, context, name, bar_beats) for s in seeds]
 
     def _result(
         self,

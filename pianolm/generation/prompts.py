@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianolm.errors import UserError
-from pianolm.music.bars import bar_positions
+from pianolm.music.bars import DEFAULT_BAR_BEATS, bar_length, bar_positions
 from pianolm.music.piece import BEAT_CHOICES, Piece
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.tokenizer.vocabulary import Kind
@@ -123,6 +123,14 @@ def prompt_bars(prompt: Piece | None, prompt_beats: int | None) -> NDArray[np.in
     if prompt is None:
         return np.zeros(0, np.intp)
     return prompt.bar_starts - beats_left_out(prompt, prompt_beats)
+
+
+def prompt_bar_beats(prompt: Piece | None, prompt_beats: int | None) -> int:
+    """Most frequent length of the bars in the beats to continue from; the default where none is known."""
+    starts = prompt_bars(prompt, prompt_beats)
+    if prompt_beats is not None and prompt_beats > 0:
+        starts = starts[starts <= prompt_beats]
+    return bar_length(starts) or DEFAULT_BAR_BEATS
 
 
 def prompt_ids(

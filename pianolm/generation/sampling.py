@@ -57,6 +57,7 @@ class TokenOrder:
 
     Attributes:
         ids: [V] the ids in this order; ids that never follow another token come last.
+        index_of: [V] the index of each id in this order.
         tempo: The tempo tokens, as candidates.
         end: Index of EOS.
     """
@@ -67,6 +68,7 @@ class TokenOrder:
         ids_by_kind = [np.arange(vocabulary.size)[vocabulary.ids(kind)] for kind in kinds]
         unused = np.flatnonzero(~np.isin(grammar.kind_of, [int(kind) for kind in kinds]))
         self.ids = np.concatenate([*ids_by_kind, unused])
+        self.index_of: list[int] = np.argsort(self.ids).tolist()
         self._can_come = np.ones(vocabulary.size, bool)
         if tempo is not None:
             self._can_come[vocabulary.ids(Kind.TEMPO)] = tempo.in_grid

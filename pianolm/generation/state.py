@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianolm.errors import UserError
+from pianolm.generation.repetition import HeardBeats
+from pianolm.music.bars import DEFAULT_BAR_BEATS
 from pianolm.tokenizer.grammar import Grammar
 from pianolm.tokenizer.vocabulary import Kind
 
@@ -24,6 +26,7 @@ class GenerationState:
         seed: Of the random numbers of this piece.
         context: Tokens that the model sees at most; at least the prompt's last beat must fit.
         name: How error messages call the prompt.
+        bar_beats: Length of the bars where tokens do not state positions in bars.
 
     Attributes:
         ids: All tokens so far.
@@ -32,6 +35,7 @@ class GenerationState:
         beat_starts: Index in `ids` of each beat's tempo token.
         tuning: Tuning of the tempo scale, 0 where none is stated.
         grammar_state: The grammar's state after the last token.
+        heard: The beats so far, which `repeat` reads.
         rng: Random numbers of this piece.
         new_beats: Beats begun after the prompt.
         new_seconds: How long these last.
@@ -42,7 +46,13 @@ class GenerationState:
     """
 
     def __init__(
-        self, grammar: Grammar, prompt: NDArray[np.int64], seed: int, context: int, name: str = "prompt"
+        self,
+        grammar: Grammar,
+        prompt: NDArray[np.int64],
+        seed: int,
+        context: int,
+        name: str = "prompt",
+        bar_beats: int = DEFAULT_BAR_BEATS,
     ) -> None:
         self.ids: list[int] = prompt.tolist()
         if self.ids and self.ids[-1] == grammar.vocabulary.eos:
@@ -59,6 +69,7 @@ class GenerationState:
         first = self.beat_starts[-1] if self.beat_starts and grammar.ties == "repeat" else 0
         for token in self.ids[first:]:
             self.grammar_state = grammar.advance(self.grammar_state, token)
+        self.heard = HeardBeats(grammar, bar_beats)
         self.rng = np.random.default_rng(seed)
         self.new_beats, self.new_seconds, self.finished = 0, 0.0, False
 

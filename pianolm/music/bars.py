@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 UNKNOWN = 0
 """Position of a beat whose place in its bar is unknown."""
 _NEAR_SEC = 1e-6
+DEFAULT_BAR_BEATS = 4
+"""Length of bars where none are known."""
 
 
 def bar_starts(beats_sec: NDArray[np.float64], downbeats_sec: NDArray[np.float64] | None) -> NDArray[np.intp]:
@@ -55,6 +57,11 @@ def bar_positions(starts_D: NDArray[np.intp], n_beats: int) -> NDArray[np.int64]
     from_downbeat = beat[: starts[0]] - starts[0]  # negative
     position[: starts[0]] = from_downbeat % (starts[1] - starts[0]) + 1 if starts.size > 1 else UNKNOWN
     return position
+
+
+def bar_length(starts_D: NDArray[np.intp]) -> int | None:
+    """Most frequent number of beats between the starts [D] of bars; None if no complete bar is known."""
+    return int(np.bincount(np.diff(starts_D)).argmax()) if starts_D.size > 1 else None
 
 
 def extend_bars(starts_D: NDArray[np.intp], n_beats: int) -> NDArray[np.intp]:

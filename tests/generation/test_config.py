@@ -25,6 +25,8 @@ from tests.tiny import composed
         ({"top_k": -2}, "top_k=-2"),
         ({"top_k": 2.5}, r"top_k=2\.5 found, expected 0 \(off\) or a larger whole number"),
         ({"min_p": 2}, "min_p=2"),
+        ({"repeat": -1}, r"repeat=-1 found, expected 0 \(off\) or more"),
+        ({"repeat": math.inf}, "repeat=inf"),
         ({"beats": 0}, "beats=0 found, expected at least 1"),
         ({"seconds": 0.0}, r"seconds=0\.0 found, expected more than 0"),
         ({"seconds": math.inf}, "seconds=inf"),

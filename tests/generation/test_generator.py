@@ -11,7 +11,6 @@ import torch
 from pianolm.generation.config import GenerationConfig
 from pianolm.generation.engine.base import Engine
 from pianolm.generation.generator import BATCH_SIZE, Generator
-from pianolm.generation.sampling import Sampler
 from pianolm.generation.state import GenerationState
 from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.vocabulary import Kind
@@ -59,7 +58,7 @@ def test_tokens_are_sampled_from_the_logits_of_the_full_forward_pass(
     generator, model = toy_generator(**kind), toy_llama(VOCABULARY, **kind)
     errors, refilled, original = [], 0, Generator._sample
 
-    def spy(self: Generator, engine: Engine, row: int, state: GenerationState, sampler: Sampler) -> int:
+    def spy(self: Generator, engine: Engine, row: int, state: GenerationState, *settings: Any) -> int:
         nonlocal refilled
         visible = state.ids[-engine.lengths[row] :]
         with torch.inference_mode():
@@ -68,7 +67,7 @@ def test_tokens_are_sampled_from_the_logits_of_the_full_forward_pass(
         if len(visible) < len(state.ids):
             refilled += 1
             assert len(visible) >= CONTEXT // 2
-        return original(self, engine, row, state, sampler)
+        return original(self, engine, row, state, *settings)
 
     monkeypatch.setattr(Generator, "_sample", spy)
     states = states_of([prompts()[n % 3] for n in range(rows)], list(range(1, rows + 1)))
