@@ -89,6 +89,7 @@ def tempo_map_grid(midi: MidiContent, name: str) -> Grid:
     """The beats and bars of a file's own tempo map and time signatures.
 
     Time signatures are ignored in a performance against the clock: only the default tempo, and most notes off its grid.
+    Where every bar would have one beat, as in files that say 1/4 throughout, the bars are unknown.
 
     Args:
         midi: Contents of the file; it has notes.
@@ -105,9 +106,12 @@ def tempo_map_grid(midi: MidiContent, name: str) -> Grid:
         if marked is not None:
             return marked
     metric = metric_grid(signatures, midi.tempo.ticks_per_quarter, midi.end_tick, quarter_sec, name)
-    annotation = BeatAnnotation(midi.tempo.seconds(metric.beat_tick), metric.downbeat)
+    downbeat, counted = metric.downbeat, metric.counted
+    if downbeat is not None and downbeat.all():
+        downbeat, counted = None, (*counted, "no bars, as the time signature has one beat")
+    annotation = BeatAnnotation(midi.tempo.seconds(metric.beat_tick), downbeat)
     grid = annotated_grid(annotation, midi.notes, name).without_silence(midi.notes)
-    return replace(grid, counted=metric.counted)
+    return replace(grid, counted=counted)
 
 
 def _marked_grid(midi: MidiContent, quarter_sec: float, name: str) -> Grid | None:

@@ -73,5 +73,5 @@ def _licences(directory: Path) -> list[str]:
 
 
 STAGE = Stage(
-    run, "Data source to cell store with splits.", settings=_settings, version=4, licences=_licences
+    run, "Data source to cell store with splits.", settings=_settings, version=5, licences=_licences
 )

@@ -33,6 +33,19 @@ def test_silence_is_cut_to_the_bar_of_the_first_note(tmp_path: Path) -> None:
     assert piece.beats_sec[0] == 100.0
 
 
+def test_bars_of_one_beat_are_no_bars(tmp_path: Path) -> None:
+    """Files that say 1/4 throughout mean that the metre is unknown; a downbeat on every beat would be wrong."""
+    piece = Piece.from_midi(
+        write_events(tmp_path / "a.mid", [tempo(90), signature(1, 4)], notes([60, 62] * 8))
+    )
+    assert piece.bar_starts.size == 0
+    assert "no bars, as the time signature has one beat" in piece.remarks.sentences()[0]
+    waltz = Piece.from_midi(
+        write_events(tmp_path / "b.mid", [tempo(90), signature(3, 4)], notes([60, 62] * 8))
+    )
+    assert waltz.bar_starts.size > 1
+
+
 def test_beats_of_another_unit_or_file_are_rejected(tmp_path: Path) -> None:
     path = write_events(tmp_path / "a.mid", [tempo(120)], notes([60, 62] * 20))
     assert Piece.from_midi(path, np.arange(80) * 0.5).n_beats == 79
