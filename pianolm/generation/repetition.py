@@ -1,11 +1,11 @@
 """A preference for bars heard before (`generate.repeat`).
 
 Before a token is sampled, the logits of the tokens that came at the same place of earlier bars are raised: of the next
-pitch, of the codes of that pitch, and of the next beat where an earlier beat had no further note. Each earlier beat has
-a weight, a softmax over how much the beats before it resemble the last ones. So the passage that the music follows
-counts most, and its continuation is preferred.
+pitch, and of the codes of that pitch. Each earlier beat has a weight, a softmax over how much the beats before it
+resemble the last ones. So the passage that the music follows counts most, and its continuation is preferred.
 
-Only cells that strike a note are preferred: preferring held notes would thin out the music.
+Only cells that strike a note are preferred: preferring held notes, or the next beat where an earlier beat had no
+further note, would thin out the music (`experiments/repetition`).
 
 Shapes: R ids in a range of the token order, V ids.
 """
@@ -29,8 +29,8 @@ COMPARED_BEATS = 4
 """Beats before two beats that decide how alike their places are."""
 SHARPNESS = 8.0
 """Factor of the similarities, which lie between 0 and 1, in the softmax."""
-CODE_SHARE, END_SHARE = 0.5, 0.5
-"""Preference of codes, and of the end of a beat, relative to that of pitches."""
+CODE_SHARE = 0.5
+"""Preference of codes relative to that of pitches."""
 
 # Plain numbers: a look-up of an enum member costs more than a step of reading.
 _TEMPO, _BAR, _PITCH, _DURATION = int(Kind.TEMPO), int(Kind.BAR), int(Kind.PITCH), int(Kind.DURATION)
@@ -156,7 +156,7 @@ class Repetition:
     def __init__(
         self, grammar: Grammar, order: TokenOrder, strikes_V: NDArray[np.bool_] | None, strength: float
     ) -> None:
-        self._strength, self._tempo, self._index_of = strength, order.tempo, order.index_of
+        self._strength, self._index_of = strength, order.index_of
         self._first_pitch = grammar.vocabulary.offset(Kind.PITCH)
         needs_strikes = grammar.ties == "repeat" and strikes_V is not None
         self._strikes: list[bool] | None = strikes_V.tolist() if needs_strikes else None  # type: ignore[union-attr]
@@ -175,30 +175,24 @@ class Repetition:
         if state.between_cells:
             if state.phase == Phase.TEMPO and heard.states_bars:
                 return  # the position in the bar comes first
-            preferences = self._next_cells(heard, state.last_pitch)
+            preferences = self._next_pitches(heard, state.last_pitch)
         elif Phase.CODES <= state.phase < Phase.VELOCITY and heard.open_codes is not None:
             preferences = self._next_codes(heard, state.last_pitch, heard.open_codes)
         else:
             return
         for token, weight in preferences:
-            bonus = np.float32(self._strength * weight)
-            if token is None:
-                logits_R[self._tempo.low - candidates.low : self._tempo.high - candidates.low] += bonus
-            elif 0 <= (index := self._index_of[token] - candidates.low) < logits_R.size:
-                logits_R[index] += bonus
+            index = self._index_of[token] - candidates.low
+            if 0 <= index < logits_R.size:
+                logits_R[index] += np.float32(self._strength * weight)
 
-    def _next_cells(self, heard: HeardBeats, last_pitch: int) -> Iterator[tuple[int | None, float]]:
-        """Pitches that came next in earlier bars, None for the next beat, each with its weight."""
+    def _next_pitches(self, heard: HeardBeats, last_pitch: int) -> Iterator[tuple[int, float]]:
+        """Pitches that came next in earlier bars, each with its weight."""
         for beat, weight in heard.earlier():
             pitch = next((pitch for pitch in beat.cells if pitch > last_pitch), None)
-            if pitch is None:
-                yield None, weight * END_SHARE
-            elif self._is_struck(beat.cells[pitch]):
+            if pitch is not None and self._is_struck(beat.cells[pitch]):
                 yield self._first_pitch + pitch, weight
 
-    def _next_codes(
-        self, heard: HeardBeats, pitch: int, codes: list[int]
-    ) -> Iterator[tuple[int | None, float]]:
+    def _next_codes(self, heard: HeardBeats, pitch: int, codes: list[int]) -> Iterator[tuple[int, float]]:
         """Codes that followed those of the open cell in earlier bars, each with its weight."""
         n_codes = len(codes)
         for beat, weight in heard.earlier():
