@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -75,28 +77,36 @@ def write_output(
     """
     with tempfile.TemporaryDirectory(prefix=".generate_", dir=run_dir) as temporary:
         folder = Path(temporary)
-        shown = [_write_piece(folder, one, page is not None, with_audio, soundfont) for one in pieces]
-        if page is not None:
-            save_page(folder / PAGE, page.title, page.lead, shown, page.settings)
+        # sound is computed outside Python's lock, so that it takes a second core while pictures are drawn
+        with ThreadPoolExecutor(1) as pool:
+            sounds = [
+                pool.submit(_write_sound, folder, one, page is not None, soundfont) if with_audio else None
+                for one in pieces
+            ]
+            shown = (_write_piece(folder, one, sound) for one, sound in zip(pieces, sounds, strict=True))
+            if page is not None:
+                save_page(folder / PAGE, page.title, page.lead, shown, page.settings)
+            deque(shown, maxlen=0)  # those that no page has taken
         for file in folder.iterdir():
             file.replace(run_dir / file.name)
 
 
-def _write_piece(
-    folder: Path, output: OutputPiece, with_page: bool, with_audio: bool, soundfont: Path | None
-) -> PagePiece:
-    """Writes MIDI, picture and sound of a piece; returns what the page needs of it."""
+def _write_piece(folder: Path, output: OutputPiece, sound: Future[bytes] | None) -> PagePiece:
+    """Writes MIDI and picture of a piece; returns what the page needs of it once its sound is written."""
     name, piece = output.name, output.piece
     midi = folder / f"{name}.mid"
     piece.to_midi(midi, output.source)
     save_piano_roll(piece, folder / f"{name}.png", f"{name}: {describe(piece)}", output.prompt_beats)
-    mp3, wav = b"", ""
-    if with_audio:
-        samples = audio.render(piece, audio.SAMPLE_RATE_HZ, soundfont)
-        wav = f"{name}.wav"
-        (folder / wav).write_bytes(audio.wav_bytes(samples, audio.SAMPLE_RATE_HZ))
-        mp3 = audio.mp3_bytes(samples, audio.SAMPLE_RATE_HZ) if with_page else b""
+    mp3 = b"" if sound is None else sound.result()
+    wav = "" if sound is None else f"{name}.wav"
     return PagePiece(name, piece, midi.read_bytes(), mp3, output.prompt_beats, output.remark, wav)
+
+
+def _write_sound(folder: Path, output: OutputPiece, with_page: bool, soundfont: Path | None) -> bytes:
+    """Writes the WAV file of a piece; returns its MP3 file for a page."""
+    samples = audio.render(output.piece, audio.SAMPLE_RATE_HZ, soundfont)
+    (folder / f"{output.name}.wav").write_bytes(audio.wav_bytes(samples, audio.SAMPLE_RATE_HZ))
+    return audio.mp3_bytes(samples, audio.SAMPLE_RATE_HZ) if with_page else b""
 
 
 def add_prompts(pieces: list[OutputPiece], prompts: list[Prompt], mode: str) -> list[OutputPiece]:

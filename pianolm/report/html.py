@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -87,7 +87,7 @@ class _Roll:
 
 
 def save_page(
-    path: str | Path, title: str, lead: str, pieces: Sequence[PagePiece], settings: Mapping[str, str]
+    path: str | Path, title: str, lead: str, pieces: Iterable[PagePiece], settings: Mapping[str, str]
 ) -> None:
     """Writes the page of a run, and `NAME.mp3` of each piece beside it where it would be larger than `MAX_BYTES`.
 
@@ -95,11 +95,11 @@ def save_page(
         path: HTML file to write.
         title: Heading.
         lead: The sentence below it.
-        pieces: In the order of the page.
+        pieces: In the order of the page; each is drawn before the next one is taken.
         settings: Rows of the table of settings: names and values.
     """
     path = Path(path)
-    rolls = [_draw(shown) for shown in pieces]
+    pieces, rolls = zip(*((shown, _draw(shown)) for shown in pieces), strict=True)
     sounds = [_data_uri("audio/mpeg", shown.mp3) if shown.mp3 else "" for shown in pieces]
     page = _page(title, lead, list(map(_section, pieces, rolls, sounds)), settings)
     if len(page) > MAX_BYTES and any(sounds):

@@ -135,6 +135,15 @@ def _add_room(dry_N: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.flo
     response = np.convolve(response, np.hanning(2 + sample_rate_hz // 4000), "same")  # walls absorb treble
     response[: int(0.012 * sample_rate_hz)] = 0  # the first wall is two metres away
     response *= np.linspace(1, 0, size) * _ROOM_LEVEL * 2 / np.sqrt((response**2).sum())
-    width = 1 << (dry_N.size + size).bit_length()
-    spectrum = np.fft.rfft(dry_N, width) * np.fft.rfft(response.astype(np.float32), width)
-    return dry_N + np.fft.irfft(spectrum, width)[: dry_N.size].astype(np.float32)
+    return dry_N + _convolve(dry_N, response.astype(np.float32))
+
+
+def _convolve(signal_N: NDArray[np.float32], response_M: NDArray[np.float32]) -> NDArray[np.float32]:
+    """[N] the beginning of a convolution, computed in blocks: one transform of the whole would not fit into a cache."""
+    width = 1 << (4 * response_M.size).bit_length()
+    step, spectrum = width - response_M.size + 1, np.fft.rfft(response_M, width)
+    result_N = np.zeros(signal_N.size + width, np.float32)
+    for start in range(0, signal_N.size, step):
+        block = np.fft.rfft(signal_N[start : start + step], width) * spectrum
+        result_N[start : start + width] += np.fft.irfft(block, width).astype(np.float32)
+    return result_N[: signal_N.size]

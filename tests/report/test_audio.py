@@ -166,3 +166,11 @@ def test_a_second_of_an_mp3_file_is_found_by_its_position_in_soft_and_loud_music
         width = 1 << 19
         match = np.fft.irfft(np.fft.rfft(expected, width) * np.fft.rfft(back, width).conj(), width)
         assert match.argmax() == pytest.approx(44_100, abs=0.06 * 44_100)
+
+
+@pytest.mark.parametrize("size", [1, 700, 40_000])
+def test_reverberation_in_blocks_is_the_beginning_of_the_convolution(size: int) -> None:
+    rng = np.random.default_rng(0)
+    signal, response = rng.normal(size=size).astype(np.float32), rng.normal(size=600).astype(np.float32)
+    expected = np.convolve(signal.astype(float), response)[:size]
+    assert np.abs(piano_synth._convolve(signal, response) - expected).max() < 1e-3
