@@ -21,9 +21,9 @@ def composed(*overrides: str) -> dict[str, Any]:
         return OmegaConf.to_container(compose("config", open_keys(overrides)), resolve=True)  # type: ignore[return-value]
 
 
-def untrained_llama(size: str, tokenizer: PianoTokenizer, context: int) -> LlamaForCausalLM:
-    """A model of `conf/model/<size>.yaml` with an embedding table and random weights (seed 0)."""
+def untrained_llama(size: str, tokenizer: PianoTokenizer, context: int, *changes: str) -> LlamaForCausalLM:
+    """A model of `conf/model/<size>.yaml`, with some overrides, an embedding table and random weights (seed 0)."""
     torch.manual_seed(0)
-    settings = composed(f"model={size}", "model.embedding=table")["model"]
+    settings = composed(f"model={size}", "model.embedding=table", *changes)["model"]
     v = tokenizer.vocabulary
     return build_llama(settings, v.size, v.pad, v.bos, v.eos, context).eval()

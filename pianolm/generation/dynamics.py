@@ -60,7 +60,7 @@ def render_ids(
             else:
                 generator.refill(engine, 0, ids[:position], beat_starts[: bisect_left(beat_starts, position)])
             n_read = position
-            logits_R = engine.logits(0, candidates.low, candidates.high)
+            (logits_R,) = engine.logits([0], candidates.low, candidates.high)
             code = sampler.sample(logits_R, candidates, rng.random()) - first_code
         held_velocities.update(cell, code)
         ids[position] = first_code + code

@@ -16,10 +16,11 @@ from transformers import LlamaForCausalLM
 
 from pianolm.generation.config import GenerationConfig, StoppingCriteria
 from pianolm.generation.engine.base import Engine
-from pianolm.generation.engine.numpy_engine import LlamaWeights, NumpyEngine
+from pianolm.generation.engine.llama_weights import LlamaWeights
+from pianolm.generation.engine.numpy_engine import NumpyEngine
 from pianolm.generation.engine.torch_engine import TorchEngine
 from pianolm.generation.repetition import Repetition
-from pianolm.generation.sampling import Sampler, TokenOrder
+from pianolm.generation.sampling import Candidates, Sampler, TokenOrder
 from pianolm.generation.state import GenerationState, window_start
 from pianolm.tokenizer.grammar import Grammar, Phase
 from pianolm.tokenizer.tempo import TempoBins
@@ -128,10 +129,11 @@ class Generator:
                 prompt = self._start(engine, row, n_rows, states[index], prompt)
                 active[row] = index
             n_new: dict[int, int] = {}
-            for row, index in list(active.items()):
-                state = states[index]
+            sampled = {row: states[index] for row, index in active.items()}
+            tokens = self._sample(engine, sampled, sampler, repetition)
+            for row, token in tokens.items():
+                index, state = active[row], sampled[row]
                 n_before = len(state.ids)
-                token = self._sample(engine, row, state, sampler, repetition)
                 if self._append(state, token, stopping, fixed_tempo):
                     yield index
                 self._append_forced(state, stopping, fixed_tempo)
@@ -170,20 +172,29 @@ class Generator:
     def _sample(
         self,
         engine: Engine,
-        row: int,
-        state: GenerationState,
+        states: Mapping[int, GenerationState],
         sampler: Sampler,
         repetition: Repetition | None,
-    ) -> int:
+    ) -> dict[int, int]:
+        """The next token of each piece, by row. Logits of rows with the same range are computed together."""
+        candidates = {row: self._candidates(state, sampler.may_end) for row, state in states.items()}
+        rows_by_range: dict[tuple[int, int], list[int]] = {}
+        for row, found in candidates.items():
+            rows_by_range.setdefault((found.low, found.high), []).append(row)
+        tokens = {}
+        for (low, high), rows in rows_by_range.items():
+            for row, logits_R in zip(rows, engine.logits(rows, low, high), strict=True):
+                state = states[row]
+                if repetition is not None:
+                    state.heard.read(state.ids)
+                    repetition.prefer(logits_R, candidates[row], state.heard, state.grammar_state)
+                tokens[row] = sampler.sample(logits_R, candidates[row], state.rng.random())
+        return {row: tokens[row] for row in states}
+
+    def _candidates(self, state: GenerationState, may_end: bool) -> Candidates:
         is_first = not state.new_beats and state.grammar_state.between_cells
         candidates = self.order.tempo if is_first else self.order.candidates(state.grammar_state)
-        if not sampler.may_end:
-            candidates = self.order.without_end(candidates)
-        logits_R = engine.logits(row, candidates.low, candidates.high)
-        if repetition is not None:
-            state.heard.read(state.ids)
-            repetition.prefer(logits_R, candidates, state.heard, state.grammar_state)
-        return sampler.sample(logits_R, candidates, state.rng.random())
+        return candidates if may_end else self.order.without_end(candidates)
 
     def _append(
         self,

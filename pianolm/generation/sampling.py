@@ -202,7 +202,7 @@ def _index_at(weight_R: Array, target: float) -> int:
 
     Blocks are summed first: unlike a cumulative sum over all weights, their sums do not depend on each other.
     """
-    block_ends = np.add.reduceat(weight_R, np.arange(0, weight_R.size, _BLOCK), dtype=np.float64).cumsum()
+    block_ends = np.add.reduceat(weight_R, _block_starts(weight_R.size), dtype=np.float64).cumsum()
     block = min(
         int(block_ends.searchsorted(target, side="right")), int(block_ends.searchsorted(block_ends[-1]))
     )
@@ -212,3 +212,8 @@ def _index_at(weight_R: Array, target: float) -> int:
     return first + min(
         int(cumulative.searchsorted(rest, side="right")), int(cumulative.searchsorted(cumulative[-1]))
     )
+
+
+@lru_cache
+def _block_starts(size: int) -> NDArray[np.intp]:
+    return np.arange(0, size, _BLOCK)

@@ -68,7 +68,7 @@ class GenerationState:
         # The last beat alone determines the state, except where ties refer to the notes of the beats before it.
         first = self.beat_starts[-1] if self.beat_starts and grammar.ties == "repeat" else 0
         for token in self.ids[first:]:
-            self.grammar_state = grammar.advance(self.grammar_state, token)
+            self.grammar_state = grammar.after(self.grammar_state, token)
         self.heard = HeardBeats(grammar, bar_beats)
         self.rng = np.random.default_rng(seed)
         self.new_beats, self.new_seconds, self.finished = 0, 0.0, False

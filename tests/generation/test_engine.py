@@ -12,7 +12,9 @@ from transformers import LlamaForCausalLM
 
 from pianolm.errors import UserError
 from pianolm.generation.engine.base import Engine
-from pianolm.generation.engine.numpy_engine import LlamaWeights, NumpyEngine
+from pianolm.generation.engine.llama_weights import LlamaWeights
+from pianolm.generation.engine.numpy_engine import NumpyEngine
+from pianolm.generation.engine.products import Products
 from pianolm.generation.engine.torch_engine import TorchEngine
 from pianolm.tokenizer.vocabulary import Vocabulary
 from tests.toy_lm import CONTEXT, toy_llama
@@ -24,7 +26,7 @@ ORDER = np.random.default_rng(0).permutation(SMALL.size)
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "grouped": {"num_key_value_heads": 2},
-    "by dots": {"hidden_size": 256, "intermediate_size": 512, "initializer_range": 0.005},
+    "wide": {"hidden_size": 256, "intermediate_size": 512, "initializer_range": 0.005},
     "everything else": {
         "num_key_value_heads": 1,
         "tie_word_embeddings": False,
@@ -69,7 +71,7 @@ def test_cached_logits_are_those_of_the_full_forward_pass(
 
     def check() -> None:
         for row, length in enumerate(lengths):
-            logits = engine.logits(row, 5, SMALL.size)
+            logits = engine.logits([row], 5, SMALL.size)[0]
             assert np.abs(logits - expected[row][length - 1, 5:]).max() < TOLERANCE
             assert engine.lengths[row] == length
 
@@ -105,20 +107,21 @@ def test_cached_logits_are_those_of_the_full_forward_pass(
     assert max(np.abs(one).max() for one in expected) > 3
 
 
-@pytest.mark.parametrize("kind", ["grouped", "by dots"])
-def test_rows_do_not_change_a_bit_of_each_other(kind: str) -> None:
-    model, (alone, *others) = toy_llama(SMALL, **KINDS[kind]), tokens(12)
-    assert LlamaWeights(model, ORDER).by_dots == (kind == "by dots")
-    one, many = numpy_engine(model, 1), numpy_engine(model, 12)
+@pytest.mark.parametrize("kind", ["grouped", "wide"])
+@pytest.mark.parametrize("products", [None, Products(1), Products(1, by_dots=True)])
+def test_rows_do_not_change_a_bit_of_each_other(kind: str, products: Products | None) -> None:
+    model, (alone, *others) = toy_llama(SMALL, **KINDS[kind]), tokens(20)
+    weights = LlamaWeights(model, ORDER, products)
+    one, many = NumpyEngine(weights, 1), NumpyEngine(weights, 20)
     one.extend(0, alone[:9])
     for row, ids in enumerate(others):
-        many.extend(row, ids[: 2 + 3 * row])
-    many.extend(11, alone[:9])
+        many.extend(row, ids[: 2 + 2 * row])
+    many.extend(19, alone[:9])
     for token in alone[9:]:
         one.read({0: [token]})
-        busy = [row for row in range(11) if many.lengths[row] < CONTEXT]
-        many.read({**{row: others[row][many.lengths[row] :][: 1 + row % 2] for row in busy}, 11: [token]})
-        assert np.array_equal(one.logits(0, 0, SMALL.size), many.logits(11, 0, SMALL.size))
+        busy = [row for row in range(19) if many.lengths[row] < CONTEXT]
+        many.read({**{row: others[row][many.lengths[row] :][: 1 + row % 2] for row in busy}, 19: [token]})
+        assert np.array_equal(one.logits([0], 0, SMALL.size), many.logits([0, 19, 1], 0, SMALL.size)[1:2])
 
 
 def test_weights_of_lower_precision_are_used_in_float32_on_a_cpu() -> None:
@@ -126,7 +129,7 @@ def test_weights_of_lower_precision_are_used_in_float32_on_a_cpu() -> None:
     engine, ids = numpy_engine(model, 1), tokens(1)[0]
     engine.extend(0, ids)
     expected = full_logits(model.float(), ids)[-1]
-    assert np.abs(engine.logits(0, 0, SMALL.size) - expected).max() < TOLERANCE
+    assert np.abs(engine.logits([0], 0, SMALL.size)[0] - expected).max() < TOLERANCE
 
 
 @pytest.mark.parametrize("make", [numpy_engine, torch_engine])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -58,16 +59,20 @@ def test_tokens_are_sampled_from_the_logits_of_the_full_forward_pass(
     generator, model = toy_generator(**kind), toy_llama(VOCABULARY, **kind)
     errors, refilled, original = [], 0, Generator._sample
 
-    def spy(self: Generator, engine: Engine, row: int, state: GenerationState, *settings: Any) -> int:
+    def spy(
+        self: Generator, engine: Engine, states: Mapping[int, GenerationState], *settings: Any
+    ) -> dict[int, int]:
         nonlocal refilled
-        visible = state.ids[-engine.lengths[row] :]
-        with torch.inference_mode():
-            full = model(input_ids=torch.tensor([visible]), logits_to_keep=1).logits[0, -1].numpy()
-        errors.append(np.abs(full[self.order.ids] - engine.logits(row, 0, VOCABULARY.size)).max())
-        if len(visible) < len(state.ids):
-            refilled += 1
-            assert len(visible) >= CONTEXT // 2
-        return original(self, engine, row, state, *settings)
+        logits_NV = engine.logits(list(states), 0, VOCABULARY.size)
+        for (row, state), logits_V in zip(states.items(), logits_NV, strict=True):
+            visible = state.ids[-engine.lengths[row] :]
+            with torch.inference_mode():
+                full = model(input_ids=torch.tensor([visible]), logits_to_keep=1).logits[0, -1].numpy()
+            errors.append(np.abs(full[self.order.ids] - logits_V).max())
+            if len(visible) < len(state.ids):
+                refilled += 1
+                assert len(visible) >= CONTEXT // 2
+        return original(self, engine, states, *settings)
 
     monkeypatch.setattr(Generator, "_sample", spy)
     states = states_of([prompts()[n % 3] for n in range(rows)], list(range(1, rows + 1)))

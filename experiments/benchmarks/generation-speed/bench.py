@@ -20,24 +20,29 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from report import SIZES, headlines, tables
+from report import SIZES, headlines, sizes_of, tables
 from transformers import LlamaForCausalLM
 
 from experiments.config import untrained_llama
-from experiments.results import Row, publish
+from experiments.results import RESULTS, publish, read_rows
 from pianolm import PianoLM, PianoTokenizer, Piece
 from pianolm.data.token_store import TokenStore
 from pianolm.generation.config import GenerationConfig
+from pianolm.generation.engine.llama_weights import LlamaWeights
 from pianolm.generation.engine.numpy_engine import NumpyEngine
+from pianolm.generation.engine.products import Products
 from pianolm.generation.engine.torch_engine import TorchEngine
 from pianolm.generation.generator import Generator
 from pianolm.generation.state import GenerationState
 from pianolm.tokenizer.vocabulary import Kind
 
 CONTEXT = 512
+BOX = "width=192 layers=5 heads=6 kv_heads=6 ffn=512"
+"""Of the model in the box, whose context is `BOX_CONTEXT`."""
+BOX_CONTEXT = 1024
 PROMPT_BEATS = 8
 SAMPLING = GenerationConfig(temperature=0.95, top_p=0.97, beats=10**6)
-OURS = "pianolm, engine in torch", "pianolm, all rows in one product", "pianolm"
+OURS = "pianolm, engine in torch", "pianolm, each piece by itself", "pianolm"
 
 
 def by_transformers(model: LlamaForCausalLM, prompt: np.ndarray, rows: int, tokens: int) -> int:
@@ -61,7 +66,7 @@ def by_generator(generator: Generator, prompt: np.ndarray, rows: int, tokens: in
     generated, seed = 0, 0
     while generated < rows * tokens:
         states = [
-            GenerationState(generator.grammar, prompt, seed + n, CONTEXT)
+            GenerationState(generator.grammar, prompt, seed + n, generator.context)
             for n in range(rows if rows == 1 else 3 * rows)
         ]
         seed += len(states)
@@ -77,18 +82,18 @@ def sides(
     model: LlamaForCausalLM, tokenizer: PianoTokenizer, prompt: np.ndarray
 ) -> dict[str, Callable[[int, int], int]]:
     generators = {name: Generator(model, tokenizer.grammar, tokenizer.tempo) for name in OURS}
-    order, by_row = generators["pianolm"].order.ids, generators["pianolm"].make_engine
+    order = generators["pianolm"].order.ids
+    by_row = LlamaWeights(model, order, Products(tile=1))
     generators["pianolm, engine in torch"].make_engine = lambda rows: TorchEngine(model, order, rows)
-    generators["pianolm, all rows in one product"].make_engine = lambda rows: in_one_product(by_row(rows))
+    generators["pianolm, each piece by itself"].make_engine = lambda rows: NumpyEngine(by_row, rows)
     ours = {name: partial(by_generator, generator, prompt) for name, generator in generators.items()}
     return {"transformers generate": partial(by_transformers, model, prompt), **ours}
 
 
-def in_one_product(engine: NumpyEngine) -> NumpyEngine:
-    """Lets the engine multiply matrices for several pieces at once; results then depend on their number."""
-    for scratch in engine._scratch[1:]:
-        scratch.by_row = False
-    return engine
+def untrained_model(size: str, tokenizer: PianoTokenizer) -> LlamaForCausalLM:
+    if size != "box":
+        return untrained_llama(size, tokenizer, CONTEXT)
+    return untrained_llama("tiny", tokenizer, BOX_CONTEXT, *(f"model.{change}" for change in BOX.split()))
 
 
 def measure(arguments: argparse.Namespace) -> None:
@@ -102,8 +107,8 @@ def measure(arguments: argparse.Namespace) -> None:
     beat_positions = np.flatnonzero(tokenizer.vocabulary.kind_of[ids] == Kind.TEMPO)
     prompt = ids[: beat_positions[PROMPT_BEATS]]
     rows = []
-    for size in SIZES:
-        model = untrained_llama(size, tokenizer, CONTEXT)
+    for size in arguments.sizes:
+        model = untrained_model(size, tokenizer)
         for batch in (1, 16):
             rows += _turns(size, batch, sides(model, tokenizer, prompt), arguments)
             print(
@@ -115,6 +120,7 @@ def measure(arguments: argparse.Namespace) -> None:
         )
     result = {
         "threads": threads,
+        "sizes": arguments.sizes,
         "load_at_start": round(load, 2),
         "rows": rows,
         "prompt_tokens": int(prompt.size),
@@ -170,8 +176,14 @@ def _first_beat(model: LlamaForCausalLM, tokenizer: PianoTokenizer, music: Piece
 
 
 def report(arguments: argparse.Namespace) -> None:
-    """Joins the runs with one and with two threads: a row of settings and the measurements of each."""
-    rows: list[Row] = []
+    """Joins the runs with one and with two threads: a row of settings and the measurements of each.
+
+    The rows of sizes that these runs did not measure stay as they are.
+    """
+    measured_sizes = {
+        size for path in arguments.runs for size in json.loads(path.read_text("utf-8"))["sizes"]
+    }
+    rows = [row for row in read_rows(arguments.out / RESULTS) if not measured_sizes & sizes_of(row)]
     for path in arguments.runs:
         run = json.loads(path.read_text("utf-8"))
         measured = run.pop("rows")
@@ -186,6 +198,7 @@ def main() -> None:
     measuring.add_argument("--tokenized", type=Path, required=True, help="artifact of stage tokenize")
     measuring.add_argument("--tokens", type=int, default=256, help="new tokens a piece")
     measuring.add_argument("--repeats", type=int, default=5)
+    measuring.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     measuring.add_argument("--out", type=Path, required=True)
     measuring.set_defaults(run=measure)
     reporting = commands.add_parser("report")

@@ -1,6 +1,6 @@
-"""Times one row by the matrices of a model as products and as dot products over columns: `python products.py`.
+"""Times 1 and 16 rows by the matrices of a model in each way that the engine knows: `python products.py`.
 
-One thread. Shapes: I inputs and O outputs of a matrix.
+One thread. Shapes: I inputs and O outputs of a matrix, P rows with padding.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import numpy as np
 import yaml
 
 from pianolm.generation.engine.blas import OneThread
+from pianolm.generation.engine.products import TILED, Products
 
 CONF = Path(__file__).parents[3] / "conf" / "model"
 SIZES = ("tiny", "small")
-REPEATS = 200
+WAYS = {"each row by itself": Products(1), "by dots": Products(1, by_dots=True), "rows at once": TILED}
+REPEATS = 100
 
 
 def shapes(size: str) -> list[tuple[int, int]]:
@@ -38,25 +40,30 @@ def microseconds(run: Callable[[], None]) -> float:
     return 1e6 * statistics.median(times)
 
 
+def prepared(products: Products, rows: int, size: str) -> Callable[[], None]:
+    """All products of a token, with random numbers."""
+    rng, steps = np.random.default_rng(0), []
+    for inputs, outputs in shapes(size):
+        matrix = products.layout(rng.standard_normal((inputs, outputs), dtype=np.float32))
+        x_PI = rng.standard_normal((products.padded(rows), inputs), dtype=np.float32)
+        out_PO = np.empty((len(x_PI), outputs), np.float32)
+        steps.append((products.operands(x_PI, out_PO, len(matrix)), matrix))
+
+    def run() -> None:
+        for operands, matrix in steps:
+            products.multiply(operands, matrix)
+
+    return run
+
+
 def main() -> None:
-    rng = np.random.default_rng(0)
     for size in SIZES:
-        by_rows = [rng.standard_normal(shape, dtype=np.float32) for shape in shapes(size)]
-        by_columns = [np.ascontiguousarray(matrix_IO.T) for matrix_IO in by_rows]
-        row = {width: rng.standard_normal((1, width), dtype=np.float32) for width, _ in shapes(size)}
-
-        def products(matrices: list[np.ndarray] = by_rows, row: dict[int, np.ndarray] = row) -> None:
-            for matrix_IO in matrices:
-                np.matmul(row[matrix_IO.shape[0]], matrix_IO)
-
-        def dots(matrices: list[np.ndarray] = by_columns, row: dict[int, np.ndarray] = row) -> None:
-            for matrix_OI in matrices:
-                np.vecdot(matrix_OI, row[matrix_OI.shape[1]])
-
-        with OneThread():
-            times = microseconds(products), microseconds(dots)
-        mib = sum(matrix.nbytes for matrix in by_rows) / 2**20
-        print(f"{size}, {mib:.1f} MiB a token: products {times[0]:.0f} µs, dot products {times[1]:.0f} µs")
+        for rows in (1, 16):
+            with OneThread():
+                times = {name: microseconds(prepared(way, rows, size)) for name, way in WAYS.items()}
+            print(
+                f"{size}, rows {rows}: " + ", ".join(f"{name} {time:.0f} µs" for name, time in times.items())
+            )
 
 
 if __name__ == "__main__":

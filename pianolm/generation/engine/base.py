@@ -42,8 +42,8 @@ class Engine(Protocol):
     def read(self, ids_by_row: Mapping[int, Sequence[int]]) -> None:
         """Runs the model over tokens of several rows, of each row as `extend` does."""
 
-    def logits(self, row: int, low: int, high: int) -> Array:
-        """[high − low] logits of the token after those of a row, for a range of the token order; a new array."""
+    def logits(self, rows: Sequence[int], low: int, high: int) -> Array:
+        """[rows, high − low] logits of the token after those of each row, for a range of the order; a new array."""
 
 
 def check_architecture(model: LlamaForCausalLM) -> None:
