@@ -1,0 +1,121 @@
+"""Gathers the runs of run.sh: results.jsonl, metrics.json, curve.png and the tables of README.md.
+
+python report.py RUNS OUT    run directories `first`, `second`, `lm`, `samples` and `songs`
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from experiments.results import Row, publish, read_metrics, table
+
+STAGES = (
+    ("first/base", "base: without velocities"),
+    ("first/finetune", "finetune"),
+    ("second/finetune", "more"),
+)
+WANTED = {
+    "bar_likeness": "≥ 0.25",
+    "in_key": "≥ 97",
+    "bass_on_downbeat": "≥ 72",
+    "longer_than_a_bar": "≤ 0.5",
+    "blips": "≤ 1.5",
+    "tempo_sd_bpm": "≤ 0.5",
+    "notes_per_beat": "3.5–4.5",
+    "longest_copy_notes": "≤ 10",
+}
+WORDS = {
+    "bar_likeness": "bar likeness",
+    "in_key": "in key, %",
+    "bass_on_downbeat": "bars with bass on their first beat, %",
+    "longer_than_a_bar": "notes longer than a bar, a piece",
+    "blips": "notes under an eighth of a beat, %",
+    "tempo_sd_bpm": "tempo, standard deviation in BPM",
+    "notes_per_beat": "notes a beat",
+    "longest_copy_notes": "longest run of notes copied from training",
+}
+
+
+def curve(run: Path) -> list[list[float]]:
+    """[tokens seen, validation bits per note] of a training, in the order of steps."""
+    rows: list[dict[str, str]] = []
+    for path in sorted(run.glob("csv*/metrics.csv")):
+        with path.open(newline="") as file:
+            rows += csv.DictReader(file)
+    tokens = {int(row["step"]): float(row["tokens_seen"]) for row in rows if row.get("tokens_seen")}
+    per_step = max(tokens.values()) / (max(tokens) + 1)
+    found = [(int(row["step"]), row["val/bits_per_note"]) for row in rows if row.get("val/bits_per_note")]
+    return [[round((step + 1) * per_step), round(float(bits), 3)] for step, bits in found]
+
+
+def read(runs: Path) -> list[Row]:
+    trainings = [
+        {"run": run, "curve": curve(runs / run), "seconds": read_metrics(runs / run.split("/")[0])["seconds"]}
+        for run, _ in STAGES
+    ]
+    measures = [{"run": name, **read_metrics(runs / name)} for name in ("lm", "samples", "songs")]
+    return [*trainings, *({k: v for k, v in row.items() if k != "upstream"} for row in measures)]
+
+
+def by_run(rows: list[Row]) -> dict[str, Row]:
+    return {row["run"]: row for row in rows}
+
+
+def bits_without_bars(lm: Row) -> float:
+    return float(lm["bits_per_note"] - lm.get("bits_per_note_bar", 0.0))
+
+
+def headlines(rows: list[Row]) -> dict[str, float]:
+    found = by_run(rows)
+    figures = {
+        f"{run}/{name}": round(found[run][name], 3)
+        for run in ("samples", "songs")
+        for name in WORDS
+        if name in found[run]
+    }
+    return {"bits_per_note_without_bars": round(bits_without_bars(found["lm"]), 2), **figures}
+
+
+def tables(rows: list[Row]) -> dict[str, list[str]]:
+    found = by_run(rows)
+    samples, songs = found["samples"], found["songs"]
+    bits = f"{bits_without_bars(found['lm']):.2f}"
+    lines = [["bits a note, bar tokens not counted", bits, bits, "–", "≤ 12.2"]]
+    for name, words in WORDS.items():
+        if name in samples:
+            values = (samples[name], songs[name], samples.get(f"human_{name}"))
+            lines.append([words, *("–" if v is None else f"{v:.2f}" for v in values), WANTED[name]])
+    return {"results": table(["", "pop", "pop, generate=songs", "human rest", "goal"], lines)}
+
+
+def draw(rows: list[Row], path: Path) -> None:
+    """Validation bits per note over all tokens seen; base does not pay for velocities."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes, start, found = figure.subplots(), 0.0, by_run(rows)
+    for run, words in STAGES:
+        points = found[run]["curve"]
+        axes.plot(
+            [(start + tokens) / 1e6 for tokens, _ in points], [b for _, b in points], marker=".", label=words
+        )
+        start += points[-1][0]
+    axes.set_xlabel("million tokens seen")
+    axes.set_ylabel("val/bits_per_note, POP909")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def main(runs: Path, out: Path) -> None:
+    rows = read(runs)
+    publish(out, rows, headlines(rows), tables(rows))
+    draw(rows, out / "curve.png")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    main(*map(Path, sys.argv[1:]))

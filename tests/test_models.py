@@ -1,0 +1,68 @@
+"""The models in the box: whole, small, free to use, and playing."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from pianolm import PianoLM, PianoTokenizer, models
+from pianolm.artifacts import licences_of, problem_of
+from tests.markdown import ROOT, links
+
+NAMES = models.names()
+FREE = {"MIT", "CC0-1.0", "CC-BY-2.5", "CC-BY-3.0", "CC-BY-4.0", "Public-Domain"}
+MOST_BYTES = 12_000_000
+
+
+def test_the_default_model_comes_along() -> None:
+    assert models.DEFAULT in NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_is_as_it_was_packed_and_small(name: str) -> None:
+    directory = models.model_path(name)
+    assert problem_of(directory, hashes=True) is None
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= MOST_BYTES
+    assert {"config.json", "model.safetensors", "tokenizer", "code_freq.npz", "README.md", "CREDITS.csv"} <= {
+        path.name for path in directory.iterdir()
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_learned_from_free_music_alone_and_credits_it(name: str) -> None:
+    directory = models.model_path(name)
+    assert set(licences_of(directory)) <= FREE
+    with (directory / "CREDITS.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert all(row["attribution"] for row in rows)
+    assert {row["source"] for row in rows} <= {"pop909", "scores"}
+    card = (directory / "README.md").read_text("utf-8")
+    pieces = sum(int(row["pieces"]) for row in rows)
+    assert f"{pieces:,} pieces" in card
+    for section in ("Data", "Measured", "Use", "Not learned from", "How it was made"):
+        assert f"## {section}" in card
+    for target, _ in links(card):
+        assert (directory / target).exists(), target
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_model_plays_valid_music_with_dynamics(name: str) -> None:
+    lm = PianoLM.from_pretrained(name)
+    assert lm.model.dtype == torch.float32
+    (new,) = lm.generate_pieces(beats=16, seed=1)
+    assert new.piece.skipped == 0
+    assert new.piece.notes.size > 8
+    assert len(set(new.piece.notes["velocity"].tolist())) > 3
+    assert lm.tokenizer.hashes == PianoTokenizer.from_pretrained(name).hashes
+
+
+def test_models_come_with_the_package() -> None:
+    """hatchling packs every file of the package that git does not ignore."""
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert not [line for line in ignored if re.search(r"models|safetensors|npz", line)]
+    assert models.FOLDER == Path(models.__file__).parent == ROOT / "pianolm" / "models"
