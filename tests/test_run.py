@@ -80,7 +80,7 @@ def test_mistakes_end_in_one_sentence(arguments: list[str], expected: list[str],
 
 def test_a_plan_needs_no_torch_and_no_gpu(tmp_path: Path) -> None:
     code = (
-        "import sys; sys.argv[1:] = ['plan=true', 'hardware=gpu', 'stage=generate']; "
+        "import sys; sys.argv[1:] = ['plan=true', 'hardware=gpu', 'stage=generate', 'seed=1', 'model=tiny']; "
         "from pianolm.run import cli; cli(); "
         "assert not {'torch', 'lightning', 'matplotlib', 'wandb'} & set(sys.modules)"
     )
@@ -89,7 +89,8 @@ def test_a_plan_needs_no_torch_and_no_gpu(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     lines = [line.split()[:2] for line in done.stdout.splitlines()]
-    assert lines[0] == ["build", "prepare"]
+    assert lines[0] == ["generate:", "plays"], "what decides between the model in the box and a chain"
+    assert lines[1] == ["build", "prepare"]
     assert lines[-2:] == [["build", "finetune"], ["run", "generate"]]
 
 

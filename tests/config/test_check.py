@@ -142,7 +142,7 @@ def test_options_of_a_variant_may_be_those_of_the_experiment() -> None:
 def test_the_recipe_of_the_box_learns_velocities_from_performances_alone() -> None:
     cfg = composed("experiment=box", "data.parts.scores=somewhere")
     assert cfg["finetune"]["loader"]["source_weights"] == {"scores": 0}
-    assert cfg["base"]["loader"]["source_weights"] == {}
+    assert cfg["base"]["loader"]["source_weights"]["scores"] > 0
     assert (cfg["data"]["source"], cfg["tokenizer"]["ties"]) == ("mix", "explicit")
 
 
