@@ -208,6 +208,11 @@ def unknown_key(key: str, chosen: Mapping[str, Any], groups: Mapping[str, Sequen
     parent, _, name = key.rpartition(".")
     while parent and _find(parent, chosen) is None:
         parent, _, name = parent.rpartition(".")
+    if parent in VARIANTS:
+        having = [f"{parent}={one}" for one, cls in VARIANTS[parent][1].items() if name in fields_of(cls)]
+        if having:
+            choice = chosen.get(parent, _DEFAULT_CHOICE.get(parent))
+            return f"no option {key!r} with {parent}={choice}; it belongs to {', '.join(having)}: add one of these"
     if parent:
         known = (
             sorted(_fields(_find(parent, chosen)[1], parent, chosen.get(parent, _DEFAULT_CHOICE.get(parent))))

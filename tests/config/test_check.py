@@ -51,7 +51,8 @@ def problems_of(*words: str) -> list[str]:
         ("data.limit=0", "data.limit=0 found, expected a whole number of at least 1 or null"),
         ("model.width=null", "model.width=null found, expected a whole number of at least 1"),
         ("velvq.codebook_size=128,0", "velvq.codebook_size=0 found"),
-        ("velvq.hidden=3", "no option 'velvq.hidden': velvq has"),
+        ("velvq.hidden=3", "no option 'velvq.hidden' with velvq=segment; it belongs to velvq=frame: add"),
+        ("data.root=/music", "no option 'data.root' with data=demo; it belongs to data=asap, "),
         (
             "tokenizer.vocabulary.l1=0",
             "tokenizer.vocabulary.l1=0 found, expected a whole number of at least 1",
@@ -133,7 +134,9 @@ def test_options_of_a_variant_may_be_those_of_the_experiment() -> None:
         return [*override_problems(overrides, GROUPS, experiment_choices(overrides, [CONFIG_DIR])).values()]
 
     assert problems("experiment=box", "data.parts.scores=somewhere") == []
-    assert problems("experiment=box", "data.pieces=3")[0].startswith("no option 'data.pieces': data has")
+    assert problems("experiment=box", "data.pieces=3")[0].startswith(
+        "no option 'data.pieces' with data=mix; "
+    )
     assert problems("experiment=box", "data=demo", "data.pieces=3") == []
     assert problems("experiment=ties", "data.parts.scores=somewhere")
     assert experiment_choices(parse(["experiment=box"])[0], [CONFIG_DIR])["data"] == "mix"
