@@ -149,7 +149,7 @@ def test_only_what_a_change_reaches_is_built_again(chain: Path) -> None:
     def plan(*overrides: str) -> dict[str, str]:
         cfg = tiny(chain, *overrides)
         lines = Builder(cfg, chain / "unused").describe(Planner(cfg).node("finetune"))
-        return {line.split()[-1].split("/")[-2]: line.split()[0] for line in lines}
+        return {line.split()[2].split("/")[-2]: line.split()[0] for line in lines}
 
     rebuilt = plan("finetune.optimizer.lr=1e-4")
     assert rebuilt == {"tokenize": "reuse", "base": "reuse", "finetune": "build"}

@@ -120,9 +120,8 @@ def test_generate_leaves_no_half_of_its_files(chain: Path, tmp_path: Path) -> No
 
     job = tmp_path / "job.json"
     cfg = tiny(chain, "stage=generate")
-    job.write_text(
-        json.dumps({"cfg": cfg, "run_dir": str(tmp_path / "run"), "sweep": None, "parent": os.getpid()})
-    )
+    content = {"cfg": cfg, "run_dir": str(tmp_path / "run"), "sweep": None, "overrides": None}
+    job.write_text(json.dumps({**content, "parent": os.getpid()}))
     done = subprocess.run(
         [sys.executable, "-m", "pianolm.run", f"--job={job}"],
         capture_output=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from pianolm.errors import UserError
 from tests.evaluation.toys import model_directory
-from tests.experiment import load
+from tests.experiment import EXPERIMENTS, load
 from tests.music.midi_events import notes, tempo, write_events
 
 population = load("hostile-input/population.py")
@@ -23,6 +24,14 @@ kills = load("hostile-input/kills.py")
 cases = load("hostile-input/cases.py")
 
 KINDS = 56
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its modules by name, which other processes import them by; tests of other experiments forget them."""
+    for module in (population, reading, damage, isolated, kills, cases):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.syspath_prepend(EXPERIMENTS / "hostile-input")
 
 
 @pytest.fixture(scope="module")
