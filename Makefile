@@ -24,7 +24,7 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## Compose, train and play: four pieces and their pictures in demo/
 	$(BIN)/python -m pianolm.run experiment=demo stage=generate hydra.run.dir=demo
 	@ls demo/*.mid demo/*.png demo/index.html
-	@echo 'A minute of training plays like a beginner. The model that comes along: make play, or make play PROMPT=my.mid'
+	@echo 'A model trained for minutes plays like a beginner. The model that comes along: make play, or make play PROMPT=my.mid'
 
 play: $(STAMP)  ## Continue PROMPT=my.mid with the model that comes with pianolm, or play something new
 	$(BIN)/python -m pianolm.run stage=generate generate=songs $(if $(PROMPT),"prompt='$(PROMPT)'")

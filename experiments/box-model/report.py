@@ -12,6 +12,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from experiments.results import Row, publish, read_metrics, table
+from pianolm.evaluation.music_statistics import STATISTICS
 
 STAGES = (
     ("first/base", "base: without velocities"),
@@ -28,16 +29,7 @@ WANTED = {
     "notes_per_beat": "3.5–4.5",
     "longest_copy_notes": "≤ 10",
 }
-WORDS = {
-    "bar_likeness": "bar likeness",
-    "in_key": "in key, %",
-    "bass_on_downbeat": "bars with bass on their first beat, %",
-    "longer_than_a_bar": "notes longer than a bar, a piece",
-    "blips": "notes under an eighth of a beat, %",
-    "tempo_sd_bpm": "tempo, standard deviation in BPM",
-    "notes_per_beat": "notes a beat",
-    "longest_copy_notes": "longest run of notes copied from training",
-}
+WORDS = {**STATISTICS, "longest_copy_notes": "longest run of notes copied from training"}
 
 
 def curve(run: Path) -> list[list[float]]:

@@ -89,7 +89,7 @@ def _box_or_chain(cfg: Config, given: Iterable[str], say: Callable[[str], None])
     box = models.DEFAULT
     if box not in models.names():
         return cfg
-    asked = sorted({one.split(".")[0] for one in given if _is_given([one], *TRAINING)})
+    asked = sorted({one.split(".")[0] for one in given} & set(TRAINING))
     if not asked:
         say(
             f"generate: plays {box}, the model that comes with pianolm; upstream.model=latest plays the last one "
