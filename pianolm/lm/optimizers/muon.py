@@ -3,15 +3,21 @@
 Muon (Jordan et al., "Muon: An optimizer for hidden layers in neural networks", 2024) takes Nesterov momentum of the
 gradient and replaces it by a matrix of nearly equal singular values, found by five Newton–Schulz steps. The rate is
 multiplied by √max(1, rows / columns).
+
+`torch.optim.Muon` takes these steps in bfloat16, which a processor without instructions for it multiplies far more
+slowly than float32: on one with AVX2 alone they took two thirds of a training step of the model in the box. Here they
+run in float32 on CPUs, and for all matrices of one shape at once (`experiments/benchmarks/training-speed`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import AdamW, Muon, Optimizer
 
 from pianolm.lm.optimizer import OptimizerSettings, parameter_groups
@@ -27,11 +33,83 @@ def make(model: nn.Module, settings: OptimizerSettings) -> Optimizer:
     matrices = [parameter for parameter in decayed["params"] if id(parameter) not in head]
     others = [{**decayed, "params": [p for p in decayed["params"] if id(p) in head]}, rest]
     return MuonWithAdamW(
-        Muon(matrices, settings.lr, settings.weight_decay, **settings.options),
+        BatchedMuon(matrices, settings.lr, settings.weight_decay, **settings.options),
         AdamW(
             [group for group in others if group["params"]], settings.adamw_lr or settings.lr, settings.betas
         ),
     )
+
+
+class BatchedMuon(Muon):
+    """`torch.optim.Muon` with Newton–Schulz steps for all matrices of one shape at once, on CPUs in float32."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """A step of every matrix that has a gradient.
+
+        Args:
+            closure: Computes loss and gradients first.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            of_shape: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
+            for matrix in group["params"]:
+                if matrix.grad is not None:
+                    of_shape[matrix.shape].append((matrix, self._momentum(matrix, group)))
+            for (rows, columns), pairs in of_shape.items():
+                directions = orthogonalize(
+                    torch.stack([update for _, update in pairs]),
+                    group["ns_coefficients"],
+                    group["ns_steps"],
+                    group["eps"],
+                )
+                rate = group["lr"] * _scale(rows, columns, group["adjust_lr_fn"])
+                for (matrix, _), direction in zip(pairs, directions, strict=True):
+                    matrix.mul_(1 - group["lr"] * group["weight_decay"])
+                    matrix.add_(direction, alpha=-rate)
+        return loss
+
+    def _momentum(self, matrix: nn.Parameter, group: dict[str, Any]) -> Tensor:
+        """The update before it is orthogonalized; adds the gradient to the running mean of this matrix."""
+        gradient, state = matrix.grad, self.state[matrix]
+        assert gradient is not None
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(gradient)
+        mean = state["momentum_buffer"].lerp_(gradient, 1 - group["momentum"])
+        return gradient.lerp(mean, group["momentum"]) if group["nesterov"] else mean
+
+
+def _scale(rows: int, columns: int, adjust_lr_fn: str | None) -> float:
+    """What the rate of a matrix is multiplied by: the original rule, or the one for updates as large as AdamW's."""
+    if adjust_lr_fn == "match_rms_adamw":
+        return 0.2 * math.sqrt(max(rows, columns))
+    return math.sqrt(max(1, rows / columns))
+
+
+def orthogonalize(matrices_NRC: Tensor, coefficients: Sequence[float], steps: int, epsilon: float) -> Tensor:
+    """Matrices of the same singular vectors whose singular values are all near 1, by Newton–Schulz steps.
+
+    Args:
+        matrices_NRC: N matrices of R rows and C columns.
+        coefficients: a, b, c of the polynomial a·x + b·x³ + c·x⁵.
+        steps: How often it is applied.
+        epsilon: The smallest norm that a matrix is divided by.
+
+    Returns:
+        [N, R, C] in float32 on CPUs, elsewhere in bfloat16.
+    """
+    a, b, c = coefficients
+    x = matrices_NRC.to(torch.float32 if matrices_NRC.device.type == "cpu" else torch.bfloat16)
+    tall = x.size(1) > x.size(2)
+    x = x.mT if tall else x
+    x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=epsilon)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
 
 
 class MuonWithAdamW(Optimizer):

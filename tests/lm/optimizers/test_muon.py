@@ -9,6 +9,7 @@ from torch import nn
 
 from pianolm.errors import UserError
 from pianolm.lm.optimizer import make_optimizer
+from pianolm.lm.optimizers.muon import BatchedMuon
 from tests.lm.toys import toy_model, toy_optimizer
 
 
@@ -48,6 +49,28 @@ def test_a_step_of_a_matrix_has_nearly_equal_singular_values(shape: tuple[int, i
     singular = torch.linalg.svdvals(model.weight.detach()) / scale
     assert ((singular > 0.5) & (singular < 1.3)).all()
     assert torch.allclose(model.norm.abs(), torch.full((3,), 1e-3), rtol=1e-4)
+
+
+@pytest.mark.parametrize("adjust_lr_fn", [None, "match_rms_adamw"])
+def test_steps_are_those_of_torch_to_the_precision_of_its_bfloat16(adjust_lr_fn: str | None) -> None:
+    """Batches of one shape, tall and wide matrices, momentum and weight decay, over several steps."""
+    torch.manual_seed(0)
+    shapes = [(24, 8), (24, 8), (8, 24), (16, 16), (16, 16), (16, 16)]
+    ours = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    theirs = [nn.Parameter(matrix.detach().clone()) for matrix in ours]
+    begin = [matrix.detach().clone() for matrix in ours]
+    optimizers = (
+        BatchedMuon(ours, lr=0.02, adjust_lr_fn=adjust_lr_fn),
+        torch.optim.Muon(theirs, lr=0.02, adjust_lr_fn=adjust_lr_fn),
+    )
+    for _ in range(4):
+        for mine, their in zip(ours, theirs, strict=True):
+            mine.grad = torch.randn(mine.shape)
+            their.grad = mine.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for first, mine, their in zip(begin, ours, theirs, strict=True):
+        assert torch.linalg.norm(mine - their) < 0.02 * torch.linalg.norm(their - first)
 
 
 def test_a_loaded_state_continues_bit_for_bit() -> None:
