@@ -130,14 +130,19 @@ class PrepareReport:
         if tracks:
             yield f"{tracks} pieces with beats from a beat track"
 
-    def metrics(self, seconds: float) -> dict[str, float | int | str]:
-        """Metrics of the stage, given the seconds it took to read the files."""
+    def metrics(self, seconds: float, kept: int = 0) -> dict[str, float | int | str]:
+        """Metrics of the stage.
+
+        Args:
+            seconds: Time it took to read the files.
+            kept: Files that an earlier run has read.
+        """
         return {
             "files": self.files,
             "rejected": len(self._rejects),
             "excluded": len(self._collection.excluded),
             **self._counts,
-            "files_per_second": round(self.files / max(seconds, 1e-9), 1),
+            "files_per_second": round((self.files - kept) / max(seconds, 1e-9), 1),
             "peak_rss_mb": round(_peak_rss_mb(), 1),
         }
 

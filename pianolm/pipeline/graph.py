@@ -25,6 +25,7 @@ from pianolm.artifacts import (
     write_record,
 )
 from pianolm.config.neutral import is_limited, without_limits
+from pianolm.data.kept_results import kept_items
 from pianolm.errors import UserError
 from pianolm.file_errors import unwritable_files_told
 from pianolm.pipeline.running import run_stage
@@ -285,7 +286,7 @@ class Builder:
         with tracked(context, node.definition.trains):
             with store.publish(node.stage, node.fingerprint) as out:
                 metrics = self._run(replace(context, out=out))
-                with unwritable_files_told(target, lambda: _unpublished(node)):
+                with unwritable_files_told(target, lambda: _unpublished(node, work)):
                     _complete(node, out, work, metrics, self._licences(node, out))
             log_result(context, target, metrics, publishes=True)
         shutil.rmtree(work, ignore_errors=True)
@@ -341,8 +342,10 @@ def _complete(node: Node, out: Path, work: Path, metrics: Metrics, licences: lis
     )
 
 
-def _unpublished(node: Node) -> str:
+def _unpublished(node: Node, work: Path) -> str:
     """What is kept of a stage that ran and could not be published."""
+    if kept_items(work):
+        return f"the files it has finished are kept in {work}"
     if node.definition.trains and not node.limited:
         return "its training is complete and saved, and only publishing is repeated"
     return "nothing of this stage was saved"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pianolm.data.kept_results import kept_items
 from pianolm.file_errors import unwritable_files_told
 from pianolm.pipeline.launch import other_processes
 from pianolm.signals import StoppedBySignalError
@@ -32,7 +33,7 @@ def run_stage(context: StageContext) -> Metrics:
 def _how_to_continue(context: StageContext, signal_name: str) -> str:
     """What a stage that a signal ended has saved, and how to continue."""
     stopped = f"{context.name}: ended by {signal_name}; {_saved(context)}"
-    if not _has_checkpoint(context):
+    if not _has_checkpoint(context) and not kept_items(context.work):
         return f"{stopped}; the same command starts this stage again"
     if context.work.is_relative_to(context.run_dir):
         return f"{stopped}; with limited batches the same command starts this stage again"
@@ -48,6 +49,8 @@ def _place_of(context: StageContext) -> Path:
 
 def _saved(context: StageContext) -> str:
     """What of an unfinished stage is complete."""
+    if kept_items(context.work):
+        return f"the files it has finished are kept in {context.work}"
     if not _has_checkpoint(context):
         return "nothing of this stage was saved"
     last = context.work / LAST

@@ -16,9 +16,10 @@ from typing import Any
 
 from pianolm.data.cell_store import CellStore, CellStoreWriter
 from pianolm.data.file_progress import with_progress
+from pianolm.data.kept_results import KeptResults
 from pianolm.data.licences import licence_ids
 from pianolm.data.prepare_report import PrepareReport
-from pianolm.data.reading import ReadingOptions, ReadPiece, manifest, read_records, select_records
+from pianolm.data.reading import ReadingOptions, ReadPiece, Rejected, manifest, read_records, select_records
 from pianolm.data.sources import collect
 from pianolm.errors import UserError
 from pianolm.stage import Metrics, Stage, StageContext
@@ -34,9 +35,15 @@ def run(ctx: StageContext) -> Metrics:
     collection = collect(data, ctx.out / "midi")
     records = select_records(collection.records, data)
     report = PrepareReport(collection)
+    options, workers = ReadingOptions.of(data), _worker_count(ctx.cfg)
+    kept = KeptResults[ReadPiece | Rejected](ctx.work, [record.id for record in records], ctx.cfg)
+    if kept.count:
+        print(
+            f"prepare: goes on; an earlier run has read {kept.count:,} of {len(records):,} files", flush=True
+        )
     start = time.perf_counter()
     with CellStoreWriter(ctx.out) as store:
-        results = read_records(records, ReadingOptions.of(data), _worker_count(ctx.cfg))
+        results = kept.complete(lambda missing: read_records([records[i] for i in missing], options, workers))
         shown = with_progress(results, len(records), "prepare: reads")
         for record, result in zip(records, shown, strict=True):
             if isinstance(result, ReadPiece):
@@ -47,7 +54,7 @@ def run(ctx: StageContext) -> Metrics:
         raise UserError(report.no_usable_file())
     for line in report.lines():
         print(f"prepare: {line}", flush=True)
-    return report.metrics(time.perf_counter() - start)
+    return report.metrics(time.perf_counter() - start, kept.count)
 
 
 def _worker_count(cfg: Mapping[str, Any]) -> int:

@@ -7,13 +7,16 @@ mode, a velocity codec. The codebook may be a file of other software. Publishes 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pianolm.data.cell_store import CellStore
+from pianolm.data.file_progress import with_progress
+from pianolm.data.kept_results import KeptResults
 from pianolm.data.token_store import TokenStoreWriter
 from pianolm.errors import UserError
 from pianolm.stage import Metrics, Need, Stage, StageContext
@@ -32,19 +35,38 @@ def run(ctx: StageContext) -> Metrics:
     tokenizer = build_tokenizer(ctx.cfg["tokenizer"], ctx.upstream)
     tokenizer.save_pretrained(ctx.out / "tokenizer")
     store = CellStore.open(ctx.upstream["cells"])
+    kept = KeptResults[NDArray[np.uint16]](ctx.work, [row.id for row in store.pieces], ctx.cfg)
+    if kept.count:
+        print(
+            f"tokenize: goes on; an earlier run has encoded {kept.count:,} of {len(store):,} pieces",
+            flush=True,
+        )
     start = time.perf_counter()
     tokens = notes = 0
     with TokenStoreWriter(ctx.out, tokenizer) as writer:
-        for index, row in enumerate(store.pieces):
-            beats_sec = np.asarray(store.beats_sec(index))
-            ids = tokenizer.encode_cells(store.cells(index), beats_sec, store.bar_starts(index))
+        encoded = kept.complete(lambda missing: _encode(tokenizer, store, missing))
+        for row, ids in zip(
+            store.pieces, with_progress(encoded, len(store), "tokenize: encodes"), strict=True
+        ):
             writer.add(row, ids)
             tokens, notes = tokens + ids.size, notes + row.notes
+    seconds = max(time.perf_counter() - start, 1e-9)
+    new_notes = sum(row.notes for row in store.pieces[kept.count :])
     return {
         "tokens": tokens,
         "tokens_per_note": tokens / max(notes, 1),
-        "notes_per_second": round(notes / max(time.perf_counter() - start, 1e-9)),
+        "notes_per_second": round(new_notes / seconds),
     }
+
+
+def _encode(
+    tokenizer: PianoTokenizer, store: CellStore, indices: Iterable[int]
+) -> Iterator[NDArray[np.uint16]]:
+    """The ids of the pieces with the given indices."""
+    for index in indices:
+        beats_sec = np.asarray(store.beats_sec(index))
+        ids = tokenizer.encode_cells(store.cells(index), beats_sec, store.bar_starts(index))
+        yield ids.astype(np.uint16)  # as the store has them
 
 
 def build_tokenizer(settings: Mapping[str, Any], upstream: Mapping[str, Path]) -> PianoTokenizer:

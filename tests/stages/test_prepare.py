@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pianolm.data import reading
+from pianolm.data import kept_results, reading
 from pianolm.data.cell_store import CellStore
 from pianolm.errors import UserError
 from pianolm.music.piece import Piece
@@ -30,7 +30,7 @@ def run(out: Path, workers: int = 1, **data: Any) -> Metrics:
     """Runs the stage into a directory of its own."""
     out.mkdir(parents=True)
     config = {"data": {"seed": 0, **data}, "compute": {"workers": workers}}
-    return prepare.run(StageContext(config, {}, out, out, out, "prepare"))
+    return prepare.run(StageContext(config, {}, out, out.with_name(f"{out.name} work"), out, "prepare"))
 
 
 def table(path: Path) -> list[dict[str, str]]:
@@ -128,6 +128,35 @@ def test_the_result_does_not_depend_on_workers_or_location(
     monkeypatch.setattr(reading, "_BATCH", 2)
     run(tmp_path / "two", workers=2, source="folder", root=str(moved))
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+
+
+def test_a_killed_run_goes_on_and_the_store_is_that_of_an_unbroken_one(
+    tmp_path: Path, music: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path / "whole", source="folder", root=str(music))
+    monkeypatch.setattr(kept_results, "PART", 2)
+    original, read = reading.read_record, list[str]()
+
+    def interrupted(record: Any, *options: Any) -> Any:
+        if len(read) == 7:
+            raise KeyboardInterrupt
+        read.append(record.path)
+        return original(record, *options)
+
+    monkeypatch.setattr(reading, "read_record", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "out", source="folder", root=str(music))
+    shutil.rmtree(tmp_path / "out")  # as the next run does; the work directory stays
+    first = read.copy()
+    read.clear()
+    capsys.readouterr()
+    monkeypatch.setattr(reading, "_ONE_PROCESS_FILES", 100)
+    metrics = run(tmp_path / "out", source="folder", root=str(music))
+    assert "prepare: goes on; an earlier run has read 6 of 12 files" in capsys.readouterr().out
+    assert set(first[:6]).isdisjoint(read)
+    assert len(read) == 6
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+    assert metrics["files"] == 12
 
 
 def test_pieces_are_sorted_by_split(tmp_path: Path, music: Path) -> None:

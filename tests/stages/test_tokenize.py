@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pianolm.data import kept_results
 from pianolm.errors import UserError
 from pianolm.pipeline.graph import Planner
+from pianolm.stage import StageContext
+from pianolm.stages import prepare, tokenize
 from pianolm.stages.tokenize import build_tokenizer
 from pianolm.tokenizer.codebook import LEVEL_FRAMES
 from pianolm.tokenizer.codebook_file import save_codebook
+from pianolm.tokenizer.tokenizer import PianoTokenizer
 from tests.tiny import tiny
 from tests.tokenizer.toys import CODEC, Layout, beat_times, codebook, made, random_cells
 
@@ -108,3 +112,34 @@ def test_the_layout_determines_the_fingerprint(tmp_path: Path) -> None:
     layouts = ["ties=repeat", "ties=implicit", "ties=explicit", "bars=true", "tempo=published", "exact=false"]
     assert len({fingerprint(f"tokenizer.{layout}") for layout in layouts}) == len(layouts)
     assert fingerprint() == fingerprint("tokenizer.ties=repeat")
+
+
+def test_a_killed_run_goes_on_and_the_tokens_are_those_of_an_unbroken_one(
+    parts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = tiny(tmp_path, "data.pieces=7")
+    directories = [tmp_path / name for name in ("cells", "prepare work", "whole", "out", "work")]
+    cells, prepare_work, whole, out, work = directories
+    for directory in directories:
+        directory.mkdir()
+    prepare.run(StageContext(cfg, {}, cells, prepare_work, tmp_path, "prepare"))
+    upstream = {"cells": cells, **parts}
+    tokenize.run(StageContext(cfg, upstream, whole, tmp_path / "other work", tmp_path, "tokenize"))
+    monkeypatch.setattr(kept_results, "PART", 2)
+    original, encoded = PianoTokenizer.encode_cells, list[int]()
+
+    def interrupted(self: PianoTokenizer, *args: Any) -> Any:
+        if len(encoded) == 5:
+            raise KeyboardInterrupt
+        encoded.append(1)
+        return original(self, *args)
+
+    monkeypatch.setattr(PianoTokenizer, "encode_cells", interrupted)
+    context = StageContext(cfg, upstream, out, work, tmp_path, "tokenize")
+    with pytest.raises(KeyboardInterrupt):
+        tokenize.run(context)
+    encoded.clear()
+    tokenize.run(context)
+    assert len(encoded) == 3
+    for path in whole.rglob("*.*"):
+        assert path.read_bytes() == (out / path.relative_to(whole)).read_bytes(), path.name
