@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pianolm.artifacts import RECORD, read_record
 from pianolm.stage import Metrics, StageContext
+from pianolm.training.wandb_key import has_key
 
 if TYPE_CHECKING:
     import wandb
@@ -64,9 +65,7 @@ def tracked(ctx: StageContext, trains: bool) -> Iterator[None]:
 def _in_use() -> bool:
     if mode := os.environ.get("WANDB_MODE"):
         return mode != "disabled"
-    from pianolm.training.wandb_run import has_key, server_address
-
-    return has_key(server_address())
+    return has_key()
 
 
 def _current_run() -> wandb.Run | None:

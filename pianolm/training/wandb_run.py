@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import http.client
-import netrc
 import os
 import urllib.error
 import urllib.request
 from pathlib import Path
 from threading import Thread
 from typing import Any
-from urllib.parse import urlsplit
 
 import wandb
-from lightning.pytorch.utilities import rank_zero_info
+
+from pianolm.training.wandb_key import has_key, server_address
 
 _ANSWER_SEC, _INIT_SEC = 4.0, 8.0
 _STEP = "trainer/global_step"
@@ -33,13 +32,14 @@ def start_run(**arguments: Any) -> wandb.Run:
     mode = os.environ.get("WANDB_MODE", "online")
     problem, run = "", None
     if mode == "online":
-        address = server_address()
-        mode = "online" if has_key(address) else "offline"
+        mode = "online" if has_key() else "offline"
         if mode == "online":
-            run, problem = _start_online(address, arguments)
+            run, problem = _start_online(server_address(), arguments)
     if run is None:
         run = wandb.init(mode="offline" if problem else mode, settings=_settings(), **arguments)  # type: ignore[arg-type]  # any word of WANDB_MODE
     if problem:
+        from lightning.pytorch.utilities import rank_zero_info  # slow to import; a stage that trains has it
+
         rank_zero_info(
             f"W&B: {problem}; this run is logged offline, and sent later with: wandb sync {Path(run.dir).parent}"
         )
@@ -65,22 +65,6 @@ def _start_online(address: str, arguments: dict[str, Any]) -> tuple[wandb.Run | 
     if problem:
         _unreachable[address] = problem
     return run, problem
-
-
-def server_address() -> str:
-    """The address of the W&B server."""
-    return os.environ.get("WANDB_BASE_URL") or str(wandb.setup().settings.base_url)
-
-
-def has_key(address: str) -> bool:
-    """Whether credentials are configured: in the environment, or in .netrc by `wandb login`."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    try:
-        known = netrc.netrc(os.environ.get("NETRC"))
-    except (OSError, netrc.NetrcParseError):
-        return False
-    return known.authenticators(urlsplit(address).hostname or "") is not None
 
 
 def _no_answer(address: str) -> str:

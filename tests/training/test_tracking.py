@@ -118,7 +118,7 @@ def test_a_stage_without_training_has_no_run_where_wandb_is_not_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    monkeypatch.setattr("pianolm.training.wandb_run.has_key", lambda _: False)
+    monkeypatch.setattr(tracking, "has_key", lambda: False)
     cfg = {"logger": {"wandb": {"_target_": tracking._LOGGER, "project": "x"}}}
     with tracked(StageContext(cfg, {}, tmp_path, tmp_path, tmp_path, "generate"), trains=False):
         assert wandb.run is None
