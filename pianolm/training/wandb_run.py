@@ -38,10 +38,9 @@ def start_run(**arguments: Any) -> wandb.Run:
     if run is None:
         run = wandb.init(mode="offline" if problem else mode, settings=_settings(), **arguments)  # type: ignore[arg-type]  # any word of WANDB_MODE
     if problem:
-        from lightning.pytorch.utilities import rank_zero_info  # slow to import; a stage that trains has it
-
-        rank_zero_info(
-            f"W&B: {problem}; this run is logged offline, and sent later with: wandb sync {Path(run.dir).parent}"
+        print(
+            f"W&B: {problem}; this run is logged offline, and sent later with: wandb sync {Path(run.dir).parent}",
+            flush=True,
         )
     run.define_metric(_STEP)
     run.define_metric("*", step_metric=_STEP, step_sync=True)
