@@ -9,6 +9,11 @@ from omegaconf import MISSING
 
 from pianolm.config.option import modules, option
 
+_MIN_AUDIO_SCORE = (
+    "Aria-MIDI: segments with a lower audio score are left out; the score of its classifier, from 0 to 1, follows the "
+    "quality of the sound."
+)
+
 
 @dataclass
 class DataConfig:
@@ -86,6 +91,14 @@ class AsapData(SplitConfig):
 
 
 @dataclass
+class AriaData(SplitConfig):
+    """Aria-MIDI, one of its archives unpacked."""
+
+    root: str | None = option(None, "Folder with metadata.json and data/ in it.")
+    min_audio_score: float = option(0.0, _MIN_AUDIO_SCORE, at_least=0, at_most=1)
+
+
+@dataclass
 class ScoresData(SplitConfig):
     """Piano scores with exact beats under free licences; works that stand in ASAP are left out."""
 
@@ -97,6 +110,7 @@ class FolderData(SplitConfig):
     """Any folder of MIDI files."""
 
     root: str | None = option(None, "Folder that is searched for MIDI files.")
+    kind: str = option("performance", "What the files are.", choices=("performance", "score"))
     licence: str = option("unknown", "Licence recorded with each piece.")
 
 
@@ -107,6 +121,8 @@ class PartsConfig:
     asap: str | None = option(None, "Folder of ASAP.")
     acpas: str | None = option(None, "Folder of ACPAS.")
     pop909: str | None = option(None, "Folder of POP909.")
+    maestro: str | None = option(None, "Folder of MAESTRO.")
+    aria: str | None = option(None, "Folder that an archive of Aria-MIDI unpacks to.")
     scores: str | None = option(None, "Folder of piano scores, or one set of them.")
     folder: str | None = option(None, "Any folder of MIDI files.")
 
@@ -116,7 +132,9 @@ class MixData(SplitConfig):
     """Several data sets as one."""
 
     parts: PartsConfig = field(default_factory=PartsConfig)
+    kind: str = option("performance", "What the files of the folder are.", choices=("performance", "score"))
     licence: str = option("unknown", "Licence recorded with the pieces of the folder.")
+    min_audio_score: float = option(0.0, _MIN_AUDIO_SCORE, at_least=0, at_most=1)
 
 
 DATA = {
@@ -124,6 +142,8 @@ DATA = {
     "asap": AsapData,
     "acpas": PublishedData,
     "pop909": PublishedData,
+    "maestro": PublishedData,
+    "aria": AriaData,
     "scores": ScoresData,
     "folder": FolderData,
     "mix": MixData,

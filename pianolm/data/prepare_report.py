@@ -112,7 +112,7 @@ class PrepareReport:
     def _excluded_lines(self) -> Iterator[str]:
         excluded = self._collection.excluded
         if excluded:
-            yield f"{len(excluded)} pieces left out because of their works, listed in excluded.csv"
+            yield f"{len(excluded)} pieces left out, listed with reasons in excluded.csv"
 
     def _remark_lines(self) -> Iterator[str]:
         remarks = [remarks for _, remarks in self._remarks]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
+import os
 import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from pianolm.child_process import start_worker, workers_killed_on_error
 from pianolm.data.cell_store import SPLITS, PieceRow
+from pianolm.data.file_hashes import HASHES, FileHashes
 from pianolm.data.file_progress import with_progress
 from pianolm.data.sources import KINDS, Collection, Record, collect
 from pianolm.data.sources.base import printable, shuffle_key
 from pianolm.data.sources.demo import demo_manifest
 from pianolm.errors import UserError
 from pianolm.music.bars import bar_starts
-from pianolm.music.beats import Repairs, beat_file_beside
+from pianolm.music.beats import BEAT_FILE_ENDINGS, Repairs, beat_file_beside
 from pianolm.music.cells import Cells
 from pianolm.music.piece import Piece
 from pianolm.music.remarks import Remarks
@@ -100,13 +101,18 @@ def manifest(cfg: Mapping[str, Any]) -> dict[str, Any]:
     data = cfg["data"]
     if data.get("source") == "demo":
         return demo_manifest(data)
+    if work := (cfg.get("paths") or {}).get("work"):
+        HASHES.keep_in(Path(work).absolute() / "hashes")
     with tempfile.TemporaryDirectory() as unused_cache:
         collection = collect(data, Path(unused_cache))
-    paths = sorted(_input_files(collection))
-    return {
-        collection.relative(path): _size_and_hash(path)
-        for path in with_progress(paths, len(paths), "prepare: hashes")
-    }
+    found: dict[str, list[int | str]] = {}
+    for name, part in collection.parts or (("", collection),):
+        hashes, paths = HASHES.below(part.root), sorted(_input_files(part))
+        for path in with_progress(paths, len(paths), "prepare: hashes"):
+            relative = part.relative(path)
+            found[f"{name}/{relative}" if name else relative] = _size_and_hash(path, hashes)
+        hashes.save()
+    return found
 
 
 def select_records(records: Iterable[Record], data: Mapping[str, Any]) -> list[Record]:
@@ -265,22 +271,36 @@ def _read_batch(records: Sequence[Record], options: ReadingOptions) -> list[Read
     return [read_record(record, options) for record in records]
 
 
-def _input_files(collection: Collection) -> set[Path]:
-    files = set(collection.tables)
+def _input_files(collection: Collection) -> set[str]:
+    """The tables, MIDI files and beat files. Of a folder its names are listed once, not looked for one by one."""
+    files, names_in = {os.fspath(path) for path in collection.tables}, dict[str, set[str]]()
     for record in collection.records:
-        beats = record.beats if isinstance(record.beats, Path) else None
-        if record.beats in ("auto", "file"):
-            beats = beat_file_beside(record.midi_path)
-        files |= {record.midi_path} if beats is None else {record.midi_path, beats}
+        midi = os.fspath(record.midi_path)
+        files.add(midi)
+        if isinstance(record.beats, Path):
+            files.add(os.fspath(record.beats))
+        elif record.beats in ("auto", "file"):
+            folder, name = os.path.split(midi)
+            if folder not in names_in:
+                names_in[folder] = _names(folder)
+            stem = os.path.splitext(name)[0]
+            if any(stem + ending in names_in[folder] for ending in BEAT_FILE_ENDINGS):
+                files |= {os.fspath(beats) for beats in [beat_file_beside(midi)] if beats}
     return files
 
 
-def _size_and_hash(path: Path) -> list[int | str]:
+def _names(folder: str) -> set[str]:
+    try:
+        return set(os.listdir(folder))
+    except OSError:
+        return set()
+
+
+def _size_and_hash(path: str, hashes: FileHashes) -> list[int | str]:
     """Size and content hash of a file; a listed file that is missing or cannot be read has size 0."""
     try:
-        if not path.is_file():
-            return [0, "missing"]
-        content = path.read_bytes()
+        return list(hashes.of(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return [0, "missing"]
     except OSError:
         return [0, "unreadable"]
-    return [len(content), hashlib.blake2b(content, digest_size=16).hexdigest()]

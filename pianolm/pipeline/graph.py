@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class Node:
         fingerprint: Hash of everything that determines it.
         given: The path of a given artifact.
         limited: Whether it, or something it needs, is trained with limited batches.
+        settings: The part of the configuration that determines it.
     """
 
     stage: str
@@ -60,6 +61,7 @@ class Node:
     fingerprint: str
     given: Path | None = None
     limited: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def definition(self) -> Stage:
@@ -74,6 +76,7 @@ class Planner:
         self.cfg = cfg
         self._nodes: dict[str, Node] = {}
         self._usable: set[str] = set()
+        self._data_settings: Mapping[str, Any] | None = None
         self._store = ArtifactStore(Path(cfg["paths"]["artifacts"]).absolute(), bool(cfg["verify"]))
 
     def plan(self) -> Node:
@@ -124,8 +127,17 @@ class Planner:
         upstream = {role: recorded.get(role) or self._need(need, cfg) for role, need in needs.items()}
         limited = definition.trains and is_limited(trainer_arguments(cfg, stage))
         limited = limited or any(node.limited for node in upstream.values())
-        name = _node_fingerprint(stage, definition, cfg, upstream)
-        return Node(stage, cfg, upstream, name, limited=limited)
+        settings = self._settings(definition, cfg)
+        name = _node_fingerprint(stage, definition, settings, upstream, cfg)
+        return Node(stage, cfg, upstream, name, limited=limited, settings=settings)
+
+    def _settings(self, definition: Stage, cfg: Config) -> Mapping[str, Any]:
+        """The settings of a stage; those of the stage that reads data are found once: they take a look at each file."""
+        if definition.licences is None:
+            return definition.settings(cfg)
+        if self._data_settings is None:
+            self._data_settings = definition.settings(cfg)
+        return self._data_settings
 
     def _recorded_upstream(self, stage: str, cfg: Config) -> dict[str, Node]:
         """The upstream artifacts of the run that `resume=PATH` extends, by role, as far as they still exist.
@@ -174,12 +186,14 @@ def _without_limits(cfg: Config) -> Config:
     return {**cfg, "trainer": without_limits(cfg["trainer"]), **own}
 
 
-def _node_fingerprint(stage: str, definition: Stage, cfg: Config, upstream: Mapping[str, Node]) -> str:
+def _node_fingerprint(
+    stage: str, definition: Stage, settings: Mapping[str, Any], upstream: Mapping[str, Node], cfg: Config
+) -> str:
     return fingerprint(
         {
             "stage": stage,
             "version": definition.version,
-            "settings": definition.settings(cfg),
+            "settings": settings,
             "upstream": {role: node.fingerprint for role, node in upstream.items()},
             **_extended(definition, cfg),
         }
@@ -231,7 +245,7 @@ class Builder:
             return list(lines)
         store, _ = self._place(node)
         found = store.find(node.stage, node.fingerprint)
-        mode = node.definition.settings(node.cfg).get("tokenizer", {}).get("mode")
+        mode = node.settings.get("tokenizer", {}).get("mode")
         note = f"  (tokenizer.mode={mode})" if mode else ""  # a plan may hold the tokens of both modes
         if found:
             return [f"reuse   {node.stage:<10} {found}{note}"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -193,6 +194,13 @@ def test_folder_finds_midi_at_any_depth_and_keeps_copies_together(tmp_path: Path
     assert {record.beats for record in records} == {"auto"}
 
 
+@pytest.mark.parametrize("kind", ["performance", "score"])
+def test_a_folder_holds_what_its_option_says(kind: str, tmp_path: Path, midi_file: Writer) -> None:
+    midi_file(tmp_path / "a.mid")
+    records = collect(config("folder", tmp_path, kind=kind, licence="CC0 1.0"), tmp_path).records
+    assert [(record.kind, record.licence) for record in records] == [(kind, "CC0 1.0")]
+
+
 @pytest.mark.parametrize("source", ["asap", "pop909"])
 def test_the_tempo_map_can_replace_annotations(source: str, tmp_path: Path) -> None:
     write_asap(tmp_path)
@@ -237,7 +245,8 @@ def test_demo_is_read_as_it_was_composed(tmp_path: Path) -> None:
 WRONG = {
     "no such source": (
         {"source": "maestros"},
-        "data.source=maestros found, expected one of acpas, asap, demo, folder, mix, pop909, scores",
+        "data.source=maestros found, expected one of acpas, aria, asap, demo, folder, maestro, mix, pop909, "
+        "scores",
     ),
     "no source": ({}, "data.source=None found"),
     "no pieces": ({"source": "demo", "pieces": 0}, "data.pieces=0"),
@@ -264,6 +273,22 @@ def test_a_wrong_setting_is_told_in_one_sentence(name: str, tmp_path: Path) -> N
         collect(data, tmp_path)
     assert found in str(error.value)
     assert "\n" not in str(error.value)
+
+
+PUBLISHED = {
+    "asap": "published at github.com/CPJKU/asap-dataset under CC BY-NC-SA 4.0",
+    "acpas": "published at cheriell.github.io/research/ACPAS_dataset for study and research only",
+    "aria": "published at huggingface.co/datasets/loubb/aria-midi under CC BY-NC-SA 4.0",
+    "maestro": "published at magenta.tensorflow.org/datasets/maestro under CC BY-NC-SA 4.0",
+    "pop909": "published at github.com/music-x-lab/POP909-Dataset under MIT",
+}
+
+
+@pytest.mark.parametrize("source", PUBLISHED)
+@pytest.mark.parametrize("root", [None, "/no/such/place"])
+def test_a_missing_root_says_where_the_data_set_is_published(source: str, root: str | None) -> None:
+    with pytest.raises(UserError, match=re.escape(PUBLISHED[source])):
+        collect({"source": source, "root": root}, Path("unused"))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pianolm.artifacts import licences_of
 from pianolm.data import kept_results, reading
 from pianolm.data.cell_store import CellStore
 from pianolm.errors import UserError
 from pianolm.music.piece import Piece
+from pianolm.run import execute
 from pianolm.stage import Metrics, StageContext
 from pianolm.stages import prepare
+from tests.data.test_maestro import write_maestro
+from tests.tiny import tiny
 
 Writer = Callable[..., Path]
 
@@ -234,3 +239,25 @@ def test_real_data_sets_are_read(shared_data: Path, tmp_path: Path, name: str) -
     assert intervals.max() < 60 / 15 + 1e-6
     downbeat = np.concatenate([store.downbeat(index) for index in range(len(store))])
     assert 0.1 < (downbeat == 1).mean() < 0.6
+
+
+def test_artifacts_carry_the_licences_of_all_parts_of_a_mix(tmp_path: Path, midi_file: Writer) -> None:
+    maestro = write_maestro(tmp_path / "maestro", midi_file)
+    aria = tmp_path / "aria"
+    midi_file(aria / "data/aa/000001_0.mid", 5)
+    (aria / "metadata.json").write_text(json.dumps({"1": {"metadata": {}, "audio_scores": {"0": 0.9}}}))
+    midi_file(tmp_path / "own/a.mid", 6)
+    parts = {"maestro": maestro, "aria": aria, "folder": tmp_path / "own"}
+    given = [f"data.parts.{name}={path}" for name, path in parts.items()]
+    cfg = tiny(
+        tmp_path, "stage=codebook", "data=mix", *given, "data.licence='CC0 1.0'", "data.validation_fraction=0"
+    )
+    metrics = execute(cfg, tmp_path / "run")
+    assert licences_of(Path(str(metrics["artifact"]))) == ["CC-BY-NC-SA-4.0", "CC0-1.0"]
+    (cells,) = (tmp_path / "artifacts/prepare").glob("[!.]*/")
+    assert licences_of(cells) == ["CC-BY-NC-SA-4.0", "CC0-1.0"]
+    assert {(row.source, row.licence) for row in CellStore.open(cells).pieces} == {
+        ("maestro", "CC BY-NC-SA 4.0"),
+        ("aria", "CC BY-NC-SA 4.0"),
+        ("folder", "CC0 1.0"),
+    }

@@ -24,6 +24,7 @@ from pianolm.errors import UserError
 
 LICENCE = "for study and research only; CPM by Bernd Krueger, piano-midi.de"
 _EXPECTED = "the ACPAS folder (the one with distinct_pieces.csv and metadata_S.csv or metadata_R.csv in it)"
+_PUBLISHED = f"published at cheriell.github.io/research/ACPAS_dataset {LICENCE}"
 _PERFORMANCE = ("performance_MIDI", "performance_annotation", "performance")
 _SCORE = ("MIDI_score", "score_annotation", "score")
 _COLUMNS = ("piece_id", "folder", *_PERFORMANCE[:2], *_SCORE[:2])
@@ -31,7 +32,7 @@ _COLUMNS = ("piece_id", "folder", *_PERFORMANCE[:2], *_SCORE[:2])
 
 def collect(data: Mapping[str, Any], cache: Path) -> Collection:
     """Every performance of the metadata tables, and every score that is not also listed as a performance."""
-    root = data_root(data, _EXPECTED)
+    root = data_root(data, _EXPECTED, _PUBLISHED)
     pieces_path = root / "distinct_pieces.csv"
     columns = ("id", "composer", "split", "ASAP_title", "CPM_title")
     pieces = {row["id"]: row for row in read_table(pieces_path, columns, _EXPECTED)}

@@ -25,6 +25,7 @@ from pianolm.data.sources.base import (
 
 LICENCE = "CC BY-NC-SA 4.0"
 _EXPECTED = "the ASAP folder (the one with metadata.csv in it)"
+_PUBLISHED = f"published at github.com/CPJKU/asap-dataset under {LICENCE}"
 _PERFORMANCE = ("midi_performance", "performance_annotations", "performance")
 _SCORE = ("midi_score", "midi_score_annotations", "score")
 _COLUMNS = ("composer", "title", *_PERFORMANCE[:2], *_SCORE[:2])
@@ -32,7 +33,7 @@ _COLUMNS = ("composer", "title", *_PERFORMANCE[:2], *_SCORE[:2])
 
 def collect(data: Mapping[str, Any], cache: Path) -> Collection:
     """Every performance and every score of `metadata.csv`."""
-    root = data_root(data, _EXPECTED)
+    root = data_root(data, _EXPECTED, _PUBLISHED)
     rows = read_table(root / "metadata.csv", _COLUMNS, _EXPECTED)
     tables = [path for path in (root / "metadata.csv", root / "splits.csv") if path.is_file()]
     splits = _splits(rows, root, data)

@@ -1,18 +1,17 @@
 """Any directory of MIDI files, searched to any depth for .mid and .midi.
 
 The composition id is the path without its extension. Files of equal content have the same id, so that copies are in one
-split; other versions of a piece are not recognised. Compositions are split by `data.seed`.
+split. Compositions are split by `data.seed`. `data.kind` says whether all of them are performances or scores.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import stat
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
+from pianolm.data.file_hashes import HASHES
 from pianolm.data.file_progress import with_progress
 from pianolm.data.sources.base import (
     Collection,
@@ -20,7 +19,7 @@ from pianolm.data.sources.base import (
     Reject,
     beat_choice,
     data_root,
-    printable,
+    relative,
     seeded_splits,
 )
 from pianolm.errors import UserError
@@ -52,67 +51,67 @@ def midi_files(root: Path) -> tuple[list[Path], list[Reject]]:
     Returns:
         Paths in sorted order, and (path relative to `root`, reason) of what cannot be used.
     """
-    paths: list[Path] = []
+    paths: list[str] = []
     rejects: list[Reject] = []
-    directories, links = [root], list[Path]()
+    directories, links = [os.fspath(root)], list[str]()
     searched: set[tuple[int, int]] = set()
     while directories or links:
         directory = directories.pop() if directories else links.pop()
         try:
-            status = directory.stat()
+            status = os.stat(directory)
             if (status.st_dev, status.st_ino) in searched:
                 continue
-            names = sorted(os.listdir(directory))
+            with os.scandir(directory) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
         except OSError as error:
-            rejects.append((_relative(directory, root), f"folder cannot be read: {error.strerror}"))
+            rejects.append((relative(directory, root), f"folder cannot be read: {error.strerror}"))
             continue
         searched.add((status.st_dev, status.st_ino))
-        for path in map(directory.joinpath, names):
-            kind = _kind(path)
+        for entry in entries:
+            kind = _kind(entry)
             if kind == "folder":
-                (links if path.is_symlink() else directories).append(path)
-            elif path.suffix.lower() in MIDI_EXTENSIONS and not path.name.startswith("."):
+                (links if entry.is_symlink() else directories).append(entry.path)
+            elif entry.name.lower().endswith(MIDI_EXTENSIONS) and not entry.name.startswith("."):
                 if kind == "file":
-                    paths.append(path)
+                    paths.append(entry.path)
                 else:
-                    rejects.append((_relative(path, root), f"{kind}; expected a file"))
-    return sorted(paths), rejects
+                    rejects.append((relative(entry.path, root), f"{kind}; expected a file"))
+    return [Path(path) for path in sorted(paths, key=lambda path: path.split(os.sep))], rejects
 
 
-def _kind(path: Path) -> str:
-    """Whether a path is a file, a folder or something else; links are followed."""
+def _kind(entry: os.DirEntry[str]) -> str:
+    """Whether an entry is a file, a folder or something else; links are followed."""
     try:
-        mode = path.stat().st_mode
+        if entry.is_symlink():
+            entry.stat()  # raises where the link leads nowhere
+        if entry.is_dir():
+            return "folder"
+        return "file" if entry.is_file() else "a pipe, socket or device"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    if stat.S_ISDIR(mode):
-        return "folder"
-    return "file" if stat.S_ISREG(mode) else "a pipe, socket or device"
-
-
-def _relative(path: Path, root: Path) -> str:
-    return printable(path.relative_to(root).as_posix())
 
 
 def folder_records(
     root: Path, paths: list[Path], data: Mapping[str, Any], source: str, licence: str
 ) -> tuple[tuple[Record, ...], list[Reject]]:
     """A record for each file that can be read, split by composition, and the files that cannot, with reasons."""
-    id_of_content: dict[bytes, str] = {}
-    compositions: dict[Path, str] = {}
+    id_of_content: dict[str, str] = {}
+    found: list[tuple[str, Path, str]] = []
     rejects: list[Reject] = []
+    hashes = HASHES.below(root)
     for path in with_progress(paths, len(paths), "prepare: looks for copies in"):
-        name = _relative(path, root)
+        name = relative(path, root)
         try:
-            content = hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
+            _, content = hashes.of(path)
         except OSError as error:
             rejects.append((name, f"cannot be read: {error.strerror}"))
             continue
-        composition_id = f"{source}/{PurePosixPath(name).with_suffix('')}"
-        compositions[path] = id_of_content.setdefault(content, composition_id)
-    splits = seeded_splits(compositions.values(), data)
-    beats = beat_choice(data)
+        composition = id_of_content.setdefault(content, f"{source}/{os.path.splitext(name)[0]}")
+        found.append((name, path, composition))
+    hashes.save()
+    splits = seeded_splits((composition for _, _, composition in found), data)
+    beats, kind = beat_choice(data), str(data.get("kind", "performance"))
     return tuple(
-        Record(source, _relative(path, root), path, beats, composition, splits[composition], licence=licence)
-        for path, composition in compositions.items()
+        Record(source, name, path, beats, composition, splits[composition], kind, licence)
+        for name, path, composition in found
     ), rejects

@@ -14,12 +14,13 @@ from pianolm.errors import UserError
 
 LICENCE, ATTRIBUTION = "MIT", "POP909, copyright (c) 2020 Music X Lab"
 _EXPECTED = "the POP909 folder (with POP909/001/001.mid in it)"
+_PUBLISHED = f"published at github.com/music-x-lab/POP909-Dataset under {LICENCE}"
 _LAST_TRAIN, _LAST_VALIDATION = 720, 800
 
 
 def collect(data: Mapping[str, Any], cache: Path) -> Collection:
     """Every song folder with a name of three digits."""
-    root = data_root(data, _EXPECTED)
+    root = data_root(data, _EXPECTED, _PUBLISHED)
     songs_dir = root / "POP909" if (root / "POP909").is_dir() else root
     songs = sorted(path for path in songs_dir.glob("[0-9][0-9][0-9]") if path.is_dir())
     if not songs:
