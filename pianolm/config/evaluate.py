@@ -72,8 +72,13 @@ EVALUATE = {
 
 @dataclass
 class PlotConfig:
-    """Which runs stage=plot draws."""
+    """What stage=plot draws."""
 
+    what: str = option(
+        "runs",
+        "runs: curves of the training runs of plot.run; data: a page of the prepared data, to see and hear.",
+        choices=("runs", "data"),
+    )
     run: Any = option(
         None,
         "A run directory, one above several (a sweep's), a pattern ('outputs/base/*'), or a list of these.",

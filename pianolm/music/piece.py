@@ -192,19 +192,25 @@ class Piece:
         """The same cells and bars on other beat times [B + 1]."""
         return Piece.from_cells(self.cells, beats_sec, self.flat, self.skipped, self.bar_starts)
 
-    def from_beat(self, first: int) -> Piece:
-        """The part of the piece from beat `first` on, which moves to 0 s. A note tied over that beat starts there."""
-        kept = self.cells.beat >= first
+    def from_beat(self, first: int, n_beats: int | None = None) -> Piece:
+        """The part of the piece from beat `first` on, which moves to 0 s. A note tied over that beat starts there.
+
+        Args:
+            first: Index of the beat.
+            n_beats: Length of the part; None for all that follows. A longer one than that is cut to it.
+        """
+        stop = self.n_beats if n_beats is None else min(first + n_beats, self.n_beats)
+        kept = (self.cells.beat >= first) & (self.cells.beat < stop)
         cells = Cells(
             beat=self.cells.beat[kept] - np.int32(first),
             pitch=self.cells.pitch[kept],
             sustain=self.cells.sustain[kept],
             onset=self.cells.onset[kept],
             segment_velocity=self.cells.segment_velocity[np.repeat(kept, self.cells.segment_count)],
-            n_beats=self.n_beats - first,
+            n_beats=stop - first,
         )
-        beats_sec = self.beats_sec[first:] - self.beats_sec[first]
-        bar_starts = self.bar_starts[self.bar_starts >= first] - first
+        beats_sec = self.beats_sec[first : stop + 1] - self.beats_sec[first]
+        bar_starts = self.bar_starts[(self.bar_starts >= first) & (self.bar_starts <= stop)] - first
         return Piece.from_cells(cells, beats_sec, self.flat, self.skipped, bar_starts)
 
     def with_flat(self, flat: bool) -> Piece:

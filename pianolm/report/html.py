@@ -87,7 +87,12 @@ class _Roll:
 
 
 def save_page(
-    path: str | Path, title: str, lead: str, pieces: Iterable[PagePiece], settings: Mapping[str, str]
+    path: str | Path,
+    title: str,
+    lead: str,
+    pieces: Iterable[PagePiece],
+    settings: Mapping[str, str],
+    sections: Sequence[str] = (),
 ) -> None:
     """Writes the page of a run, and `NAME.mp3` of each piece beside it where it would be larger than `MAX_BYTES`.
 
@@ -97,14 +102,15 @@ def save_page(
         lead: The sentence below it.
         pieces: In the order of the page; each is drawn before the next one is taken.
         settings: Rows of the table of settings: names and values.
+        sections: HTML of the parts of the page before the pieces: see `pianolm.report.page_sections`.
     """
     path = Path(path)
     pieces, rolls = zip(*((shown, _draw(shown)) for shown in pieces), strict=True)
-    sounds = [_data_uri("audio/mpeg", shown.mp3) if shown.mp3 else "" for shown in pieces]
-    page = _page(title, lead, list(map(_section, pieces, rolls, sounds)), settings)
+    sounds = [data_uri("audio/mpeg", shown.mp3) if shown.mp3 else "" for shown in pieces]
+    page = _page(title, lead, [*sections, *map(_section, pieces, rolls, sounds)], settings)
     if len(page) > MAX_BYTES and any(sounds):
         sounds = [_save_sound(path.parent, shown) for shown in pieces]
-        page = _page(title, f"{lead} {_BESIDE}", list(map(_section, pieces, rolls, sounds)), settings)
+        page = _page(title, f"{lead} {_BESIDE}", [*sections, *map(_section, pieces, rolls, sounds)], settings)
     path.write_bytes(page)
 
 
@@ -174,7 +180,7 @@ def _draw(shown: PagePiece) -> _Roll:
     for dark in (False, True):
         drawn, box = draw_piano_roll(shown.piece, prompt_end_beat=shown.prompt_end_beat, dark=dark)
         width_in = drawn.get_figwidth()
-        pictures[dark] = _data_uri("image/webp", _webp(drawn))
+        pictures[dark] = data_uri("image/webp", webp(drawn))
     return _Roll(pictures[False], pictures[True], box, width_in)
 
 
@@ -213,14 +219,14 @@ def _player(shown: PagePiece, sound: str) -> str:
         label = escape(f"Sound of {_spoken(shown)}")
         parts.append(f'<audio controls preload="{preload}" aria-label="{label}" src="{sound}"></audio>')
     midi = escape(f"{shown.name}.mid")
-    parts.append(f'<a href="{_data_uri("audio/midi", shown.midi)}" download="{midi}">{midi}</a>')
+    parts.append(f'<a href="{data_uri("audio/midi", shown.midi)}" download="{midi}">{midi}</a>')
     if shown.wav:
         wav = escape(shown.wav)
         parts.append(f'<a href="{_address(shown.wav)}" download="{wav}">{wav}</a>')
     return "\n".join(parts)
 
 
-def _webp(drawn: Figure) -> bytes:
+def webp(drawn: Figure) -> bytes:
     """A figure as lossless WebP with 256 colours: a fifth of the size of a PNG, two thirds of that with all colours."""
     png, webp = io.BytesIO(), io.BytesIO()
     drawn.savefig(png, format="png", dpi=_DPI, pil_kwargs={"compress_level": 1})
@@ -229,5 +235,6 @@ def _webp(drawn: Figure) -> bytes:
     return webp.getvalue()
 
 
-def _data_uri(kind: str, content: bytes) -> str:
+def data_uri(kind: str, content: bytes) -> str:
+    """Content of a MIME type as an address."""
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,20 +1,39 @@
-"""Stage `plot`: curves of training runs, from the CSV files in their directories.
+"""Stage `plot`: curves of training runs, from the CSV files in their directories, or a page of the prepared data.
 
-Reads `plot.*`. Writes `curves_<stage>.png` for each trained stage to the run directory.
+Reads `plot.*`. Writes to the run directory `curves_<stage>.png` for each trained stage, or with `plot=data`
+`report.html`, for which it needs the cell store.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pianolm.errors import UserError
-from pianolm.stage import Metrics, Stage, StageContext
+from pianolm.stage import Metrics, Need, Stage, StageContext
+
+PAGE = "report.html"
 
 
 def run(ctx: StageContext) -> Metrics:
-    """Draws the runs that `plot.run` names.
+    """Draws the runs that `plot.run` names, or the prepared data.
 
     Raises:
         UserError: There is no such directory, or nothing was trained in it.
     """
+    return _draw_data(ctx) if ctx.cfg["plot"].get("what") == "data" else _draw_runs(ctx)
+
+
+def _draw_data(ctx: StageContext) -> Metrics:
+    from pianolm.data.prepared_page import save_prepared_page  # matplotlib is slow to import
+
+    ctx.run_dir.mkdir(parents=True, exist_ok=True)
+    pieces = save_prepared_page(ctx.upstream["cells"], ctx.run_dir / PAGE)
+    print(f"plot: to see and hear the data, open {ctx.run_dir / PAGE}", flush=True)
+    return {"pieces": pieces}
+
+
+def _draw_runs(ctx: StageContext) -> Metrics:
     from pianolm.report.runs import draw_runs, selected_runs  # matplotlib is slow to import
 
     runs = selected_runs(ctx.cfg["plot"])
@@ -26,4 +45,10 @@ def run(ctx: StageContext) -> Metrics:
     return {"pictures": len(pictures), "runs": len(runs)}
 
 
-STAGE = Stage(run, "Draws the curves of training runs.", publishes=False)
+def _needs(cfg: Mapping[str, Any]) -> dict[str, Need]:
+    return {"cells": Need("prepare", given="cells")} if cfg["plot"]["what"] == "data" else {}
+
+
+STAGE = Stage(
+    run, "Draws the curves of training runs, or a page of the prepared data.", needs=_needs, publishes=False
+)

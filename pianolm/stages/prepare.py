@@ -54,6 +54,8 @@ def run(ctx: StageContext) -> Metrics:
         raise UserError(report.no_usable_file())
     for line in report.lines():
         print(f"prepare: {line}", flush=True)
+    if ctx.cfg.get("stage", {}).get("name") == "prepare":
+        print("prepare: stage=plot plot=data with the same options shows and plays it", flush=True)
     return report.metrics(time.perf_counter() - start, kept.count)
 
 

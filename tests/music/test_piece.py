@@ -218,3 +218,20 @@ def test_a_piece_is_shown_in_one_line() -> None:
     assert (
         repr(Piece.from_notes(notes, np.arange(9) * 0.5)) == "Piece(2 notes, 8 beats, no bars known, 4.0 s)"
     )
+
+
+def test_a_part_of_a_piece_ends_at_a_beat() -> None:
+    onset = np.arange(16) * 0.25
+    notes = make_notes(onset, onset + 0.2, np.full(16, 60) + np.arange(16), np.full(16, 70))
+    beats = BeatAnnotation(np.arange(10) * 0.5, np.arange(10) % 4 == 0)
+    piece = Piece.from_notes(notes, beats)
+    part = piece.from_beat(2, 3)
+    assert part.n_beats == 3
+    np.testing.assert_allclose(part.beats_sec, [0, 0.5, 1.0, 1.5])
+    np.testing.assert_array_equal(part.bar_starts, [2])
+    assert part.notes["offset_sec"].max() <= 1.5
+    np.testing.assert_array_equal(
+        part.cells.onset, piece.cells.onset[(piece.cells.beat >= 2) & (piece.cells.beat < 5)]
+    )
+    rest = piece.from_beat(2)
+    np.testing.assert_array_equal(piece.from_beat(2, 99).cells.sustain, rest.cells.sustain)

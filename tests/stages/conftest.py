@@ -15,7 +15,7 @@ CONTEXT = 256
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Saves the time that pictures take."""
     monkeypatch.setattr("pianolm.generation.output.save_piano_roll", lambda *_: None)
-    monkeypatch.setattr("pianolm.report.html._webp", lambda _: b"")
+    monkeypatch.setattr("pianolm.report.html.webp", lambda _: b"")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,74 @@
+"""Parts of a page before its pieces: tables, and pictures for a light and a dark page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from html import escape
+from string import Template
+
+from matplotlib.figure import Figure
+
+from pianolm.report.html import data_uri, webp
+
+_SECTION = Template("""<section aria-label="$name">
+<header><h2>$name</h2><p class="facts">$note</p></header>
+$content
+</section>""")
+_SCROLLED = Template("""<div class="scroll" tabindex="0" role="group" aria-label="$name">
+$content
+</div>""")
+_PICTURE = Template(
+    """<picture><source media="(prefers-color-scheme: dark)" srcset="$dark">"""
+    """<img class="picture" src="$light" alt="$alt"></picture>"""
+)
+
+
+def table_section(name: str, columns: Sequence[str], rows: Sequence[Sequence[object]], note: str = "") -> str:
+    """A table.
+
+    Args:
+        name: Heading.
+        columns: Names of the columns.
+        rows: Numbers get separators of thousands and stand on the right.
+        note: Sentence beside the heading.
+    """
+    numbers = [
+        bool(rows) and all(isinstance(row[i], int | float) for row in rows) for i in range(len(columns))
+    ]
+    kinds = [' class="number"' if number else "" for number in numbers]
+    head = "".join(
+        f'<th scope="col"{kind}>{escape(name)}</th>' for name, kind in zip(columns, kinds, strict=True)
+    )
+    lines = [
+        "<tr>"
+        + "".join(f"<td{kind}>{_cell(value)}</td>" for value, kind in zip(row, kinds, strict=True))
+        + "</tr>"
+        for row in rows
+    ]
+    content = (
+        f'<table class="rows"><thead><tr>{head}</tr></thead><tbody>\n{chr(10).join(lines)}\n</tbody></table>'
+    )
+    return _section(name, note, content if rows else "")
+
+
+def _cell(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int | float) else escape(str(value))
+
+
+def picture_section(name: str, draw: Callable[[bool], Figure], alt: str, note: str = "") -> str:
+    """A picture as wide as the page.
+
+    Args:
+        name: Heading.
+        draw: Draws it, for a dark page if its argument says so.
+        alt: What it shows, for screen readers.
+        note: Sentence beside the heading.
+    """
+    light, dark = (data_uri("image/webp", webp(draw(is_dark))) for is_dark in (False, True))
+    return _section(name, note, _PICTURE.substitute(light=light, dark=dark, alt=escape(alt)))
+
+
+def _section(name: str, note: str, content: str) -> str:
+    name = escape(name)
+    scrolled = _SCROLLED.substitute(name=name, content=content) if content else ""
+    return _SECTION.substitute(name=name, note=escape(note), content=scrolled)
