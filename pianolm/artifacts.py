@@ -16,6 +16,7 @@ import subprocess
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,12 @@ def problem_of(directory: Path, hashes: bool = False) -> str | None:
         record = read_record(directory)
     except UserError:
         return f"{RECORD} is not readable"
-    if record is None or not isinstance(files := record.get("files"), dict):
-        return f"{RECORD} is missing" if record is None else f"{RECORD} does not list its files"
+    if record is None:
+        return f"{RECORD} is missing"
+    if not isinstance(files := record.get("files"), dict) or not all(map(_is_listed, files.values())):
+        return f"{RECORD} does not list its files"
+    if not isinstance(record.get("fingerprint"), str):
+        return f"{RECORD} does not say a fingerprint"
     for name, (size, digest) in files.items():
         path = directory / name
         if not path.is_file():
@@ -67,6 +72,11 @@ def problem_of(directory: Path, hashes: bool = False) -> str | None:
         if hashes and _digest(path) != digest:
             return f"{name} has other contents than were published"
     return None
+
+
+def _is_listed(entry: object) -> bool:
+    """Whether an entry of a record says size and hash of a file."""
+    return isinstance(entry, list) and len(entry) == 2 and type(entry[0]) is int and isinstance(entry[1], str)
 
 
 def _digest(path: Path) -> str:
@@ -84,8 +94,10 @@ def read_record(directory: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        record: dict[str, Any] = json.loads(path.read_text())
-    except ValueError as error:
+        record = json.loads(path.read_text())
+        if not isinstance(record, dict):
+            raise ValueError(f"{type(record).__name__} found, expected an object")
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"{path}: not readable as JSON ({error}); remove that artifact and build it again"
         ) from error
@@ -95,7 +107,8 @@ def read_record(directory: Path) -> dict[str, Any] | None:
 def licences_of(path: Path) -> list[str]:
     """Licences of the data that an artifact or file comes from; `unknown` where it does not say."""
     record = read_record(path) if path.is_dir() else None
-    return list((record or {}).get("licences") or ["unknown"])
+    licences = (record or {}).get("licences")
+    return [str(name) for name in licences] if isinstance(licences, list) and licences else ["unknown"]
 
 
 class ArtifactStore:
@@ -196,10 +209,18 @@ class ArtifactStore:
             shutil.rmtree(partial, ignore_errors=True)
 
 
-def write_record(directory: Path, record: Mapping[str, Any]) -> None:
-    """Writes `artifact.json`: what was built from what, with which versions, and size and hash of every file."""
+def write_record(directory: Path, record: Mapping[str, Any], patterns: Iterable[str] = ("*",)) -> None:
+    """Writes `artifact.json`: what was built from what, with which versions, and size and hash of its files.
+
+    Args:
+        directory: Gets the record.
+        record: What it says beside versions and files.
+        patterns: Patterns of the relative paths of the files that must stay as they are; all of them by default.
+    """
     versions = {name: _version(name) for name in _PACKAGES}
-    paths = sorted(path for path in directory.rglob("*") if path.is_file() and path != directory / RECORD)
+    names = (path.relative_to(directory).as_posix() for path in directory.rglob("*") if path.is_file())
+    kept = {name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)} - {RECORD}
+    paths = [directory / name for name in sorted(kept)]
     files = {path.relative_to(directory).as_posix(): [path.stat().st_size, _digest(path)] for path in paths}
     content = {**record, "versions": versions, "git_commit": _git_commit(), "files": files}
     (directory / RECORD).write_text(json.dumps(content, indent=2) + "\n")

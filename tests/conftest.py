@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from pianolm.music.midi import write_midi
 from pianolm.music.notes import make_notes
+from tests.hub_server import TOKEN, Hub, running_hub
 
 # No deadline: on a machine that does other work an example may take any time.
 settings.register_profile("pianolm", deadline=None)
@@ -66,3 +67,18 @@ def beat_file() -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """A Hugging Face hub in place of the real one, an empty cache, and a token."""
+    from huggingface_hub import constants
+
+    with running_hub() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.address)
+        template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no_token"))
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield server

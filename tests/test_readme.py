@@ -58,6 +58,8 @@ class Workspace:
         codebook = next((self.artifacts / "codebook").glob("*/codebook.npz"))
         paths = {
             "upstream.model=DIR": f"upstream.model={self.model}",
+            "upstream.model=user/name": f"upstream.model={self.model}",
+            "upstream.base=user/name": f"upstream.base={self.model}",
             "upstream.tokenizer=DIR": f"upstream.tokenizer={self.model}",
             "upstream.velvq=DIR": f"upstream.velvq={next((self.artifacts / 'velvq').iterdir())}",
             "upstream.model=FILE": f"upstream.model={self.model}/model.safetensors",

@@ -8,6 +8,7 @@ from typing import Any
 from pianolm.config.generate import KINDS, SamplingConfig
 from pianolm.config.option import expected, fields_of, fits
 from pianolm.config.targets import missing_part
+from pianolm.hub import is_valid_name
 
 Settings = Mapping[str, Any]
 VELOCITIES = 127
@@ -108,6 +109,12 @@ def _by_kind(cfg: Settings) -> Iterable[str]:
                     yield f"{key}.{name}={value} found, expected {expected(*fields[name])}"
 
 
+def _export(cfg: Settings) -> Iterable[str]:
+    name = cfg["export"]["push"]
+    if name is not None and not is_valid_name(name):
+        yield f"export.push={name} found, expected user/name of letters, digits, -, _ and ."
+
+
 def _entries(cfg: Settings) -> Iterable[str]:
     for group in ("callbacks", "logger"):
         for name, entry in cfg[group].items():
@@ -131,5 +138,6 @@ _CHECKS: tuple[Callable[[Settings], Iterable[str]], ...] = (
     _hardware,
     _optimizer,
     _by_kind,
+    _export,
     _entries,
 )

@@ -11,6 +11,7 @@ from omegaconf import MISSING
 
 from pianolm.config.data import DATA, DataConfig
 from pianolm.config.evaluate import EVALUATE, ArtifactsConfig, EvaluateConfig, PlotConfig
+from pianolm.config.export import ExportConfig
 from pianolm.config.generate import GenerateConfig
 from pianolm.config.hardware import ComputeConfig, HardwareConfig, PathsConfig
 from pianolm.config.model import ModelConfig
@@ -51,15 +52,18 @@ class UpstreamConfig:
     cells: str | None = option(None, "Artifact of stage prepare.")
     codebook: str | None = option(None, "Artifact of stage codebook, or an .npz file.")
     velvq: str | None = option(None, "Artifact of stage velvq.")
-    tokenizer: str | None = option(None, "Directory of a saved tokenizer, or an artifact with one.")
+    tokenizer: str | None = option(
+        None, "Directory of a saved tokenizer, or an artifact or a model on the hub with one."
+    )
     base: str | None = option(
         None,
-        "Artifact of stage base or finetune, a file of weights, or a model in the box (pop) that finetune starts from.",
+        "Artifact of stage base or finetune, a file of weights, a model in the box (pop), or user/name on the Hugging "
+        "Face hub, that finetune starts from.",
     )
     model: str | None = option(
         None,
-        "Artifact of stage base or finetune, or a file of weights, to play or measure; pop: the model in the box; "
-        "latest: the last one published.",
+        "Artifact of stage base or finetune, or a file of weights, to play, measure or export; pop: the model in the "
+        "box; user/name: one on the Hugging Face hub; latest: the last one published.",
     )
 
 
@@ -82,6 +86,7 @@ class Config:
     generate: GenerateConfig = field(default_factory=GenerateConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     plot: PlotConfig = field(default_factory=PlotConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     artifacts: ArtifactsConfig = field(default_factory=ArtifactsConfig)
     callbacks: dict[str, Any] = option({}, "Lightning callbacks, as entries with a _target_.")
     logger: dict[str, Any] = option({}, "Lightning loggers, as entries with a _target_.")

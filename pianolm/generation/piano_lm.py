@@ -58,7 +58,8 @@ class PianoLM:
         """Reads `config.json`, `model.safetensors` and `tokenizer/` of a published model; no pickle.
 
         Args:
-            directory: A path, or the name of a model in the box (`pianolm.models`), such as `pop`.
+            directory: A path, the name of a model in the box (`pianolm.models`), such as `pop`, or `user/name` of one
+                on the Hugging Face hub.
             device: Where the model runs. Weights are float32 there, whatever they are in the file.
 
         Raises:

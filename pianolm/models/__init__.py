@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pianolm import hub
+
 FOLDER = Path(__file__).resolve().parent
 """A folder in it that holds `config.json` is a model."""
 DEFAULT = "pop"
@@ -15,9 +17,18 @@ def names() -> list[str]:
     return sorted(path.parent.name for path in FOLDER.glob("*/config.json"))
 
 
-def model_path(name_or_path: str | Path) -> Path:
-    """The directory of a model in the box for its name; any other path as it is.
+def model_path(name_or_path: str | Path, files: tuple[str, ...] = hub.FETCHED) -> Path:
+    """The directory of a model in the box for its name, of one on the Hugging Face hub for `user/name`, else the path.
 
     A directory of the same name in the working directory is `./name`.
+
+    Args:
+        name_or_path: Only a text can be the name of a model on the hub; a `Path` is a path.
+        files: Patterns of the files that are fetched from the hub.
+
+    Raises:
+        UserError: The hub has no such model, or cannot be reached.
     """
-    return FOLDER / name_or_path if str(name_or_path) in names() else Path(name_or_path)
+    if str(name_or_path) in names():
+        return FOLDER / name_or_path
+    return hub.fetch(str(name_or_path), files) if hub.is_hub_name(name_or_path) else Path(name_or_path)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pianolm import models
+from pianolm import hub, models
 from pianolm.artifacts import ArtifactStore
 from pianolm.errors import UserError
 from pianolm.pipeline.run_log import LATEST
@@ -33,6 +33,8 @@ TRAINING = (
     "upstream",
 )
 """Groups and keys that ask for a training chain: where one is given, `stage=generate` plays what the chain trains."""
+_ON_THE_HUB = ("model", "base", "tokenizer")
+"""Keys of `upstream` that may name a model on the Hugging Face hub."""
 
 
 def choose_models(cfg: Config, overrides: Sequence[str] | None, say: Callable[[str], None]) -> Config:
@@ -44,19 +46,29 @@ def choose_models(cfg: Config, overrides: Sequence[str] | None, say: Callable[[s
         say: Prints a line.
 
     Raises:
-        UserError: `latest` is asked for and no model is published.
+        UserError: `latest` is asked for and no model is published, or a model on the hub cannot be fetched.
     """
     given = None if overrides is None else {_key(one) for one in overrides}
-    upstream = {
-        role: str(models.model_path(value)) if value in models.names() else value
-        for role, value in cfg["upstream"].items()
+    cfg = {
+        **cfg,
+        "upstream": {role: _path_of(role, value, say) for role, value in cfg["upstream"].items()},
     }
-    cfg = {**cfg, "upstream": upstream}
-    if upstream["model"] == LATEST:
+    if cfg["upstream"]["model"] == LATEST:
         return _with_model(cfg, _latest(cfg, say))
-    if upstream["model"] is None and cfg["stage"]["name"] == "generate" and given is not None:
+    if cfg["upstream"]["model"] is None and cfg["stage"]["name"] == "generate" and given is not None:
         cfg = _box_or_chain(cfg, given, say)
-    return _with_base(cfg, given or set(), say) if upstream["base"] else cfg
+    return _with_base(cfg, given or set(), say) if cfg["upstream"]["base"] else cfg
+
+
+def _path_of(role: str, value: str | None, say: Callable[[str], None]) -> str | None:
+    """The path that a name means: of a model in the box or, for a model and what it holds, on the Hugging Face hub."""
+    if value in models.names():
+        return str(models.model_path(value))
+    if role in _ON_THE_HUB and hub.is_hub_name(value):
+        path = models.model_path(str(value))
+        say(f"upstream.{role}={value}: takes {path}")
+        return str(path)
+    return value
 
 
 def _key(override: str) -> str:

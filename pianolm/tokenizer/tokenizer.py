@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pianolm import hub
 from pianolm.errors import UserError
 from pianolm.models import model_path
 from pianolm.music.bars import bar_positions, bar_starts_from_positions
@@ -241,15 +242,16 @@ class PianoTokenizer:
 
     @classmethod
     def from_pretrained(cls, directory: str | Path) -> PianoTokenizer:
-        """Reads a tokenizer directory, a directory with one called `tokenizer` inside, or that of a model in the box.
+        """Reads a tokenizer directory, a directory with one called `tokenizer` inside, or that of a model by its name.
 
         Args:
-            directory: A path, or the name of a model in the box (`pianolm.models`).
+            directory: A path, the name of a model in the box (`pianolm.models`), or `user/name` on the Hugging Face
+                hub.
 
         Raises:
             UserError: A file is missing, of another format, or has other contents than when it was saved.
         """
-        directory = tokenizer_directory(model_path(directory))
+        directory = tokenizer_directory(model_path(directory, hub.TOKENIZER_FILES))
         saved = read_settings(directory)
         try:
             settings = TokenizerSettings.from_dict(saved)

@@ -70,7 +70,17 @@ def test_any_option_of_training_builds_its_chain(override: str, box: Path) -> No
 
 def test_every_group_that_training_reads_is_known() -> None:
     """A new group must be sorted: does `stage=generate` build a chain when it is given?"""
-    others = {"stage", "generate", "evaluate", "plot", "artifacts", "callbacks", "logger", "hardware"}
+    others = {
+        "stage",
+        "generate",
+        "evaluate",
+        "plot",
+        "export",
+        "artifacts",
+        "callbacks",
+        "logger",
+        "hardware",
+    }
     others |= {"compute", "paths", "prompt", "seed", "plan", "force", "verify"}
     assert set(composed()) == (others | set(TRAINING)) - {"experiment", "debug"}
 

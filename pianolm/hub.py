@@ -1,0 +1,145 @@
+"""Models on the Hugging Face hub: their names, and what goes there and comes from there.
+
+Only files that hold data are fetched; code that lies beside weights never reaches pianolm. `HF_ENDPOINT`, `HF_TOKEN`,
+`HF_HOME` and `HF_HUB_OFFLINE` mean what they mean to huggingface_hub, which is imported on first use.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pianolm.errors import UserError
+
+MODEL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "tokenizer/*",
+    "code_freq.npz",
+    "CREDITS.csv",
+    "WORKS.csv",
+)
+"""Patterns of the files that make a model; the record (`artifact.json`) of an exported model has their hashes."""
+FETCHED = (*MODEL_FILES, "artifact.json", "README.md")
+TOKENIZER_FILES = ("tokenizer/*",)
+_NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+_FILE_ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz")
+
+
+def is_valid_name(name: str) -> bool:
+    """Whether a text has the form `user/name`."""
+    return _NAME.fullmatch(name) is not None
+
+
+def is_hub_name(name: object) -> bool:
+    """Whether a text is `user/name` and no path here; `./user/name` always means a path."""
+    return (
+        isinstance(name, str)
+        and is_valid_name(name)
+        and not name.endswith(_FILE_ENDINGS)
+        and not Path(name).exists()
+    )
+
+
+def fetch(name: str, patterns: tuple[str, ...] = FETCHED) -> Path:
+    """The directory of a model of the hub on this machine; files that are not here yet are fetched.
+
+    Without a connection it is the model as it was fetched last.
+
+    Args:
+        name: `user/name`.
+        patterns: The files to fetch.
+
+    Raises:
+        UserError: There is no such model that this machine may read, or the hub cannot be reached and the model was not
+            fetched before.
+    """
+    from huggingface_hub import snapshot_download
+
+    with _told(f"{name}: no such directory here"):
+        return Path(snapshot_download(name, allow_patterns=list(patterns), ignore_patterns=["*.py"]))
+
+
+def require_token(key: str) -> None:
+    """Checks before anything is built that there is a token to write with.
+
+    Args:
+        key: How the error calls what needs it, such as `export.push=user/name`.
+
+    Raises:
+        UserError: There is none.
+    """
+    from huggingface_hub import get_token
+
+    if get_token() is None:
+        raise UserError(
+            f"{key}: no token of the Hugging Face hub found; log in with `hf auth login`, or set HF_TOKEN to a token "
+            "that may write"
+        )
+
+
+def push(directory: Path, name: str) -> str:
+    """Uploads a directory as a model. A repository that does not exist is made, private to its owner.
+
+    Args:
+        directory: What to upload.
+        name: `user/name`.
+
+    Returns:
+        The address of the model.
+
+    Raises:
+        UserError: There is no token, or the hub cannot be reached or refuses.
+    """
+    from huggingface_hub import HfApi
+
+    require_token(f"export.push={name}")
+    with _told(f"export.push={name}"):
+        api = HfApi()
+        url = str(api.create_repo(name, private=True, exist_ok=True))
+        api.upload_folder(folder_path=directory, repo_id=name, commit_message="Upload of a pianolm model")
+    return url
+
+
+@contextmanager
+def _told(subject: str) -> Iterator[None]:
+    """Errors of huggingface_hub as one sentence that begins with `subject`."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
+    from huggingface_hub.errors import HTTPError as HTTPError  # type: ignore[attr-defined]  # that of its HTTP library
+
+    hub = constants.ENDPOINT
+    try:
+        yield
+    except UserError:
+        raise
+    except RepositoryNotFoundError as error:
+        raise UserError(
+            f"{subject}, and {hub} has no model of this name that this machine may see; check the name, and for a "
+            "private model log in with `hf auth login` or set HF_TOKEN"
+        ) from error
+    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        offline = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"{hub} cannot be reached"
+        raise UserError(
+            f"{subject}, and {offline}; check the connection, or give the path of a model that is here"
+        ) from error
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        rights = "; the token may lack the right to write there" if status in (401, 403) else ""
+        raise UserError(f"{subject}: {hub} answered with status {status}{rights}; try again later") from error
+    except (HFValidationError, ValueError) as error:
+        raise UserError(f"{subject}: {str(error).splitlines()[0]}") from error
+    except (HTTPError, OSError) as error:
+        raise UserError(
+            f"{subject}, and {hub} cannot be reached ({type(error).__name__}); check the connection, or give the path "
+            "of a model that is here"
+        ) from error

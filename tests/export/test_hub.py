@@ -1,0 +1,148 @@
+"""To the hub and back; what can go wrong there is one sentence, and code that lies there is neither fetched nor run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import huggingface_hub.constants
+import pytest
+
+from pianolm import PianoLM, PianoTokenizer, hub
+from pianolm.errors import UserError
+from pianolm.pipeline.model_choice import choose_models
+from tests.hub_server import Hub, Repository
+from tests.tiny import composed
+
+CODE = b"import pathlib\npathlib.Path(%r).write_text('ran')\n"
+
+
+@pytest.fixture
+def pushed(server: Hub, exported: Path) -> Hub:
+    hub.push(exported, "anna/toy")
+    return server
+
+
+def ids_of(model: str | Path) -> list[int]:
+    (one,) = PianoLM.from_pretrained(model).generate_pieces(beats=2, seed=3)
+    return [int(token) for token in one.ids]
+
+
+def test_a_model_goes_to_the_hub_and_plays_the_same_from_there(pushed: Hub, exported: Path) -> None:
+    model = pushed.models["anna/toy"]
+    assert model.private
+    assert set(model.files) == {
+        p.relative_to(exported).as_posix() for p in exported.rglob("*") if p.is_file()
+    }
+    assert ids_of("anna/toy") == ids_of(exported)
+    hashes = PianoTokenizer.from_pretrained("anna/toy").hashes
+    assert hashes == PianoTokenizer.from_pretrained(exported).hashes
+
+
+def test_a_tokenizer_alone_is_fetched_without_the_weights(pushed: Hub) -> None:
+    PianoTokenizer.from_pretrained("anna/toy")
+    fetched = [line for line in pushed.requests if "/resolve/" in line]
+    assert fetched
+    assert all("/tokenizer/" in line for line in fetched)
+
+
+def test_without_a_connection_it_is_the_model_fetched_last(
+    pushed: Hub, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = ids_of("anna/toy")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    n_requests = len(pushed.requests)
+    assert ids_of("anna/toy") == before
+    assert len(pushed.requests) == n_requests
+    with pytest.raises(UserError, match=r"anna/other: no such directory here, and HF_HUB_OFFLINE is set; "):
+        PianoLM.from_pretrained("anna/other")
+
+
+def test_a_hub_that_does_not_answer_is_one_sentence(
+    server: Hub, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
+    for act in (lambda: PianoLM.from_pretrained("anna/toy"), lambda: hub.push(exported, "anna/toy")):
+        with pytest.raises(UserError, match=r"http://127\.0\.0\.1:9 cannot be reached") as refused:
+            act()
+        assert "\n" not in str(refused.value)
+
+
+def test_a_name_that_the_hub_does_not_know_or_show_is_one_sentence(
+    pushed: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(
+        UserError, match=r"anna/typo: no such directory here, and .* has no model of this name"
+    ):
+        PianoLM.from_pretrained("anna/typo")
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(UserError, match=r"for a private model log in with `hf auth login` or set HF_TOKEN"):
+        PianoLM.from_pretrained("anna/toy")
+
+
+def test_a_push_without_a_token_or_a_right_is_one_sentence(
+    server: Hub, exported: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match=r"export.push=bert/toy: .* status 403; the token may lack the right"):
+        hub.push(exported, "bert/toy")
+    monkeypatch.delenv("HF_TOKEN")
+    with pytest.raises(UserError, match=r"export.push=anna/toy: no token .* set HF_TOKEN"):
+        hub.push(exported, "anna/toy")
+    assert server.models == {}
+
+
+def test_a_model_that_its_owner_made_public_stays_public(server: Hub, exported: Path) -> None:
+    server.models["anna/toy"] = Repository(private=False)
+    hub.push(exported, "anna/toy")
+    assert "model.safetensors" in server.models["anna/toy"].files
+    assert not server.models["anna/toy"].private
+
+
+def test_only_a_text_of_two_words_that_is_no_path_is_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert hub.is_hub_name("anna/toy-1.0")
+    (tmp_path / "anna" / "toy-1.0").mkdir(parents=True)
+    others = (
+        "anna/toy-1.0",
+        "./anna/toy",
+        "/anna/toy",
+        "anna",
+        "a/b/c",
+        "../toy",
+        "anna/w.safetensors",
+        "~/toy",
+    )
+    assert not any(map(hub.is_hub_name, (*others, Path("anna/toy"), None)))
+
+
+@pytest.mark.parametrize("role", ["model", "base", "tokenizer"])
+def test_upstream_may_name_a_model_of_the_hub(role: str, pushed: Hub) -> None:
+    said: list[str] = []
+    cfg = choose_models(composed("stage=finetune", f"upstream.{role}=anna/toy"), [], said.append)
+    path = Path(cfg["upstream"][role])
+    assert (path / "model.safetensors").is_file()
+    assert said[0] == f"upstream.{role}=anna/toy: takes {path}"
+    assert cfg["upstream"]["cells"] is None
+
+
+def test_code_beside_weights_is_neither_fetched_nor_run(pushed: Hub, exported: Path, tmp_path: Path) -> None:
+    """Of any name that Python, transformers or a tokenizer could import."""
+    trace = tmp_path / "trace"
+    files = pushed.models["anna/toy"].files
+    names = (
+        "tokenization_pianolm.py",
+        "modeling_llama.py",
+        "__init__.py",
+        "sitecustomize.py",
+        "tokenizer/a.py",
+    )
+    for name in names:
+        files[name] = CODE % str(trace)
+    files["config.json"] = files["config.json"].replace(
+        b'"model_type"', b'"auto_map": {"AutoModelForCausalLM": "modeling_llama.Model"}, "model_type"'
+    )
+    del files["artifact.json"]  # its hash of config.json
+    assert ids_of("anna/toy") == ids_of(exported)
+    assert not trace.exists()
+    assert not [line for line in pushed.requests if line.endswith(".py")]
