@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,13 @@ def test_models_come_with_the_package() -> None:
     ignored = (ROOT / ".gitignore").read_text().splitlines()
     assert not [line for line in ignored if re.search(r"models|safetensors|npz", line)]
     assert models.FOLDER == Path(models.__file__).parent == ROOT / "pianolm" / "models"
+
+
+def test_playing_on_a_cpu_needs_no_torch() -> None:
+    """Its import takes longer than that of all the rest."""
+    program = (
+        "import sys; from pianolm import PianoLM; PianoLM.from_pretrained('pop').generate(beats=1); "
+        "print({'torch', 'transformers'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

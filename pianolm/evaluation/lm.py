@@ -138,7 +138,7 @@ def score_performances(
 
 
 def _trained_constrained(lm: PianoLM) -> bool:
-    from pianolm.lm.model import CONSTRAINED_LOSS
+    from pianolm.lm.llama import CONSTRAINED_LOSS
 
     return bool(getattr(lm.model.config, CONSTRAINED_LOSS, False))
 

@@ -16,7 +16,7 @@ from pianolm.artifacts import file_fingerprint, read_record, write_record
 from pianolm.errors import UserError
 from pianolm.generation.piano_lm import PianoLM
 from pianolm.hub import MODEL_FILES
-from pianolm.lm.weights_file import HEAD
+from pianolm.lm.weight_names import HEAD
 from pianolm.lm.weights_path import WEIGHTS
 
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}

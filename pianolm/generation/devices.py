@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from pianolm.errors import UserError
 
+if TYPE_CHECKING:
+    import torch
 
-def checked_device(device: str | torch.device) -> torch.device:
-    """The device of a name such as `cpu`, `cuda` or `cuda:1`.
+
+def checked_device(device: str | torch.device) -> str | torch.device:
+    """The device of a name such as `cuda` or `cuda:1`; `cpu` as it is, without importing torch.
 
     Raises:
         UserError: There is no such device on this machine.
     """
+    if device == "cpu":
+        return device
+    import torch
+
     try:
         found = torch.device(device)
     except RuntimeError as error:

@@ -9,22 +9,25 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import LlamaForCausalLM
 
 from pianolm.generation.config import GenerationConfig, StoppingCriteria
 from pianolm.generation.engine.base import Engine
-from pianolm.generation.engine.llama_weights import LlamaWeights
+from pianolm.generation.engine.llama_weights import LlamaWeights, llama_of
 from pianolm.generation.engine.numpy_engine import NumpyEngine
-from pianolm.generation.engine.torch_engine import TorchEngine
 from pianolm.generation.repetition import Repetition
 from pianolm.generation.sampling import Candidates, Sampler, TokenOrder
 from pianolm.generation.state import GenerationState, window_start
+from pianolm.lm.llama import Llama
 from pianolm.tokenizer.grammar import Grammar, Phase
 from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.vocabulary import Kind
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
 
 BATCH_SIZE = {"cpu": 16, "cuda": 32}
 """Maximum number of pieces generated at once; the rest is queued."""
@@ -60,7 +63,7 @@ class Generator:
     which may, rarely, change a sample.
 
     Args:
-        model: A Llama over the grammar's vocabulary. Its weights are read now.
+        model: A Llama over the grammar's vocabulary. The weights of a network are read now.
         grammar: Decides which tokens may come next.
         tempo: Converts tempo tokens to beat lengths.
         strikes_V: Whether each code strikes a note, which `repeat` needs with `ties=repeat`; None: all count as such.
@@ -76,21 +79,24 @@ class Generator:
 
     def __init__(
         self,
-        model: LlamaForCausalLM,
+        model: LlamaForCausalLM | Llama,
         grammar: Grammar,
         tempo: TempoBins,
         strikes_V: NDArray[np.bool_] | None = None,
     ) -> None:
         self.grammar = grammar
         self.order = TokenOrder(grammar, tempo)
-        self.context = int(model.config.max_position_embeddings)
         self.make_engine: Callable[[int], Engine]
-        if model.device.type == "cpu":
-            weights = LlamaWeights(model, self.order.ids)
+        if isinstance(model, Llama) or model.device.type == "cpu":
+            weights = LlamaWeights(model if isinstance(model, Llama) else llama_of(model), self.order.ids)
+            self.context, self._batch_size = weights.context, BATCH_SIZE["cpu"]
             self.make_engine = lambda rows: NumpyEngine(weights, rows)
         else:
+            from pianolm.generation.engine.torch_engine import TorchEngine  # imports torch, as the model has
+
+            self.context = int(model.config.max_position_embeddings)
+            self._batch_size = BATCH_SIZE.get(model.device.type, 1)
             self.make_engine = lambda rows: TorchEngine(model, self.order.ids, rows)
-        self._batch_size = BATCH_SIZE.get(model.device.type, 1)
         self._advance = lru_cache(maxsize=1 << 16)(grammar.advance)
         self._tempo, self._strikes_V = tempo, strikes_V
         self._first_tempo = grammar.vocabulary.offset(Kind.TEMPO)

@@ -8,12 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import numpy as np
-import torch
-from transformers import LlamaForCausalLM
 
 from pianolm.errors import UserError
 from pianolm.generation.config import DEFAULTS, GenerationConfig
@@ -23,35 +21,46 @@ from pianolm.generation.generator import Generator
 from pianolm.generation.prompts import beats_left_out, prompt_bar_beats, prompt_bars, prompt_ids
 from pianolm.generation.results import GeneratedBeat, GeneratedPiece, ended_by_model, prompt_cut, with_bars
 from pianolm.generation.state import GenerationState
-from pianolm.lm.checkpoint import llama_from_weights
+from pianolm.lm.llama import Llama, llama_from_weights
 from pianolm.lm.model_directory import llama_from_directory
-from pianolm.lm.weights_file import check_model_directory
+from pianolm.lm.weights_path import check_model_directory
 from pianolm.models import model_path
 from pianolm.music.continuation import continued_piece, part_of_piece
 from pianolm.music.piece import Piece, as_piece
 from pianolm.music.remarks import Remarks
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import LlamaForCausalLM
+
 
 class PianoLM:
     """A Llama over piano tokens and the tokenizer it was trained with.
 
     Args:
-        model: The network over the tokenizer's vocabulary. Its weights are read at the first generation.
+        model: The network over the tokenizer's vocabulary, or its sizes and weights. The weights of a network are read
+            at the first generation.
         tokenizer: The tokenizer.
 
     Raises:
         UserError: Their vocabularies differ.
     """
 
-    def __init__(self, model: LlamaForCausalLM, tokenizer: PianoTokenizer) -> None:
-        if model.config.vocab_size != tokenizer.vocabulary.size:
+    def __init__(self, model: LlamaForCausalLM | Llama, tokenizer: PianoTokenizer) -> None:
+        size = model.config["vocab_size"] if isinstance(model, Llama) else model.config.vocab_size
+        if size != tokenizer.vocabulary.size:
             raise UserError(
-                f"the model has {model.config.vocab_size} ids, the tokenizer {tokenizer.vocabulary.size}; give the "
-                "tokenizer that the model was trained with"
+                f"the model has {size} ids, the tokenizer {tokenizer.vocabulary.size}; give the tokenizer that the "
+                "model was trained with"
             )
-        self.model = model.eval()
         self.tokenizer = tokenizer
+        self._given = model
+
+    @cached_property
+    def model(self) -> LlamaForCausalLM:
+        """The network. Generation on a CPU does without it where it was not given and is not asked for."""
+        return self._given.network() if isinstance(self._given, Llama) else self._given.eval()
 
     @classmethod
     def from_pretrained(cls, directory: str | Path, device: str | torch.device = "cpu") -> PianoLM:
@@ -68,8 +77,8 @@ class PianoLM:
         device, directory = checked_device(device), model_path(directory)
         check_model_directory(directory)
         tokenizer = PianoTokenizer.from_pretrained(directory)
-        model = llama_from_directory(directory, tokenizer.vocabulary)
-        return cls._on_device(model, tokenizer, device, str(directory))
+        llama = llama_from_directory(directory, tokenizer.vocabulary)
+        return cls._on_device(llama, tokenizer, device, str(directory))
 
     @classmethod
     def from_weights(
@@ -101,15 +110,17 @@ class PianoLM:
             UserError: A tensor is missing, or shapes, heads and vocabulary do not fit together.
         """
         device, source = checked_device(device), str(file) if source is None else source
-        model = llama_from_weights(Path(file), tokenizer.vocabulary, heads, rope_theta, context, source)
-        return cls._on_device(model, tokenizer, device, source)
+        llama = llama_from_weights(Path(file), tokenizer.vocabulary, heads, rope_theta, context, source)
+        return cls._on_device(llama, tokenizer, device, source)
 
     @classmethod
     def _on_device(
-        cls, model: LlamaForCausalLM, tokenizer: PianoTokenizer, device: str | torch.device, source: str
+        cls, llama: Llama, tokenizer: PianoTokenizer, device: str | torch.device, source: str
     ) -> PianoLM:
         try:
-            return cls(model.to(device), tokenizer)  # type: ignore[arg-type]  # transformers wraps `to` and loses its types
+            if str(device) == "cpu":
+                return cls(llama, tokenizer)
+            return cls(llama.network().to(device), tokenizer)  # type: ignore[arg-type]  # transformers wraps `to` and loses its types
         except UserError as error:
             raise UserError(f"{source}: {error}") from error
 
@@ -117,7 +128,8 @@ class PianoLM:
     def generator(self) -> Generator:
         """The model as the inference engines hold it, with the weights that it has now."""
         strikes_V = self.tokenizer.strikes_per_id > 0
-        return Generator(self.model, self.tokenizer.grammar, self.tokenizer.tempo, strikes_V)
+        model = self.__dict__.get("model", self._given)  # a network that was asked for may have been changed
+        return Generator(model, self.tokenizer.grammar, self.tokenizer.tempo, strikes_V)
 
     def generate(
         self,

@@ -18,9 +18,6 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from pianolm.lm.embedding import CodebookEmbedding, use_features
 from pianolm.lm.induction_init import initialize_induction
 
-CONSTRAINED_LOSS = "constrained_loss"
-"""Key of `config.json`: true for a model trained with `loss.constrained=true`, to be used with the token mask only."""
-
 
 def build_llama(
     settings: Mapping[str, Any],

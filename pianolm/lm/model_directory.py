@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from transformers import LlamaForCausalLM
-
 from pianolm.errors import UserError
-from pianolm.lm.checkpoint import NORM_EPS, WEIGHTS, llama_from_weights
-from pianolm.lm.model import CONSTRAINED_LOSS
+from pianolm.lm.llama import CONSTRAINED_LOSS, NORM_EPS, Llama, llama_from_weights
+from pianolm.lm.weights_path import WEIGHTS
 from pianolm.tokenizer.vocabulary import Vocabulary
 
 CONFIG = "config.json"
@@ -34,8 +33,8 @@ _COMPARED = (
 """Keys that must agree with the shapes of the weights."""
 
 
-def llama_from_directory(directory: Path, vocabulary: Vocabulary) -> LlamaForCausalLM:
-    """The network of a model directory in float32, ready for generation.
+def llama_from_directory(directory: Path, vocabulary: Vocabulary) -> Llama:
+    """The Llama of a model directory, in float32.
 
     Sizes come from the weights, which exist, so that no value of `config.json` can ask for more memory than they take.
 
@@ -53,7 +52,7 @@ def llama_from_directory(directory: Path, vocabulary: Vocabulary) -> LlamaForCau
             raise UserError(f"{path}: {key}={config[key]!r} found, expected {expected!r}")
     heads = _whole(config, "num_attention_heads", path, 2**16)
     context = _whole(config, "max_position_embeddings", path, LONGEST_CONTEXT, least=SHORTEST_CONTEXT)
-    model = llama_from_weights(
+    llama = llama_from_weights(
         directory / WEIGHTS,
         vocabulary,
         heads,
@@ -61,9 +60,9 @@ def llama_from_directory(directory: Path, vocabulary: Vocabulary) -> LlamaForCau
         context,
         str(directory / WEIGHTS),
         _positive(config, "rms_norm_eps", NORM_EPS, path, 1.0),
-    ).float()
+    )
     for key in _COMPARED:
-        found, expected = config.get(key), getattr(model.config, key)
+        found, expected = config.get(key), llama.config[key]
         if found is not None and (type(found) is not type(expected) or found != expected):
             raise UserError(
                 f"{path}: {key}={found!r} found, the tensors of {WEIGHTS} beside it make it {expected!r}; give both "
@@ -71,8 +70,7 @@ def llama_from_directory(directory: Path, vocabulary: Vocabulary) -> LlamaForCau
             )
     if not isinstance(constrained := config.get(CONSTRAINED_LOSS, False), bool):
         raise UserError(f"{path}: {CONSTRAINED_LOSS}={constrained!r} found, expected true or false")
-    setattr(model.config, CONSTRAINED_LOSS, constrained)
-    return model
+    return replace(llama, precision="float32", constrained=constrained)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from transformers import LlamaForCausalLM
 from pianolm.lm.checkpoint import load_weights, without_progress_bars
 from pianolm.lm.datamodule import LMDataModule
 from pianolm.lm.embedding import write_table
-from pianolm.lm.model import CONSTRAINED_LOSS, build_llama, count_parameters
+from pianolm.lm.llama import CONSTRAINED_LOSS
+from pianolm.lm.model import build_llama, count_parameters
 from pianolm.lm.module import CHECKPOINT_KEY, LanguageModule
 from pianolm.lm.optimizer import OptimizerSettings
 from pianolm.lm.warm_start import warm_start

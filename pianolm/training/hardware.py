@@ -134,10 +134,10 @@ def cores() -> int:
 
 def set_threads(cfg: Mapping[str, Any], processes: int) -> None:
     """Sets torch's threads: processes that each take all cores slow each other down."""
-    import torch
-
     threads = cfg["compute"]["threads"]
     if threads is not None or processes > 1:
+        import torch
+
         torch.set_num_threads(int(threads) if threads is not None else max(cores() // processes, 1))
 
 

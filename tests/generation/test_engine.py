@@ -12,7 +12,7 @@ from transformers import LlamaForCausalLM
 
 from pianolm.errors import UserError
 from pianolm.generation.engine.base import Engine
-from pianolm.generation.engine.llama_weights import LlamaWeights
+from pianolm.generation.engine.llama_weights import LlamaWeights, llama_of
 from pianolm.generation.engine.numpy_engine import NumpyEngine
 from pianolm.generation.engine.products import Products
 from pianolm.generation.engine.torch_engine import TorchEngine
@@ -40,7 +40,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 def numpy_engine(model: LlamaForCausalLM, rows: int) -> Engine:
-    return NumpyEngine(LlamaWeights(model, ORDER), rows)
+    return NumpyEngine(LlamaWeights(llama_of(model), ORDER), rows)
 
 
 def torch_engine(model: LlamaForCausalLM, rows: int) -> Engine:
@@ -111,7 +111,7 @@ def test_cached_logits_are_those_of_the_full_forward_pass(
 @pytest.mark.parametrize("products", [None, Products(1), Products(1, by_dots=True)])
 def test_rows_do_not_change_a_bit_of_each_other(kind: str, products: Products | None) -> None:
     model, (alone, *others) = toy_llama(SMALL, **KINDS[kind]), tokens(20)
-    weights = LlamaWeights(model, ORDER, products)
+    weights = LlamaWeights(llama_of(model), ORDER, products)
     one, many = NumpyEngine(weights, 1), NumpyEngine(weights, 20)
     one.extend(0, alone[:9])
     for row, ids in enumerate(others):

@@ -319,3 +319,13 @@ def test_a_plain_weights_file_generates_what_the_model_does(lm: PianoLM, tmp_pat
     )
     with pytest.raises(UserError, match=message):
         PianoLM.from_weights(tmp_path / "x.pt", other, heads=4)
+
+
+def test_a_network_that_was_changed_is_the_one_that_plays(lm: PianoLM, tmp_path: Path) -> None:
+    torch.save(lm.model.state_dict(), tmp_path / "x.pt")
+    loaded = PianoLM.from_weights(tmp_path / "x.pt", lm.tokenizer, heads=4, context=CONTEXT)
+    with torch.no_grad():
+        loaded.model.get_input_embeddings().weight.neg_()
+    assert not same(*loaded.generate(beats=3, seed=1, **HOT), *lm.generate(beats=3, seed=1, **HOT))
+    changed = PianoLM(loaded.model, lm.tokenizer)
+    assert same(*loaded.generate(beats=3, seed=1, **HOT), *changed.generate(beats=3, seed=1, **HOT))

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from transformers import LlamaForCausalLM
 
 from pianolm.errors import UserError
-from pianolm.lm.checkpoint import llama_from_weights, load_weights
+from pianolm.lm.checkpoint import load_weights
+from pianolm.lm.llama import llama_from_weights
 from pianolm.lm.model import build_llama
 from pianolm.tokenizer.vocabulary import Vocabulary
 from tests.lm.toys import toy_model
@@ -157,7 +158,8 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
 
 
 def imported(file: Path, vocabulary: Vocabulary = VOCABULARY, heads: int = 4) -> LlamaForCausalLM:
-    return llama_from_weights(file, vocabulary, heads, 10_000.0, CONTEXT, f"upstream.model={file}")
+    source = f"upstream.model={file}"
+    return llama_from_weights(file, vocabulary, heads, 10_000.0, CONTEXT, source).network()
 
 
 def save(weights: dict[str, torch.Tensor], file: Path) -> Path:
@@ -187,7 +189,7 @@ def test_what_shapes_do_not_show_is_given(tmp_path: Path) -> None:
     rope = {"rope_type": "default", "rope_theta": 200.0}
     source = toy_llama(VOCABULARY, rope_parameters=rope, num_attention_heads=2, num_key_value_heads=2)
     file = save(state(source), tmp_path / "x.safetensors")
-    model = llama_from_weights(file, VOCABULARY, 2, 200.0, 32, "file")
+    model = llama_from_weights(file, VOCABULARY, 2, 200.0, 32, "file").network()
     assert torch.equal(logits(model), logits(source))
     assert not torch.equal(logits(imported(file, heads=2)), logits(source))
 

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from pianolm import PianoLM
 from pianolm.errors import UserError
-from pianolm.lm.weights_file import EMBEDDING, WEIGHTS
+from pianolm.lm.weight_names import EMBEDDING
+from pianolm.lm.weights_path import WEIGHTS
 from tests.evaluation.toys import model_directory
 
 CONTEXT = 64

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from pianolm.errors import UserError
-from pianolm.lm.weights_file import read_tensors, rename_tensors
+from pianolm.lm.weight_names import rename_tensors
+from pianolm.lm.weights_file import read_tensors
 
 EMBEDDING, NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from pianolm import PianoLM, models
 from pianolm.errors import UserError
-from pianolm.lm.weights_file import WEIGHTS
+from pianolm.lm.weights_path import WEIGHTS
 from pianolm.pipeline.graph import Planner
 from pianolm.pipeline.model_choice import TRAINING, choose_models
 from pianolm.run import execute

@@ -28,7 +28,7 @@ from experiments.results import RESULTS, publish, read_rows
 from pianolm import PianoLM, PianoTokenizer, Piece
 from pianolm.data.token_store import TokenStore
 from pianolm.generation.config import GenerationConfig
-from pianolm.generation.engine.llama_weights import LlamaWeights
+from pianolm.generation.engine.llama_weights import LlamaWeights, llama_of
 from pianolm.generation.engine.numpy_engine import NumpyEngine
 from pianolm.generation.engine.products import Products
 from pianolm.generation.engine.torch_engine import TorchEngine
@@ -83,7 +83,7 @@ def sides(
 ) -> dict[str, Callable[[int, int], int]]:
     generators = {name: Generator(model, tokenizer.grammar, tokenizer.tempo) for name in OURS}
     order = generators["pianolm"].order.ids
-    by_row = LlamaWeights(model, order, Products(tile=1))
+    by_row = LlamaWeights(llama_of(model), order, Products(tile=1))
     generators["pianolm, engine in torch"].make_engine = lambda rows: TorchEngine(model, order, rows)
     generators["pianolm, each piece by itself"].make_engine = lambda rows: NumpyEngine(by_row, rows)
     ours = {name: partial(by_generator, generator, prompt) for name, generator in generators.items()}

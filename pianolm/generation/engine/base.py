@@ -1,20 +1,17 @@
-"""The interface of an inference engine, and what both engines ask of a model.
-
-Shapes: V ids, D width.
-"""
+"""The interface of an inference engine, and what both engines ask of a model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from transformers import LlamaForCausalLM
 
 from pianolm.errors import UserError
-from pianolm.lm.embedding import current_table
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
 
 Array = NDArray[np.float32]
 
@@ -60,10 +57,3 @@ def check_architecture(model: LlamaForCausalLM) -> None:
             raise UserError(
                 f"the model has {feature}, expected {expected}; pianolm cannot generate with this kind of Llama"
             )
-
-
-def output_table(model: LlamaForCausalLM) -> torch.Tensor:
-    """[V, D] weights of the output layer."""
-    if model.config.tie_word_embeddings:
-        return current_table(model).detach()
-    return model.lm_head.weight.detach()

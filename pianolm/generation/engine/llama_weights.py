@@ -6,20 +6,25 @@ width and O output width of a matrix. Matrices [I, O] are kept in the layout of 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from transformers import LlamaForCausalLM
 
-from pianolm.generation.engine.base import Array, check_architecture, output_table
+from pianolm.generation.engine.base import Array, check_architecture
 from pianolm.generation.engine.products import Products, choose_products
-from pianolm.lm.embedding import current_table
+from pianolm.lm.llama import Llama
+from pianolm.lm.weight_names import EMBEDDING, HEAD
+
+if TYPE_CHECKING:
+    from transformers import LlamaForCausalLM
 
 _OUTPUT_BLOCK = 256
 """Ids of a block of the output layer: logits are computed for whole blocks."""
+_FREQUENCIES = "model.rotary_emb.inv_freq"
+"""Name of the frequencies of rotary positions, which files do not hold."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +51,7 @@ class LlamaWeights:
     """The weights of a model as `NumpyEngine` needs them, in float32.
 
     Args:
-        model: A Llama with default rotary positions.
+        llama: Its sizes and weights.
         order: [V] ids, in the order in which logits are computed.
         products: How rows are multiplied with the matrices; None for the fastest way on this machine.
 
@@ -55,20 +60,14 @@ class LlamaWeights:
         largest: Entries of the largest matrix of a layer.
         output_width: Ids of a block of `output`.
         output: [D, V] output layer in blocks, the last one padded with zeros.
-
-    Raises:
-        UserError: The model has a feature that the engine does not support.
     """
 
-    def __init__(
-        self, model: LlamaForCausalLM, order: NDArray[np.int64], products: Products | None = None
-    ) -> None:
-        check_architecture(model)
-        config: Any = model.config
-        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self.head_width, self.ffn_width = config.head_dim, config.intermediate_size
-        self.width, self.eps = config.hidden_size, config.rms_norm_eps
-        self.context = int(config.max_position_embeddings)
+    def __init__(self, llama: Llama, order: NDArray[np.int64], products: Products | None = None) -> None:
+        config, weights = llama.config, llama.weights
+        self.heads, self.kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
+        self.head_width, self.ffn_width = config["head_dim"], config["intermediate_size"]
+        self.width, self.eps = config["hidden_size"], config["rms_norm_eps"]
+        self.context = int(config["max_position_embeddings"])
         width_qkv = (self.heads + 2 * self.kv_heads) * self.head_width
         shapes = {
             (self.width, width_qkv),
@@ -79,46 +78,49 @@ class LlamaWeights:
         }
         self.largest = max(inputs * outputs for inputs, outputs in shapes)
         self.products = products or choose_products(frozenset(shapes))
-        self.embedding_VD = _array(current_table(model))
-        self.layers = [self._layer(layer) for layer in model.model.layers]
-        self.output = self._output(_array(output_table(model))[order] * _array(model.model.norm.weight))
+        self.embedding_VD = weights[EMBEDDING]
+        self.layers = [
+            self._layer(weights, f"model.layers.{number}.") for number in range(config["num_hidden_layers"])
+        ]
+        table_VD = weights.get(HEAD, self.embedding_VD)
+        self.output = self._output(table_VD[order] * weights["model.norm.weight"])
         self.output_width = _OUTPUT_BLOCK // self.products.blocks(self.width, _OUTPUT_BLOCK)
-        frequency = model.model.rotary_emb.inv_freq.float().cpu()
-        # computed as transformers does, so that angles are equal to the last bit
-        angle = torch.outer(torch.arange(self.context, dtype=torch.float32), frequency)
-        self.rotation_TA = torch.polar(torch.ones_like(angle), angle).numpy()
+        frequency_A = weights.get(_FREQUENCIES)
+        if frequency_A is None:
+            frequency_A = _frequencies(self.head_width, config["rope_parameters"]["rope_theta"])
+        # angles are rounded to float32, as in transformers
+        angle_TA = np.arange(self.context, dtype=np.float32)[:, None] * frequency_A
+        self.rotation_TA = np.exp(1j * angle_TA.astype(np.float64)).astype(np.complex64)
 
-    def _layer(self, layer: Any) -> _Layer:
-        attention, mlp = layer.self_attn, layer.mlp
+    def _layer(self, weights: Mapping[str, Array], layer: str) -> _Layer:
+        attention, mlp = f"{layer}self_attn.", f"{layer}mlp."
         halves = np.arange(self.head_width).reshape(2, -1).T.ravel()
         scale = np.float32(self.head_width**-0.5)
         parts = [
-            (attention.q_proj, self.heads, halves, scale),
-            (attention.k_proj, self.kv_heads, halves, np.float32(1)),
-            (attention.v_proj, self.kv_heads, np.arange(self.head_width), np.float32(1)),
+            ("q_proj", self.heads, halves, scale),
+            ("k_proj", self.kv_heads, halves, np.float32(1)),
+            ("v_proj", self.kv_heads, np.arange(self.head_width), np.float32(1)),
         ]
         qkv, qkv_bias = [], []
-        for linear, heads, order, factor in parts:
+        for name, heads, order, factor in parts:
             rows = (np.arange(heads)[:, None] * self.head_width + order).ravel()
-            qkv.append(_array(linear.weight)[rows] * factor)
-            qkv_bias.append(None if linear.bias is None else _array(linear.bias)[rows] * factor)
-        gate_up = [-_array(linear.weight) for linear in (mlp.gate_proj, mlp.up_proj)]
-        gate_up_bias = [
-            None if one.bias is None else -_array(one.bias) for one in (mlp.gate_proj, mlp.up_proj)
-        ]
-        input_norm, mlp_norm = (
-            _array(n.weight) for n in (layer.input_layernorm, layer.post_attention_layernorm)
-        )
+            qkv.append(weights[f"{attention}{name}.weight"][rows] * factor)
+            bias = weights.get(f"{attention}{name}.bias")
+            qkv_bias.append(None if bias is None else bias[rows] * factor)
+        gate_up = [-weights[f"{mlp}{name}.weight"] for name in ("gate_proj", "up_proj")]
+        gate_up_bias = [weights.get(f"{mlp}{name}.bias") for name in ("gate_proj", "up_proj")]
         return _Layer(
-            qkv=self._in_layout(np.concatenate(qkv) * input_norm),
-            out=self._in_layout(_array(attention.o_proj.weight)),
-            gate_up=self._in_layout(np.concatenate(gate_up) * mlp_norm),
-            down=self._in_layout(_array(mlp.down_proj.weight)),
+            qkv=self._in_layout(np.concatenate(qkv) * weights[f"{layer}input_layernorm.weight"]),
+            out=self._in_layout(weights[f"{attention}o_proj.weight"]),
+            gate_up=self._in_layout(
+                np.concatenate(gate_up) * weights[f"{layer}post_attention_layernorm.weight"]
+            ),
+            down=self._in_layout(weights[f"{mlp}down_proj.weight"]),
             biases=(
                 _joined(qkv_bias),
-                _joined([None if attention.o_proj.bias is None else _array(attention.o_proj.bias)]),
-                _joined(gate_up_bias),
-                _joined([None if mlp.down_proj.bias is None else _array(mlp.down_proj.bias)]),
+                weights.get(f"{attention}o_proj.bias"),
+                _joined([None if bias is None else -bias for bias in gate_up_bias]),
+                weights.get(f"{mlp}down_proj.bias"),
             ),
         )
 
@@ -132,7 +134,32 @@ class LlamaWeights:
         return self.products.layout(padded_DV, blocks * self.products.blocks(self.width, _OUTPUT_BLOCK))
 
 
-def _array(tensor: torch.Tensor) -> Array:
+def llama_of(model: LlamaForCausalLM) -> Llama:
+    """The sizes and weights that a network has now; a codebook embedding as the table that it computes.
+
+    Raises:
+        UserError: The model has a feature that the engines do not support.
+    """
+    from pianolm.lm.embedding import current_table  # imports torch, as the model has
+
+    check_architecture(model)
+    config: dict[str, Any] = model.config.to_dict()
+    weights = {name: _array(tensor) for name, tensor in model.state_dict().items()}
+    weights[EMBEDDING] = _array(current_table(model))
+    # in lower precision these are not the frequencies of theta
+    weights[_FREQUENCIES] = _array(model.model.rotary_emb.inv_freq)
+    if config["tie_word_embeddings"]:
+        weights.pop(HEAD, None)
+    return Llama({**config, "head_dim": model.config.head_dim}, weights)
+
+
+def _frequencies(head_width: int, rope_theta: float) -> Array:
+    """[A / 2] frequencies of rotary positions."""
+    exponent_A = np.arange(0, head_width, 2, dtype=np.float32) / np.float32(head_width)
+    return np.float32(1) / np.power(rope_theta, exponent_A.astype(np.float64)).astype(np.float32)
+
+
+def _array(tensor: Any) -> Array:
     array: Array = tensor.detach().float().cpu().numpy()
     return array
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
-from pianolm.generation.engine.base import Array, check_architecture, output_table
+from pianolm.generation.engine.base import Array, check_architecture
 from pianolm.lm.embedding import current_table
 
 _WARM_UP_STEPS = 3
@@ -45,7 +45,7 @@ class TorchEngine:
         self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
         self._layers, self._norm = list(model.model.layers), model.model.norm
         self._table_VD = current_table(model).detach()
-        self._output_VD = output_table(model)[torch.from_numpy(order).to(model.device)]
+        self._output_VD = _output_table(model)[torch.from_numpy(order).to(model.device)]
         self._qkv = [_fused(a.self_attn.q_proj, a.self_attn.k_proj, a.self_attn.v_proj) for a in self._layers]
         self._gate_up = [_fused(a.mlp.gate_proj, a.mlp.up_proj) for a in self._layers]
         self._positions_T = torch.arange(self.context, device=model.device)
@@ -160,3 +160,10 @@ def _fused(*linears: Any) -> tuple[Tensor, Tensor | None]:
     weight = torch.cat([linear.weight.detach() for linear in linears])
     biases = [linear.bias for linear in linears]
     return weight, None if biases[0] is None else torch.cat([cast(Tensor, bias).detach() for bias in biases])
+
+
+def _output_table(model: LlamaForCausalLM) -> Tensor:
+    """[V, D] weights of the output layer."""
+    if model.config.tie_word_embeddings:
+        return current_table(model).detach()
+    return model.lm_head.weight.detach()
