@@ -238,7 +238,7 @@ def _excerpt(store: CellStore, index: int, remarks: Iterable[str]) -> PagePiece:
     facts = [row.split, row.kind, *remarks]
     if (confidence := _confidence(row)) is not None:
         facts.append(f"confidence of the beats {confidence:.2f}")
-    mp3 = audio.mp3_bytes(audio.render(part), audio.SAMPLE_RATE_HZ)
+    mp3 = audio.page_mp3(audio.render(part), None)
     with tempfile.TemporaryDirectory() as folder:
         part.to_midi(midi := Path(folder) / "part.mid")
         content = midi.read_bytes()

@@ -222,7 +222,7 @@ def _write_page(
             mp3 = b""
             if options["audio"]:
                 samples = audio.render(side.piece, audio.SAMPLE_RATE_HZ, soundfont)
-                mp3 = audio.mp3_bytes(samples, audio.SAMPLE_RATE_HZ)
+                mp3 = audio.page_mp3(samples, soundfont)
             midi = run_dir / files[index][name]
             pieces.append(
                 PagePiece(midi.stem, side.piece, midi.read_bytes(), mp3, prompt_beats, key_name(pair.key))

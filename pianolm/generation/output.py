@@ -1,4 +1,8 @@
-"""The files of a run of stage `generate`: MIDI, picture and sound of each piece, and a page with all of them."""
+"""The files of a run of stage `generate`: MIDI, picture and sound of each piece, and a page with all of them.
+
+The MIDI file of a piece is all of it. Its picture and its sound begin `SHOWN_BARS` bars before the new part: after a
+long prompt one would otherwise wait minutes for what is new, and draw and compute the same minutes for every piece.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 from pianolm.generation.prompts import Prompt
+from pianolm.music.continuation import part_of_piece
 from pianolm.music.piece import Piece
 from pianolm.report import audio
-from pianolm.report.html import PagePiece, describe, save_page
+from pianolm.report.html import PagePiece, describe, picture_uri, save_page
 from pianolm.report.piano_roll import save_piano_roll
 from pianolm.stage import Metrics
 
 PAGE = "index.html"
+SHOWN_BARS, SHOWN_BEATS = 8, 32
+"""Bars of a prompt that pictures and sound begin with; beats where its bars are unknown, or far longer than usual."""
 _NOT_IN_TABLE = ("page", "audio", "soundfont", "by_kind")
 _OF_PROMPTS = ("prompt_grid", "prompt_beats", "with_prompt")
 
@@ -75,15 +82,16 @@ def write_output(
         with_audio: Whether to write WAV files, and players on the page.
         soundfont: For FluidSynth; None for the built-in piano.
     """
+    excerpts = [excerpt(one) for one in pieces]
     with tempfile.TemporaryDirectory(prefix=".generate_", dir=run_dir) as temporary:
         folder = Path(temporary)
         # sound is computed outside Python's lock, so that it takes a second core while pictures are drawn
         with ThreadPoolExecutor(1) as pool:
             sounds = [
                 pool.submit(_write_sound, folder, one, page is not None, soundfont) if with_audio else None
-                for one in pieces
+                for one in excerpts
             ]
-            shown = (_write_piece(folder, one, sound) for one, sound in zip(pieces, sounds, strict=True))
+            shown = (_write_piece(folder, *files) for files in zip(pieces, excerpts, sounds, strict=True))
             if page is not None:
                 save_page(folder / PAGE, page.title, page.lead, shown, page.settings)
             deque(shown, maxlen=0)  # those that no page has taken
@@ -91,22 +99,44 @@ def write_output(
             file.replace(run_dir / file.name)
 
 
-def _write_piece(folder: Path, output: OutputPiece, sound: Future[bytes] | None) -> PagePiece:
+def excerpt(output: OutputPiece) -> OutputPiece:
+    """What the picture and the sound of a piece hold: no more of a prompt than its last bars, which the remark says."""
+    piece, seam = output.piece, output.prompt_beats
+    bars = piece.bar_starts[piece.bar_starts < seam]
+    first, said = seam - SHOWN_BEATS, f"{SHOWN_BEATS} beats"
+    if bars.size >= SHOWN_BARS and seam - bars[-SHOWN_BARS] <= 2 * SHOWN_BEATS:
+        first, said = int(bars[-SHOWN_BARS]), f"{SHOWN_BARS} bars"
+    if first <= 0:
+        return output
+    remark = f"from {said} before the new part on, the MIDI file from the beginning"
+    return replace(
+        output,
+        piece=part_of_piece(piece, first, piece.n_beats),
+        prompt_beats=seam - first,
+        remark=" · ".join(filter(None, (output.remark, remark))),
+    )
+
+
+def _write_piece(
+    folder: Path, output: OutputPiece, shown: OutputPiece, sound: Future[bytes] | None
+) -> PagePiece:
     """Writes MIDI and picture of a piece; returns what the page needs of it once its sound is written."""
-    name, piece = output.name, output.piece
+    name, piece = output.name, shown.piece
     midi = folder / f"{name}.mid"
-    piece.to_midi(midi, output.source)
-    save_piano_roll(piece, folder / f"{name}.png", f"{name}: {describe(piece)}", output.prompt_beats)
+    output.piece.to_midi(midi, output.source)
+    facts = " · ".join(filter(None, (describe(piece), shown.remark)))
+    roll = save_piano_roll(piece, folder / f"{name}.png", f"{name}: {facts}", shown.prompt_beats)
     mp3 = b"" if sound is None else sound.result()
     wav = "" if sound is None else f"{name}.wav"
-    return PagePiece(name, piece, midi.read_bytes(), mp3, output.prompt_beats, output.remark, wav)
+    light = picture_uri(roll.without_title())
+    return PagePiece(name, piece, midi.read_bytes(), mp3, shown.prompt_beats, shown.remark, wav, light)
 
 
 def _write_sound(folder: Path, output: OutputPiece, with_page: bool, soundfont: Path | None) -> bytes:
     """Writes the WAV file of a piece; returns its MP3 file for a page."""
     samples = audio.render(output.piece, audio.SAMPLE_RATE_HZ, soundfont)
     (folder / f"{output.name}.wav").write_bytes(audio.wav_bytes(samples, audio.SAMPLE_RATE_HZ))
-    return audio.mp3_bytes(samples, audio.SAMPLE_RATE_HZ) if with_page else b""
+    return audio.page_mp3(samples, soundfont) if with_page else b""
 
 
 def add_prompts(pieces: list[OutputPiece], prompts: list[Prompt], mode: str) -> list[OutputPiece]:

@@ -16,17 +16,15 @@ from pathlib import Path
 from string import Template
 from urllib.parse import quote
 
-from matplotlib.figure import Figure
 from PIL import Image
 
 from pianolm.music.piece import Piece
-from pianolm.report.piano_roll import draw_piano_roll, printable
+from pianolm.report.piano_roll import piano_roll_image, printable
 
 MAX_BYTES = 5_000_000
 """Size up to which a page holds its sound."""
 
 _TEMPLATE = Path(__file__).with_name("page.html")
-_DPI = 130
 _FULL_WIDTH_IN = 14.0
 """Width of a picture that fills the page; a wider one scrolls."""
 
@@ -58,6 +56,7 @@ class PagePiece:
         prompt_end_beat: Beats at its beginning that are the prompt's.
         remark: Text before its figures.
         wav: Name of a WAV file beside the page to link to; empty for no link.
+        light: Its piano roll for a light page, as `picture_uri` gives it; empty to have it drawn.
     """
 
     name: str
@@ -67,6 +66,7 @@ class PagePiece:
     prompt_end_beat: int = 0
     remark: str = ""
     wav: str = ""
+    light: str = ""
 
 
 @dataclass(frozen=True)
@@ -176,12 +176,11 @@ def _has_new_part(shown: PagePiece) -> bool:
 
 def _draw(shown: PagePiece) -> _Roll:
     """The pictures of a piece."""
-    pictures, box, width_in = {}, (0.0, 0.0, 1.0, 1.0), _FULL_WIDTH_IN
-    for dark in (False, True):
-        drawn, box = draw_piano_roll(shown.piece, prompt_end_beat=shown.prompt_end_beat, dark=dark)
-        width_in = drawn.get_figwidth()
-        pictures[dark] = data_uri("image/webp", webp(drawn))
-    return _Roll(pictures[False], pictures[True], box, width_in)
+    light = shown.light or picture_uri(
+        piano_roll_image(shown.piece, prompt_end_beat=shown.prompt_end_beat).image
+    )
+    dark = piano_roll_image(shown.piece, prompt_end_beat=shown.prompt_end_beat, dark=True)
+    return _Roll(light, picture_uri(dark.image), dark.box, dark.width_in)
 
 
 def _section(shown: PagePiece, roll: _Roll, sound: str) -> str:
@@ -226,13 +225,11 @@ def _player(shown: PagePiece, sound: str) -> str:
     return "\n".join(parts)
 
 
-def webp(drawn: Figure) -> bytes:
-    """A figure as lossless WebP with 256 colours: a fifth of the size of a PNG, two thirds of that with all colours."""
-    png, webp = io.BytesIO(), io.BytesIO()
-    drawn.savefig(png, format="png", dpi=_DPI, pil_kwargs={"compress_level": 1})
-    reduced = Image.open(png).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    reduced.convert("RGB").save(webp, "webp", lossless=True, quality=100)
-    return webp.getvalue()
+def picture_uri(image: Image.Image) -> str:
+    """A picture as a data URI: lossless WebP with little effort, a tenth of the time and twice the size of the best."""
+    webp = io.BytesIO()
+    image.save(webp, "webp", lossless=True, quality=20, method=4)
+    return data_uri("image/webp", webp.getvalue())
 
 
 def data_uri(kind: str, content: bytes) -> str:

@@ -8,7 +8,8 @@ from string import Template
 
 from matplotlib.figure import Figure
 
-from pianolm.report.html import data_uri, webp
+from pianolm.report.html import picture_uri
+from pianolm.report.piano_roll import figure_image
 
 _SECTION = Template("""<section aria-label="$name">
 <header><h2>$name</h2><p class="facts">$note</p></header>
@@ -64,7 +65,7 @@ def picture_section(name: str, draw: Callable[[bool], Figure], alt: str, note: s
         alt: What it shows, for screen readers.
         note: Sentence beside the heading.
     """
-    light, dark = (data_uri("image/webp", webp(draw(is_dark))) for is_dark in (False, True))
+    light, dark = (picture_uri(figure_image(draw(is_dark))) for is_dark in (False, True))
     return _section(name, note, _PICTURE.substitute(light=light, dark=dark, alt=escape(alt)))
 
 

@@ -14,6 +14,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 from pianolm.music.piece import Piece
 
@@ -25,7 +26,8 @@ _MARGIN_PITCHES = 3  # above the highest note there is space for the prompt labe
 _BLACK_KEYS = (1, 3, 6, 8, 10)
 _VELOCITIES = (20, 110)
 _TICK_STEPS = (1, 2, 4, 5, 8, 10, 16, 20, 32, 50, 64, 100, 128, 200, 250, 256, 500, 512, 1000)
-_DPI = 100
+_TITLE_IN = 0.3
+_DPI = 130
 
 
 @dataclass(frozen=True)
@@ -76,20 +78,52 @@ def figure(width: float, height: float) -> Figure:
     return empty
 
 
-def save_piano_roll(piece: Piece, path: str | Path, title: str = "", prompt_end_beat: int = 0) -> None:
-    """Draws a piece into a file; see `draw_piano_roll`.
+@dataclass(frozen=True)
+class RollImage:
+    """A drawn piano roll.
 
-    Args:
-        piece: A piece of at least one beat.
-        path: PNG to write.
-        title: Title of the picture.
-        prompt_end_beat: Beats of the prompt at the beginning of the piece, which are shaded.
+    Attributes:
+        image: The picture in RGB, below a title if there is one.
+        title_px: Rows of the title.
+        box: See `draw_piano_roll`.
+        width_in: Width in inches.
     """
+
+    image: Image.Image
+    title_px: int
+    box: tuple[float, float, float, float]
+    width_in: float
+
+    def without_title(self) -> Image.Image:
+        """The picture below the title."""
+        return self.image.crop((0, self.title_px, *self.image.size))
+
+
+def piano_roll_image(
+    piece: Piece, title: str = "", prompt_end_beat: int = 0, dark: bool = False
+) -> RollImage:
+    """Draws a piece; see `draw_piano_roll` for the arguments."""
+    picture, box = draw_piano_roll(piece, printable(title), prompt_end_beat, dark)
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "Glyph .* missing"
-        )  # a title in a script that no installed font has
-        draw_piano_roll(piece, printable(title), prompt_end_beat)[0].savefig(path, dpi=_DPI)
+        # a title in a script that no installed font has
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        image = figure_image(picture)
+    return RollImage(image, round(_TITLE_IN * _DPI) if title else 0, box, picture.get_figwidth())
+
+
+def figure_image(drawn: Figure) -> Image.Image:
+    """A figure as an RGB picture."""
+    drawn.set_dpi(_DPI)
+    canvas = FigureCanvasAgg(drawn)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+
+
+def save_piano_roll(piece: Piece, path: str | Path, title: str = "", prompt_end_beat: int = 0) -> RollImage:
+    """Draws a piece into a PNG file, and returns what it has drawn; see `draw_piano_roll` for the arguments."""
+    roll = piano_roll_image(piece, title, prompt_end_beat)
+    roll.image.save(path, "png", dpi=(_DPI, _DPI))
+    return roll
 
 
 def printable(text: str) -> str:
@@ -119,7 +153,7 @@ def draw_piano_roll(
     low, high = _pitch_range(piece)
     roll_in = max(_MIN_ROLL_IN, (high - low) * _PITCH_IN)
     width = float(np.clip(beats_sec[-1] * _IN_PER_SEC, _WIDTH_IN, _MAX_WIDTH_IN))
-    height = _BOTTOM_IN + _TEMPO_IN + _GAP_IN + roll_in + _TOP_IN + (0.3 if title else 0)
+    height = _BOTTOM_IN + _TEMPO_IN + _GAP_IN + roll_in + _TOP_IN + (_TITLE_IN if title else 0)
     picture, roll, tempo, scale = _make_axes(width, height, roll_in, theme)
     notes = _draw_notes(roll, piece, theme)
     picture.colorbar(notes, cax=scale)

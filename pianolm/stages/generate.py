@@ -2,8 +2,9 @@
 
 Reads `prompt`, `generate.*`, `seed` and `hardware`. Needs a published model, or a plain weights file (`upstream.model`)
 with a codebook (`upstream.codebook`, and `upstream.velvq` for velocities) or a tokenizer (`upstream.tokenizer`). Writes
-to the run directory: for each piece `piece_00.mid` with its tempo, `piece_00.png` and `piece_00.wav`, and `index.html`,
-a page with all of them. With several prompts their names take the place of `piece`: `song_00.mid` after `song.mid`.
+to the run directory: for each piece `piece_00.mid` with its tempo, `piece_00.png` and `piece_00.wav`, which of a long
+prompt have the last bars only, and `index.html`, a page with all of them. With several prompts their names take the
+place of `piece`: `song_00.mid` after `song.mid`.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def _load(ctx: StageContext, device: str) -> PianoLM:
     )
     print(
         f"{ctx.name}: {source}: heads={model['heads']}, rope_theta={model['rope_theta']} and "
-        f"context={lm.model.config.max_position_embeddings} are those of the configuration, all other sizes those of "
+        f"context={lm.generator.context} are those of the configuration, all other sizes those of "
         "the file",
         flush=True,
     )

@@ -24,7 +24,7 @@ Writer = Callable[..., Path]
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Saves the time that pictures and sound take."""
     for module in ("html", "page_sections"):
-        monkeypatch.setattr(f"pianolm.report.{module}.webp", lambda _: b"")
+        monkeypatch.setattr(f"pianolm.report.{module}.picture_uri", lambda _: "data:,")
     monkeypatch.setattr("pianolm.report.audio.mp3_bytes", lambda *_: b"sound")
 
 

@@ -15,7 +15,7 @@ import soundfile
 from pianolm.music.notes import make_notes
 from pianolm.music.piece import Piece
 from pianolm.report import piano_synth
-from pianolm.report.audio import TAIL_SEC, mp3_bytes, render, wav_bytes
+from pianolm.report.audio import TAIL_SEC, halve_rate, mp3_bytes, page_mp3, render, wav_bytes
 
 RATE_HZ = 22_050
 
@@ -142,30 +142,44 @@ def test_a_wav_file_has_the_rendered_samples() -> None:
     np.testing.assert_allclose(integers / 32767, render(music, RATE_HZ), atol=1 / 32767)
 
 
-def test_mp3_is_small_and_has_the_same_sound() -> None:
+@pytest.mark.parametrize("soundfont", [None, Path("any.sf2")])
+def test_mp3_is_small_and_has_the_same_sound(soundfont: Path | None) -> None:
     sound = render(piece([0.0, 1.0], [1.0, 2.0], [69, 60], [90, 90]), 44_100)
-    encoded = mp3_bytes(sound, 44_100)
+    encoded = page_mp3(sound, soundfont)
     assert len(encoded) < 2 * sound.size / 9
+    expected = sound if soundfont else sound[::2]
     back, rate_hz = soundfile.read(io.BytesIO(encoded), dtype="float32")
-    assert (rate_hz, back.size) == (44_100, sound.size)
-    assert np.corrcoef(back, sound)[0, 1] > 0.99
+    assert (rate_hz, back.size) == (44_100 if soundfont else 22_050, expected.size)
+    assert np.corrcoef(back, expected)[0, 1] > 0.99
 
 
-def test_a_second_of_an_mp3_file_is_found_by_its_position_in_soft_and_loud_music() -> None:
+def test_halving_the_rate_keeps_low_frequencies_in_place_and_stops_high_ones() -> None:
+    time_sec = np.arange(8821) / 44_100
+    for hertz, expected in ((440, 1.0), (8000, 1.0), (13_000, 0.0)):
+        sound = np.sin(2 * np.pi * hertz * time_sec).astype(np.float32)
+        halved = halve_rate(sound)
+        assert halved.size == 4411
+        np.testing.assert_allclose(halved[20:-20], expected * sound[::2][20:-20], atol=3e-3)
+    assert [halve_rate(np.ones(n, np.float32)).size for n in range(4)] == [0, 1, 1, 2]
+
+
+@pytest.mark.parametrize("rate_hz", [44_100, 22_050])
+def test_a_second_of_an_mp3_file_is_found_by_its_position_in_soft_and_loud_music(rate_hz: int) -> None:
     """Players seek like this: they start to decode at the fraction of the bytes that has passed of the time."""
     rng = np.random.default_rng(0)
     onset = np.arange(40) * 1.0
     velocity = np.where(onset < 20, 10, 120)
     notes = make_notes(onset, onset + 0.5, rng.integers(40, 90, 40), velocity)
-    sound = render(Piece.from_notes(notes, np.arange(81) * 0.5), 44_100)
-    encoded = mp3_bytes(sound, 44_100)
+    sound = render(Piece.from_notes(notes, np.arange(81) * 0.5), rate_hz)
+    encoded = mp3_bytes(sound, rate_hz)
+    header = b"\xff\xfb" if rate_hz == 44_100 else b"\xff\xf3"  # MPEG-1 or MPEG-2, layer III
     for fraction in (0.25, 0.5, 0.75):
-        frame = encoded.index(b"\xff\xfb", int(fraction * len(encoded)))
-        back = soundfile.read(io.BytesIO(encoded[frame:]), dtype="float32")[0][44_100 : 3 * 44_100]
-        expected = sound[int(fraction * sound.size) :][: 5 * 44_100]
+        frame = encoded.index(header, int(fraction * len(encoded)))
+        back = soundfile.read(io.BytesIO(encoded[frame:]), dtype="float32")[0][rate_hz : 3 * rate_hz]
+        expected = sound[int(fraction * sound.size) :][: 5 * rate_hz]
         width = 1 << 19
         match = np.fft.irfft(np.fft.rfft(expected, width) * np.fft.rfft(back, width).conj(), width)
-        assert match.argmax() == pytest.approx(44_100, abs=0.06 * 44_100)
+        assert match.argmax() == pytest.approx(rate_hz, abs=0.06 * rate_hz)
 
 
 @pytest.mark.parametrize("size", [1, 700, 40_000])

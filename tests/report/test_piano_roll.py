@@ -101,7 +101,7 @@ def test_a_long_piece_has_a_wider_picture_up_to_a_limit() -> None:
 def test_a_title_with_signs_of_mathematics_is_text(tmp_path: Path) -> None:
     save_piano_roll(piece(), tmp_path / "a.png", "a $b_1 and \\frac{")
     image = imread(tmp_path / "a.png")
-    assert image.shape[1] == 1400
+    assert image.shape[1] == 1820
     assert (image[:40, :400, :3] < 0.5).any(), "the title stands at the top left"
 
 
