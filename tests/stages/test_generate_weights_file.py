@@ -15,7 +15,7 @@ from pianolm.music.midi import read_midi
 from pianolm.tokenizer.codebook_file import save_codebook
 from tests.evaluation.toys import model_directory
 from tests.stages.conftest import CONTEXT
-from tests.stages.test_generate import HOT, MIDI_ONLY, generate
+from tests.stages.playing import HOT, MIDI_ONLY, generate
 
 
 @pytest.fixture(scope="module")
