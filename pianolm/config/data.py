@@ -53,6 +53,11 @@ class DataConfig:
         "Works left out: tables of works (ASAP's metadata.csv; validation and test rows of ACPAS's "
         "distinct_pieces.csv) and works such as 'Chopin: op. 10 no. 3' or 'Bach: BWV 846-893'.",
     )
+    works: str | None = option(
+        None,
+        "Table that says of which work pieces are, instead of what their notes say: columns piece and work, such as a "
+        "prepared works.csv with rows changed.",
+    )
     licences: list[str] | None = option(
         None,
         "Licences allowed, such as [MIT, CC0-1.0, CC-BY-4.0, Public-Domain]; a file of another one is refused. "

@@ -57,6 +57,19 @@ class KeptResults(Generic[Result]):
                 self._save(part, results)
             yield from results
 
+    def select(self, items: Sequence[int]) -> Iterator[Result]:
+        """Yields the results of some items in the order given, after `complete` has yielded all.
+
+        One part is in memory at a time; items that follow each other in the list should be in the same or the next one.
+        """
+        start, results = -1, None
+        for item in items:
+            part = self._parts[item // PART]
+            if part.start != start:
+                start, results = part.start, self._load(part)
+            assert results is not None, f"{self._path(part)} was there a moment ago"
+            yield results[item - start]
+
     def _path(self, part: range) -> Path:
         return self._directory / f"{part.start:08d}.pkl"
 

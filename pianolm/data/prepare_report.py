@@ -12,6 +12,7 @@ from pathlib import Path
 from pianolm.data.cell_store import SPLITS, PieceRow
 from pianolm.data.reading import ReadPiece, Rejected
 from pianolm.data.sources import Collection, Record
+from pianolm.data.works.grouping import PieceWork, works_lines, write_works
 from pianolm.music.beats import Repairs
 from pianolm.music.remarks import Remarks
 
@@ -44,6 +45,7 @@ class PrepareReport:
         self._rejects = list(collection.rejects)
         self._repairs: list[tuple[str | int, ...]] = []
         self._remarks: list[tuple[str, Remarks]] = []
+        self._works: list[PieceWork] = []
         pieces = [f"pieces_{split}" for split in SPLITS]
         self._counts = dict.fromkeys(("repaired", *pieces, "notes", "cells", "beats", "flat_pieces"), 0)
         self.files = len(self._rejects)
@@ -53,13 +55,14 @@ class PrepareReport:
         """Whether at least one file could be used."""
         return len(self._rejects) < self.files
 
-    def add(self, record: Record, result: ReadPiece | Rejected) -> None:
-        """Counts one file."""
+    def add(self, record: Record, result: ReadPiece | Rejected, work: PieceWork) -> None:
+        """Counts one file; its work matters if it can be used."""
         self.files += 1
         if isinstance(result, Rejected):
             self._rejects.append((record.path, self._without_folders(result.reason, record.path)))
         else:
             self._add_piece(result.row, result.repairs)
+            self._works.append(work)
             if result.remarks.sentences():
                 self._remarks.append((record.path, result.remarks))
 
@@ -81,10 +84,11 @@ class PrepareReport:
             self._repairs.append((row.path, row.beats, *changes))
 
     def write(self, directory: Path) -> None:
-        """Writes `rejects.csv`, `excluded.csv`, `repairs.csv` and `remarks.csv`."""
+        """Writes `rejects.csv`, `excluded.csv`, `works.csv`, `repairs.csv` and `remarks.csv`."""
         _write_csv(directory / "rejects.csv", ("path", "reason"), self._rejects)
         excluded = [(piece.path, piece.work, piece.why) for piece in self._collection.excluded]
         _write_csv(directory / "excluded.csv", ("path", "work", "why"), excluded)
+        write_works(directory / "works.csv", self._works)
         columns = ("path", "beats", "reordered", "merged", "inserted", "added_before", "added_after")
         _write_csv(directory / "repairs.csv", columns, self._repairs)
 
@@ -100,6 +104,7 @@ class PrepareReport:
             f"{self._counts['repaired']} pieces with repaired beats, {self._counts['flat_pieces']} without velocities",
             *self._excluded_lines(),
             *self._remark_lines(),
+            *works_lines(self._works),
             "pieces: " + ", ".join(f"{count} {split}" for split, count in pieces.items()),
         ]
         small = [split for split, count in pieces.items() if count < _FEW_PIECES]
@@ -142,6 +147,8 @@ class PrepareReport:
             "rejected": len(self._rejects),
             "excluded": len(self._collection.excluded),
             **self._counts,
+            "works": len({work.work for work in self._works}),
+            "moved_pieces": sum(work.moved for work in self._works),
             "files_per_second": round((self.files - kept) / max(seconds, 1e-9), 1),
             "peak_rss_mb": round(_peak_rss_mb(), 1),
         }

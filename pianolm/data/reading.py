@@ -24,6 +24,7 @@ from pianolm.data.file_progress import with_progress
 from pianolm.data.sources import KINDS, Collection, Record, collect
 from pianolm.data.sources.base import printable, shuffle_key
 from pianolm.data.sources.demo import demo_manifest
+from pianolm.data.works.note_sketch import NoteSketch, sketch_notes
 from pianolm.errors import UserError
 from pianolm.music.bars import bar_starts
 from pianolm.music.beats import BEAT_FILE_ENDINGS, Repairs, beat_file_beside
@@ -49,6 +50,7 @@ class ReadPiece:
         downbeat: [B + 1] 1 yes, 0 no, −1 unknown.
         repairs: Changes to the beats.
         remarks: What reading decided and left out.
+        sketch: What finding the same music needs of the notes.
     """
 
     row: PieceRow
@@ -57,6 +59,7 @@ class ReadPiece:
     downbeat: NDArray[np.int8]
     repairs: Repairs
     remarks: Remarks
+    sketch: NoteSketch
 
 
 @dataclass(frozen=True)
@@ -252,7 +255,8 @@ def _read(record: Record, options: ReadingOptions) -> ReadPiece:
         cut_notes=piece.collisions.cut,
         attribution=record.attribution,
     )
-    return ReadPiece(row, cells, piece.beats_sec, downbeat_flags(piece), piece.repairs, piece.remarks)
+    sketch = sketch_notes(piece.notes)
+    return ReadPiece(row, cells, piece.beats_sec, downbeat_flags(piece), piece.repairs, piece.remarks, sketch)
 
 
 def downbeat_flags(piece: Piece) -> NDArray[np.int8]:

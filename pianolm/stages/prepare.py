@@ -2,8 +2,9 @@
 
 Reads `data.*` and `compute.workers`. Publishes the store (see `pianolm.data.cell_store`; `pieces.csv` has the licence
 and attribution of each piece), `rejects.csv` (files that could not be used, and why), `excluded.csv` (works left
-out, and why), `repairs.csv` (pieces whose beats were repaired or extended far), `remarks.csv` (what was
-decided and left out in reading: see `pianolm.music.remarks`), and for the demo the composed files (`midi/`).
+out, and why), `works.csv` (the work and split of each piece: see `pianolm.data.works.grouping`), `repairs.csv` (pieces
+whose beats were repaired or extended far), `remarks.csv` (what was decided and left out in reading: see
+`pianolm.music.remarks`), and for the demo the composed files (`midi/`).
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pianolm.data.cell_store import CellStore, CellStoreWriter
+from pianolm.data.cell_store import SPLITS, CellStore, CellStoreWriter
 from pianolm.data.file_progress import with_progress
 from pianolm.data.kept_results import KeptResults
 from pianolm.data.licences import licence_ids
 from pianolm.data.prepare_report import PrepareReport
 from pianolm.data.reading import ReadingOptions, ReadPiece, Rejected, manifest, read_records, select_records
 from pianolm.data.sources import collect
+from pianolm.data.works.grouping import PieceWork, group_pieces, read_corrections
 from pianolm.errors import UserError
 from pianolm.stage import Metrics, Stage, StageContext
 
@@ -41,14 +44,19 @@ def run(ctx: StageContext) -> Metrics:
         print(
             f"prepare: goes on; an earlier run has read {kept.count:,} of {len(records):,} files", flush=True
         )
+    corrections = read_corrections(data.get("works"))
     start = time.perf_counter()
+    results = kept.complete(lambda missing: read_records([records[i] for i in missing], options, workers))
+    shown = with_progress(results, len(records), "prepare: reads")
+    sketches = [result.sketch if isinstance(result, ReadPiece) else None for result in shown]
+    works = group_pieces(records, sketches, corrections)
+    order = sorted(range(len(records)), key=lambda i: (SPLITS.index(works[i].split), i))
     with CellStoreWriter(ctx.out) as store:
-        results = kept.complete(lambda missing: read_records([records[i] for i in missing], options, workers))
-        shown = with_progress(results, len(records), "prepare: reads")
-        for record, result in zip(records, shown, strict=True):
+        for i, result in zip(order, kept.select(order), strict=True):
             if isinstance(result, ReadPiece):
+                result = _in_work(result, works[i])
                 store.add(result.row, result.cells, result.beats_sec, result.downbeat)
-            report.add(record, result)
+            report.add(records[i], result, works[i])
     report.write(ctx.out)
     if not report.any_usable:
         raise UserError(report.no_usable_file())
@@ -57,6 +65,11 @@ def run(ctx: StageContext) -> Metrics:
     if ctx.cfg.get("stage", {}).get("name") == "prepare":
         print("prepare: stage=plot plot=data with the same options shows and plays it", flush=True)
     return report.metrics(time.perf_counter() - start, kept.count)
+
+
+def _in_work(piece: ReadPiece, work: PieceWork) -> ReadPiece:
+    """A piece as read, with the id and the split of its work."""
+    return replace(piece, row=replace(piece.row, composition=work.work, split=work.split))
 
 
 def _worker_count(cfg: Mapping[str, Any]) -> int:
@@ -69,10 +82,11 @@ def _worker_count(cfg: Mapping[str, Any]) -> int:
 
 def _settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
     # Where folders and tables lie determines nothing; the manifest says what is used of them.
-    neutral = ("root", "parts", "exclude", "licences")
+    neutral = ("root", "parts", "exclude", "licences", "works")
     return {
         "data": {key: value for key, value in cfg["data"].items() if key not in neutral},
         "manifest": manifest(cfg),
+        "works": read_corrections(cfg["data"].get("works")),
     }
 
 
@@ -82,5 +96,5 @@ def _licences(directory: Path) -> list[str]:
 
 
 STAGE = Stage(
-    run, "Data source to cell store with splits.", settings=_settings, version=5, licences=_licences
+    run, "Data source to cell store with splits.", settings=_settings, version=6, licences=_licences
 )

@@ -63,3 +63,9 @@ def test_resume_never_starts_over(tmp_path: Path) -> None:
     kept = KeptResults[int](tmp_path, KEYS, {"resume": "never"})
     assert kept.count == 0
     assert not kept_items(tmp_path)
+
+
+def test_some_results_are_read_again_in_any_order(tmp_path: Path) -> None:
+    kept = KeptResults[int](tmp_path, KEYS, {})
+    list(kept.complete(squares([])))
+    assert list(kept.select([1, 2, 6, 0, 5])) == [1, 4, 36, 0, 25]

@@ -8,6 +8,7 @@ from pathlib import Path
 from pianolm.data.prepare_report import PrepareReport
 from pianolm.data.reading import read_record
 from pianolm.data.sources import Collection, Record
+from pianolm.data.works.grouping import PieceWork
 from tests.music.midi_events import name, note, notes, program, tempo, write_events
 
 
@@ -27,7 +28,8 @@ def test_lines_and_tables_tell_what_reading_decided(tmp_path: Path) -> None:
         records.append(Record("folder", path.name, path, "auto", f"folder/{stem}", "train"))
     report = PrepareReport(Collection(tmp_path, tuple(records)))
     for record in records:
-        report.add(record, read_record(record))
+        work = PieceWork(record.id, record.composition, record.split, "source", record.split)
+        report.add(record, read_record(record), work)
     lines = report.lines()
     assert lines[0].startswith(
         "5 files: 4 used, 1 rejected (strings.mid: no piano found: its notes have the programs 48"

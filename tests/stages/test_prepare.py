@@ -16,18 +16,21 @@ from pianolm.artifacts import licences_of
 from pianolm.data import kept_results, reading
 from pianolm.data.cell_store import CellStore
 from pianolm.errors import UserError
+from pianolm.music.midi import write_midi
 from pianolm.music.piece import Piece
 from pianolm.run import execute
 from pianolm.stage import Metrics, StageContext
 from pianolm.stages import prepare
 from tests.data.test_maestro import write_maestro
+from tests.data.works.toys import music as composed_notes
+from tests.data.works.toys import rendition
 from tests.tiny import tiny
 
 Writer = Callable[..., Path]
 
 KEYS = {
     *("files", "rejected", "excluded", "repaired", "pieces_train", "pieces_validation", "pieces_test"),
-    *("notes", "cells", "beats", "flat_pieces", "files_per_second", "peak_rss_mb"),
+    *("notes", "cells", "beats", "flat_pieces", "works", "moved_pieces", "files_per_second", "peak_rss_mb"),
 }
 
 
@@ -162,6 +165,30 @@ def test_a_killed_run_goes_on_and_the_store_is_that_of_an_unbroken_one(
     assert len(read) == 6
     assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
     assert metrics["files"] == 12
+
+
+def test_renditions_of_a_work_in_a_folder_are_in_one_split(tmp_path: Path) -> None:
+    root = tmp_path / "music"
+    root.mkdir()
+    for number in range(12):
+        work = composed_notes(number % 6)
+        notes = work if number < 6 else rendition(work, number, shift=number % 3)
+        write_midi(root / f"{number:02d}.mid", notes, np.arange(0, 200, 0.5))
+    fractions = {"validation_fraction": 0.3, "test_fraction": 0.3}
+    metrics = run(tmp_path / "out", source="folder", root=str(root), **fractions)
+    rows = table(tmp_path / "out" / "works.csv")
+    assert [row["piece"] for row in rows] == [row.id for row in CellStore.open(tmp_path / "out").pieces]
+    splits: dict[str, set[str]] = {}
+    for row, piece in zip(rows, CellStore.open(tmp_path / "out").pieces, strict=True):
+        assert (row["work"], row["split"]) == (piece.composition, piece.split)
+        splits.setdefault(row["work"], set()).add(row["split"])
+    assert all(len(names) == 1 for names in splits.values())
+    assert set().union(*splits.values()) == {"train", "validation", "test"}
+    assert metrics["works"] == len(splits) == 6
+    assert metrics["moved_pieces"] == sum(row["split"] != row["own_split"] for row in rows) > 0
+    changed = tmp_path / "works.csv"
+    changed.write_text("piece,work\nfolder/07.mid,mine\n")
+    assert run(tmp_path / "mine", source="folder", root=str(root), works=str(changed))["works"] == 7
 
 
 def test_pieces_are_sorted_by_split(tmp_path: Path, music: Path) -> None:

@@ -98,6 +98,7 @@ def _records(
             attribution=ATTRIBUTION,
             composer=str(tags.get("composer") or ""),
             title=_title(tags),
+            seeded=True,
         )
         for path, (_, tags) in tags_of.items()
     )

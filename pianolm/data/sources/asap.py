@@ -61,6 +61,7 @@ def collect(data: Mapping[str, Any], cache: Path) -> Collection:
                     licence=LICENCE,
                     composer=row["composer"],
                     title=row["title"],
+                    seeded=len(tables) == 1,
                 )
     settled = tuple(settle_splits(records.values()))
     return Collection(root, settled, tuple(tables), tuple(dict.fromkeys(rejects)))

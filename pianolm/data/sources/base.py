@@ -58,6 +58,7 @@ class Record:
         attribution: Whom the licence asks to name.
         composer: Composer, empty where the data set has none.
         title: Title, empty where the data set has none.
+        seeded: Whether the split was drawn by `data.seed` rather than published.
     """
 
     source: str
@@ -71,6 +72,7 @@ class Record:
     attribution: str = ""
     composer: str = ""
     title: str = ""
+    seeded: bool = False
 
     @property
     def id(self) -> str:

@@ -112,6 +112,6 @@ def folder_records(
     splits = seeded_splits((composition for _, _, composition in found), data)
     beats, kind = beat_choice(data), str(data.get("kind", "performance"))
     return tuple(
-        Record(source, name, path, beats, composition, splits[composition], kind, licence)
+        Record(source, name, path, beats, composition, splits[composition], kind, licence, seeded=True)
         for name, path, composition in found
     ), rejects

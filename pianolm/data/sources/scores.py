@@ -55,6 +55,7 @@ def collect(data: Mapping[str, Any], cache: Path) -> Collection:
                     attribution=row["attribution"],
                     composer=row["composer"],
                     title=row["title"],
+                    seeded=True,
                 )
             )
     return Collection(root, tuple(records), tuple(tables), tuple(rejects), excluded=tuple(excluded))

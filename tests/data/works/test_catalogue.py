@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pianolm.data.works import ListedWorks, Work
+from pianolm.data.works.catalogue import ListedWorks, Work
 from pianolm.errors import UserError
 
 SAME = [
