@@ -23,7 +23,7 @@ from pianolm.data.licences import licence_ids
 from pianolm.data.prepare_report import PrepareReport
 from pianolm.data.reading import ReadingOptions, ReadPiece, Rejected, manifest, read_records, select_records
 from pianolm.data.sources import collect
-from pianolm.data.works.grouping import PieceWork, group_pieces, read_corrections
+from pianolm.data.works.grouping import PieceWork, group_pieces, read_corrections, unknown_pieces
 from pianolm.errors import UserError
 from pianolm.stage import Metrics, Stage, StageContext
 
@@ -45,6 +45,8 @@ def run(ctx: StageContext) -> Metrics:
             f"prepare: goes on; an earlier run has read {kept.count:,} of {len(records):,} files", flush=True
         )
     corrections = read_corrections(data.get("works"))
+    if line := unknown_pieces(corrections, collection.records):
+        print(f"prepare: {line}", flush=True)
     start = time.perf_counter()
     results = kept.complete(lambda missing: read_records([records[i] for i in missing], options, workers))
     shown = with_progress(results, len(records), "prepare: reads")

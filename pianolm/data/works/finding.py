@@ -26,6 +26,10 @@ _LEAST_COMMON, _LEAST_BLOCKS = 8, 3
 """Common shingles in order, and blocks in which they lie."""
 _COVERAGE, _TRANSPOSED, _ONE_COMPOSER, _OTHER_COMPOSER = 0.5, 1.3, 0.7, 1.3
 """Coverage from which on two pieces are the same, and factors of it (see the distributions in experiments/works)."""
+_MUCH_COMMON, _COVERAGE_OF_MUCH = 40, 0.35
+"""So many common shingles in order are no chance: less coverage is enough, as in a rendition with many wrong notes."""
+_NO_PERMUTATIONS = np.ones((2, SIGNATURE), np.uint32)
+"""Signatures come complete; without these each MinHash would draw its own permutations."""
 _NO_COMPOSER = ("", "?", "anonim", "anonymous", "traditional", "unknown")
 
 
@@ -112,15 +116,16 @@ class WorkFinder:
         return [(work.surname, number) for number in sorted(work.catalogue)] if work else []
 
 
-_NO_PERMUTATIONS = np.ones((2, SIGNATURE), np.uint32)
-"""Signatures come complete; without these each MinHash would draw its own permutations."""
-
-
 def is_same(alignment: Alignment, a: Work | None, b: Work | None) -> bool:
     """Whether two pieces are the same music, given their alignment and what is known of their composers."""
     if alignment.common < _LEAST_COMMON or alignment.blocks < _LEAST_BLOCKS:
         return False
-    coverage = _COVERAGE * (_TRANSPOSED if alignment.transposition else 1)
-    if a and b and a.surname not in _NO_COMPOSER and b.surname not in _NO_COMPOSER:
-        coverage *= _ONE_COMPOSER if a.surname == b.surname else _OTHER_COMPOSER
-    return alignment.coverage >= coverage
+    composers = {work.surname if work else "" for work in (a, b)}
+    known = composers.isdisjoint(_NO_COMPOSER)
+    if known and len(composers) > 1:  # a variation on another's piece has much in common with it
+        coverage = _COVERAGE * _OTHER_COMPOSER * (_TRANSPOSED if alignment.transposition else 1)
+    elif alignment.common >= _MUCH_COMMON:
+        coverage = _COVERAGE_OF_MUCH
+    else:
+        coverage = _COVERAGE * (_TRANSPOSED if alignment.transposition else 1)
+    return alignment.coverage >= coverage * (_ONE_COMPOSER if known and len(composers) == 1 else 1)

@@ -79,6 +79,21 @@ def read_corrections(path: str | None) -> dict[str, str]:
     return works
 
 
+def unknown_pieces(corrections: Mapping[str, str], records: Iterable[Record]) -> str | None:
+    """A line about pieces of `data.works` that are not in the data, None where there are none.
+
+    Raises:
+        UserError: None of them is in the data.
+    """
+    unknown = sorted(corrections.keys() - {record.id for record in records})
+    if not unknown:
+        return None
+    line = f"{len(unknown)} of {len(corrections)} pieces are not in the data, the first one {unknown[0]}"
+    if len(unknown) == len(corrections):
+        raise UserError(f"data.works: {line}; expected ids as in the column piece of a prepared works.csv")
+    return f"data.works: {line}"
+
+
 def group_pieces(
     records: Sequence[Record], sketches: Sequence[NoteSketch | None], corrections: Mapping[str, str]
 ) -> list[PieceWork]:

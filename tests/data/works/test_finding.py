@@ -48,6 +48,8 @@ def test_composers_and_titles_help() -> None:
     assert not is_same(most, chopin, liszt)
     assert is_same(most, chopin, Work("Anonim", "Etude"))
     assert not is_same(Alignment(30, 8, 0.6, transposition=2), None, None)
+    assert is_same(Alignment(40, 8, 0.4, transposition=2), None, None)
+    assert not is_same(Alignment(40, 8, 0.6, transposition=0), chopin, liszt)
     assert not is_same(Alignment(7, 3, 1.0, 0), chopin, chopin)
     assert not is_same(Alignment(30, 2, 1.0, 0), chopin, chopin)
 

@@ -11,6 +11,7 @@ from pianolm.data.works.grouping import (
     PieceWork,
     group_pieces,
     read_corrections,
+    unknown_pieces,
     works_lines,
     write_works,
 )
@@ -85,6 +86,15 @@ def test_a_prepared_table_is_a_correction_that_changes_nothing(tmp_path: Path) -
     write_works(tmp_path / "works.csv", pieces)
     again = group_pieces(records, sketches, read_corrections(str(tmp_path / "works.csv")))
     assert [(p.piece, p.work, p.split) for p in again] == [(p.piece, p.work, p.split) for p in pieces]
+
+
+def test_pieces_that_are_not_in_the_data_are_told() -> None:
+    records = [record("a", "train"), record("b", "train")]
+    assert unknown_pieces({"set/a.mid": "x"}, records) is None
+    line = unknown_pieces({"set/a.mid": "x", "set/c.mid": "x"}, records)
+    assert line == "data.works: 1 of 2 pieces are not in the data, the first one set/c.mid"
+    with pytest.raises(UserError, match=r"1 of 1 pieces .* set/c.mid; expected ids as in the column piece"):
+        unknown_pieces({"set/c.mid": "x"}, records)
 
 
 @pytest.mark.parametrize(
