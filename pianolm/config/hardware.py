@@ -44,5 +44,7 @@ class PathsConfig:
     """Directories, relative to the one in which pianolm is started."""
 
     artifacts: str = option("artifacts", "Directory of published artifacts.")
-    work: str = option("${paths.artifacts}/.work", "Directory of unfinished training.")
+    work: str = option(
+        "${paths.artifacts}/.work", "Directory of unfinished stages and of remembered hashes of files."
+    )
     outputs: str = option("outputs", "Directory in which each run gets one of its own.")

@@ -65,7 +65,7 @@ def save_prepared_page(directory: Path, path: Path) -> int:
     shown = (_excerpt(store, index, remarks[store.pieces[index].path]) for index in chosen)
     lead = (
         f"{len(store):,} pieces, {sum(row.flat for row in store.pieces):,} of them with flat velocities, "
-        f"{len(tables['rejects']):,} files rejected. Lines in the piano rolls are beats, darker ones downbeats."
+        f"{len(tables['rejects']):,} files rejected. Lines in the piano rolls are beats, the stronger ones downbeats."
     )
     save_page(path, "Prepared data", lead, shown, {"artifact": str(directory)}, sections)
     return len(chosen)
@@ -135,7 +135,7 @@ def _reasons(name: str, rows: Table, column: str, none: str) -> str:
     """Reasons with the number of rows that differ in nothing but numbers and names, and an example each."""
     groups = defaultdict[str, list[Mapping[str, str]]](list)
     for row in rows:
-        groups[re.sub(r"'[^']*'|\d[\d.,]*", "…", row[column].replace(row["path"], "…"))].append(row)
+        groups[re.sub(r"'[^']*'|\d[\d., ]*", "…", row[column].replace(row["path"], "…"))].append(row)
     common = sorted(groups.values(), key=len, reverse=True)
     table = [(len(group), group[0][column], group[0]["path"]) for group in common[:_ROWS]]
     note = f"{len(rows):,} in all, {len(common):,} kinds" if rows else none

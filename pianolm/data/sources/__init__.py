@@ -49,8 +49,8 @@ def _without_listed(collection: Collection, listed: ListedWorks) -> Collection:
     """The collection without the records of listed works, which are added to what is excluded."""
     records, excluded = [], list(collection.excluded)
     for record in collection.records:
-        work = Work(record.composer, record.title)
-        found = listed.find(work) if record.composer else None
+        work = Work(record.composer, record.title) if record.composer else None
+        found = None if work is None else listed.find(work)
         if found is None:
             records.append(record)
         else:
