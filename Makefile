@@ -28,7 +28,7 @@ demo: $(STAMP)  ## Compose, train and play: four pieces and their pictures in de
 	@echo 'A model trained for minutes plays like a beginner. The model that comes along: make play, or make play PROMPT=my.mid'
 
 play: $(STAMP)  ## Continue PROMPT=my.mid with the model that comes with pianolm, or play something new
-	$(BIN)/python -m pianolm.run stage=generate generate=songs $(if $(PROMPT),"prompt='$(PROMPT)'")
+	$(BIN)/python -m pianolm.run stage=generate $(if $(PROMPT),"prompt='$(PROMPT)'")
 
 reproduce-small: $(STAMP)  ## Compare pianolm's tokens with MidiTok's, reduced: under 15 minutes on two cores
 	$(BIN)/pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[bench]'

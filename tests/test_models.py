@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from pianolm import PianoLM, PianoTokenizer, models
 from pianolm.artifacts import licences_of, problem_of
+from pianolm.generation.config import GenerationConfig
 from tests.markdown import ROOT, links
+from tests.tiny import composed
 
 NAMES = models.names()
 FREE = {"MIT", "CC0-1.0", "CC-BY-2.5", "CC-BY-3.0", "CC-BY-4.0", "Public-Domain"}
@@ -61,6 +64,25 @@ def test_a_model_plays_valid_music_with_dynamics(name: str) -> None:
     assert new.piece.notes.size > 8
     assert len(set(new.piece.notes["velocity"].tolist())) > 3
     assert lm.tokenizer.hashes == PianoTokenizer.from_pretrained(name).hashes
+
+
+def test_pop_brings_the_sampling_of_the_preset_for_songs() -> None:
+    """After an edit of the preset: `python experiments/box-model/pack.py pianolm/models/pop`."""
+    preset = GenerationConfig.from_options(composed("generate=songs")["generate"])
+    own = PianoLM.from_pretrained("pop").generation_defaults
+    assert own.sampling == preset.sampling
+    assert None not in own.sampling.values(), "the preset says everything, so that it plays any model alike"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_transformers_loads_a_model_and_samples_with_it(name: str) -> None:
+    model = AutoModelForCausalLM.from_pretrained(models.model_path(name))
+    config = model.generation_config
+    assert config.do_sample is True
+    torch.manual_seed(0)
+    start = torch.tensor([[config.bos_token_id]])
+    out = model.generate(start, attention_mask=torch.ones_like(start), max_new_tokens=32)
+    assert PianoTokenizer.from_pretrained(name).decode(out[0].tolist()).n_beats
 
 
 def test_models_come_with_the_package() -> None:

@@ -1,10 +1,11 @@
-"""Packs a trained model for `pianolm/models/`: weights in 16 bits, tokenizer, credits and what the card needs.
+"""Packs a trained model for `pianolm/models/`: weights in 16 bits, tokenizer, sampling, credits, what the card needs.
 
     python experiments/box-model/pack.py MODEL ARTIFACTS OUT
-    python experiments/box-model/pack.py OUT                    after the card was edited: records its hash
+    python experiments/box-model/pack.py OUT        after the card or the preset was edited: writes sampling and hashes
 
 MODEL is the artifact of stage finetune, ARTIFACTS the directory in which those that it was made from are found. A card
-(README.md) that lies in OUT stays.
+(README.md) that lies in OUT stays. The sampling settings that the model brings along (`generation_config.json`) are
+those of the preset `conf/generate/songs.yaml`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from pianolm.artifacts import read_record, write_record
+from pianolm.lm.sampling_file import BY_KIND, REPEAT, STANDARD, write_sampling
+from pianolm.run import CONFIG_DIR
 
 MOST_BYTES = 12_000_000
+PRESET = CONFIG_DIR / "generate" / "songs.yaml"
 PARTS = ("config.json", "generation_config.json")
 CREDITS, CARD = "CREDITS.csv", "README.md"
 RECORDED = ("stage", "fingerprint", "upstream", "licences", "metrics", "trained")
@@ -56,6 +61,13 @@ def credits_of(cells: Path) -> list[tuple[str, str, str, int, int]]:
     return [(*key, pieces[key], notes[key]) for key in sorted(pieces)]
 
 
+def preset() -> dict[str, Any]:
+    """The sampling settings that the model brings along."""
+    options = OmegaConf.to_container(OmegaConf.load(PRESET))
+    assert isinstance(options, dict)
+    return {str(key): value for key, value in options.items() if key in (*STANDARD, REPEAT, BY_KIND)}
+
+
 def pack(model: Path, artifacts: Path, out: Path) -> None:
     record = record_of(model)
     if refused := [name for name in record["licences"] if any(part in name.split("-") for part in REFUSED)]:
@@ -69,6 +81,7 @@ def pack(model: Path, artifacts: Path, out: Path) -> None:
     shutil.copytree(model / "tokenizer", out / "tokenizer")
     for name in PARTS:
         shutil.copyfile(model / name, out / name)
+    write_sampling(out, preset())
     config = json.loads((out / "config.json").read_text())
     (out / "config.json").write_text(json.dumps({**config, "dtype": "float16"}, indent=2) + "\n")
     save_file(halves(load_file(model / "model.safetensors")), out / "model.safetensors", {"format": "pt"})
@@ -90,11 +103,12 @@ def pack(model: Path, artifacts: Path, out: Path) -> None:
     print(f"{out}: {size:,} bytes")
 
 
-def record_card(out: Path) -> None:
+def record_again(out: Path) -> None:
     record = record_of(out)
+    write_sampling(out, preset())
     write_record(out, {name: record[name] for name in RECORDED})
 
 
 if __name__ == "__main__":
     paths = [Path(argument) for argument in sys.argv[1:]]
-    record_card(*paths) if len(paths) == 1 else pack(*paths)
+    record_again(*paths) if len(paths) == 1 else pack(*paths)

@@ -1,6 +1,6 @@
 """Gathers the runs of run.sh: results.jsonl, metrics.json, curve.png and the tables of README.md.
 
-python report.py RUNS OUT    run directories `first`, `second`, `lm`, `samples` and `songs`
+python report.py RUNS OUT    run directories `first`, `second`, `lm`, `plain` and `samples`
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def read(runs: Path) -> list[Row]:
         {"run": run, "curve": curve(runs / run), "seconds": read_metrics(runs / run.split("/")[0])["seconds"]}
         for run, _ in STAGES
     ]
-    measures = [{"run": name, **read_metrics(runs / name)} for name in ("lm", "samples", "songs")]
+    measures = [{"run": name, **read_metrics(runs / name)} for name in ("lm", "plain", "samples")]
     return [*trainings, *({k: v for k, v in row.items() if k != "upstream"} for row in measures)]
 
 
@@ -65,7 +65,7 @@ def headlines(rows: list[Row]) -> dict[str, float]:
     found = by_run(rows)
     figures = {
         f"{run}/{name}": round(found[run][name], 3)
-        for run in ("samples", "songs")
+        for run in ("plain", "samples")
         for name in WORDS
         if name in found[run]
     }
@@ -74,14 +74,14 @@ def headlines(rows: list[Row]) -> dict[str, float]:
 
 def tables(rows: list[Row]) -> dict[str, list[str]]:
     found = by_run(rows)
-    samples, songs = found["samples"], found["songs"]
+    plain, samples = found["plain"], found["samples"]
     bits = f"{bits_without_bars(found['lm']):.2f}"
     lines = [["bits a note, bar tokens not counted", bits, bits, "–", "≤ 12.2"]]
     for name, words in WORDS.items():
         if name in samples:
-            values = (samples[name], songs[name], samples.get(f"human_{name}"))
+            values = (plain[name], samples[name], samples.get(f"human_{name}"))
             lines.append([words, *("–" if v is None else f"{v:.2f}" for v in values), WANTED[name]])
-    return {"results": table(["", "pop", "pop, generate=songs", "human rest", "goal"], lines)}
+    return {"results": table(["", "pop, generate=plain", "pop", "human rest", "goal"], lines)}
 
 
 def draw(rows: list[Row], path: Path) -> None:

@@ -11,10 +11,9 @@ python -m pianolm.run stage=finetune "${settings[@]}" hydra.run.dir="$runs/first
 # goes on from these weights, at the full rate once more
 python -m pianolm.run stage=finetune "${settings[@]}" upstream.base="$(artifact_of "$runs/first")" \
   finetune.trainer.max_steps="${MORE_STEPS:-1300}" hydra.run.dir="$runs/second"
-model=$(artifact_of "$runs/second")
-python "$here/pack.py" "$model" "$artifacts" "$runs/pop"
-songs=(data=pop909 data.root="$POP909" "${paths[@]}" upstream.model="$model" hardware=cpu)
+python "$here/pack.py" "$(artifact_of "$runs/second")" "$artifacts" "$runs/pop"
+songs=(data=pop909 data.root="$POP909" "${paths[@]}" upstream.model="$runs/pop" hardware=cpu)
 python -m pianolm.run stage=evaluate evaluate=lm "${songs[@]}" hydra.run.dir="$runs/lm"
+python -m pianolm.run stage=evaluate evaluate=samples generate=plain "${songs[@]}" hydra.run.dir="$runs/plain"
 python -m pianolm.run stage=evaluate evaluate=samples "${songs[@]}" hydra.run.dir="$runs/samples"
-python -m pianolm.run stage=evaluate evaluate=samples generate=songs "${songs[@]}" hydra.run.dir="$runs/songs"
 python "$here/report.py" "$runs" "$out"

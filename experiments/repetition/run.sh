@@ -6,7 +6,7 @@
 source "$(dirname "$0")/../setup.sh"
 model=${MODEL:-pop}
 runs=${RUNS:-outputs/repetition}
-settings=(data=pop909 data.root="${POP909:?set POP909 to the folder that holds POP909/}" "${paths[@]}" hardware=cpu
+settings=(generate=plain data=pop909 data.root="${POP909:?set POP909 to the folder that holds POP909/}" "${paths[@]}" hardware=cpu
   compute.threads=1 upstream.model="$model" seed=0 evaluate.pieces="${SONGS:-null}" generate.page=false
   generate.audio=false)
 

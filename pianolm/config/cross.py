@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from pianolm.config.generate import KINDS, SamplingConfig
-from pianolm.config.option import expected, fields_of, fits
+from pianolm.config.generate import kind_problems
 from pianolm.config.targets import missing_part
 from pianolm.hub import is_valid_name
 
@@ -94,19 +93,7 @@ def _optimizer(cfg: Settings) -> Iterable[str]:
 
 
 def _by_kind(cfg: Settings) -> Iterable[str]:
-    fields = fields_of(SamplingConfig)
-    for kind, values in cfg["generate"]["by_kind"].items():
-        key = f"generate.by_kind.{kind}"
-        if kind not in KINDS:
-            yield f"no option {key!r}: the kinds of token are {', '.join(KINDS)}"
-        elif not isinstance(values, Mapping):
-            yield f"{key}={values} found, expected options, such as {key}.temperature=0.8"
-        else:
-            for name, value in values.items():
-                if name not in fields:
-                    yield f"no option '{key}.{name}': {key} has {', '.join(fields)}"
-                elif not fits(*fields[name], value):
-                    yield f"{key}.{name}={value} found, expected {expected(*fields[name])}"
+    return kind_problems("generate.", cfg["generate"]["by_kind"])
 
 
 def _export(cfg: Settings) -> Iterable[str]:

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pianolm.config.option import option
+from pianolm.config.option import expected, fields_of, fits, option
 
 END_CHOICES = ("model", "never")
 
 KINDS = ("tempo", "bar", "duration", "pitch", "pattern", "velocity")
 """Kinds of token that may have sampling options of their own."""
 
+SAMPLING_DEFAULTS: dict[str, float] = {
+    "temperature": 0.95,
+    "top_p": 0.97,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repeat": 0.0,
+}
+"""Sampling where neither the user nor the model says anything."""
+MODELS_OWN = "null: the model's own, else"
+HIGHEST_TEMPERATURE = 100.0
+STRONGEST_REPEAT = 100.0
+
 
 @dataclass
 class SamplingConfig:
     """Sampling options of one kind of token; null: as for all tokens."""
 
-    temperature: float | None = option(None, "0 takes the most likely token.", at_least=0)
+    temperature: float | None = option(
+        None, "0 takes the most likely token.", at_least=0, at_most=HIGHEST_TEMPERATURE
+    )
     top_p: float | None = option(None, "1: off.", above=0, at_most=1)
     top_k: int | None = option(None, "0: off.", at_least=0)
     min_p: float | None = option(None, "0: off.", at_least=0, at_most=1)
@@ -50,27 +65,60 @@ class GenerateConfig:
     )
     seconds: float | None = option(None, "New seconds of a piece; replaces generate.beats.", above=0)
     tempo_bpm: float | None = option(None, "Tempo of all new beats; null: the model's own.", above=0)
-    temperature: float = option(0.95, "Sampling temperature; 0 takes the most likely token.", at_least=0)
-    top_p: float = option(
-        0.97, "Samples from the smallest set of tokens with this probability; 1: off.", above=0, at_most=1
-    )
-    top_k: int = option(0, "Samples from the k most likely tokens; 0: off.", at_least=0)
-    min_p: float = option(
-        0.0, "Excludes tokens below this fraction of the highest probability; 0: off.", at_least=0, at_most=1
-    )
-    repeat: float = option(
-        0.0,
-        "Preference for bars heard before: added to the logits of what followed at the same place of earlier bars, "
-        "before the temperature; 0: off, 2: mild.",
+    temperature: float | None = option(
+        None,
+        f"Sampling temperature; 0 takes the most likely token; {MODELS_OWN} {SAMPLING_DEFAULTS['temperature']}.",
         at_least=0,
+        at_most=HIGHEST_TEMPERATURE,
+    )
+    top_p: float | None = option(
+        None,
+        "Samples from the smallest set of tokens with this probability; 1: off; "
+        f"{MODELS_OWN} {SAMPLING_DEFAULTS['top_p']}.",
+        above=0,
+        at_most=1,
+    )
+    top_k: int | None = option(
+        None, f"Samples from the k most likely tokens; 0: off; {MODELS_OWN} off.", at_least=0
+    )
+    min_p: float | None = option(
+        None,
+        f"Excludes tokens below this fraction of the highest probability; 0: off; {MODELS_OWN} off.",
+        at_least=0,
+        at_most=1,
+    )
+    repeat: float | None = option(
+        None,
+        "Preference for bars heard before: added to the logits of what followed at the same place of earlier bars, "
+        f"before the temperature; 0: off, 2: mild; {MODELS_OWN} off.",
+        at_least=0,
+        at_most=STRONGEST_REPEAT,
     )
     by_kind: dict[str, Any] = option(
         {},
         "Sampling options of one kind of token (tempo, bar, duration, pitch, pattern, velocity): "
-        "generate.by_kind.tempo.temperature=0.7.",
+        "generate.by_kind.tempo.temperature=0.7. Added to the model's own, of which those stay that no option, general "
+        "or of the kind, replaces; null: as for all tokens.",
     )
     audio: bool = option(True, "Writes a WAV file of each piece and a player on the page.")
     soundfont: str | None = option(
         "auto", "auto: FluidSynth with an installed soundfont; a path: that one; null: the built-in piano."
     )
     page: bool = option(True, "Writes index.html with all pieces.")
+
+
+def kind_problems(prefix: str, by_kind: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each sampling option of a kind of token that is none; keys begin with `prefix`."""
+    fields = fields_of(SamplingConfig)
+    for kind, values in by_kind.items():
+        key = f"{prefix}by_kind.{kind}"
+        if kind not in KINDS:
+            yield f"no option {key!r}: the kinds of token are {', '.join(KINDS)}"
+        elif not isinstance(values, Mapping):
+            yield f"{key}={values} found, expected options, such as {key}.temperature=0.8"
+        else:
+            for name, value in values.items():
+                if name not in fields:
+                    yield f"no option '{key}.{name}': {key} has {', '.join(fields)}"
+                elif not fits(*fields[name], value):
+                    yield f"{key}.{name}={value} found, expected {expected(*fields[name])}"

@@ -121,7 +121,7 @@ def _in_range(limits: Mapping[str, Any], value: Any) -> bool:
         return all(_in_range(limits, one) for one in value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return True
-    if math.isnan(value):
+    if isinstance(value, float) and math.isnan(value):
         return False
     return (
         value >= limits.get("at_least", -math.inf)

@@ -21,6 +21,10 @@ from pianolm.stage import Metrics, StageContext
 Result = TypeVar("Result")
 
 
+def _nothing_more(cfg: Mapping[str, Any]) -> list[str]:
+    return []
+
+
 @dataclass(frozen=True)
 class Measure:
     """An evaluation.
@@ -29,11 +33,13 @@ class Measure:
         name: Value of `evaluate.name`, also the name of its module.
         needs: Roles of the upstream artifacts that it reads.
         run: Measures, writes tables to the run directory and returns the metrics.
+        describe: Further lines of a plan, for a configuration.
     """
 
     name: str
     needs: tuple[str, ...]
     run: Callable[[StageContext], Metrics]
+    describe: Callable[[Mapping[str, Any]], list[str]] = _nothing_more
 
 
 def find_measure(cfg: Mapping[str, Any]) -> Measure:

@@ -1,8 +1,8 @@
 """`evaluate=samples`: what a model plays after the openings of pieces, beside what their composers wrote next.
 
 Each piece is cut at the first bar with music: `evaluate.prompt_beats` beats are the prompt, the next
-`evaluate.new_beats` the human rest. The model continues the same prompt once, sampled as `generate.*` says. Bars on
-both sides have the most frequent length of the prompt's bars, counted from its first beat.
+`evaluate.new_beats` the human rest. The model continues the same prompt once, sampled as `generate.*` says, else as the
+model itself does. Bars on both sides have the most frequent length of the prompt's bars, counted from its first beat.
 
 Shapes: P pieces, K bins.
 """
@@ -29,6 +29,7 @@ from pianolm.evaluation.resampling import distance_estimate, halves_estimate, me
 from pianolm.evaluation.samples_report import COPIES, Comparison, Pair, Side, write
 from pianolm.evaluation.selection import evenly_spaced, pieces_to_continue
 from pianolm.evaluation.training_set import training_notes
+from pianolm.generation.config import GenerationConfig, planned_sampling, told_of_model
 from pianolm.music.bars import DEFAULT_BAR_BEATS
 from pianolm.music.piece import Piece
 from pianolm.stage import Metrics, StageContext
@@ -67,6 +68,10 @@ def run(ctx: StageContext) -> Metrics:
     hardware = resolve_hardware(ctx.cfg["hardware"])
     require(hardware)
     lm = PianoLM.from_pretrained(ctx.upstream["model"], "cuda" if hardware.accelerator == "gpu" else "cpu")
+    if told := told_of_model(
+        GenerationConfig.from_options(ctx.cfg["generate"]), lm.generation_defaults, ctx.upstream["model"]
+    ):
+        _say(told)
     excerpts, left_out = _excerpts(CellStore.open(ctx.upstream["cells"]), ctx.cfg)
     prompt_beats, new_beats = (int(ctx.cfg["evaluate"][name]) for name in ("prompt_beats", "new_beats"))
     models = continuations(lm, excerpts, prompt_beats, new_beats, ctx.cfg)
@@ -90,7 +95,7 @@ def run(ctx: StageContext) -> Metrics:
     return metrics
 
 
-MEASURE = Measure("samples", needs=("model", "cells"), run=run)
+MEASURE = Measure("samples", needs=("model", "cells"), run=run, describe=planned_sampling)
 
 
 def _excerpts(store: CellStore, cfg: Mapping[str, Any]) -> tuple[list[Excerpt], int]:
@@ -134,8 +139,6 @@ def continuations(
     lm: PianoLM, excerpts: Sequence[Excerpt], prompt_beats: int, new_beats: int, cfg: Mapping[str, Any]
 ) -> list[Piece]:
     """Prompt and continuation of each excerpt by the model, all in one queue; it sees no beat of the human rest."""
-    from pianolm.generation.config import GenerationConfig
-
     config = replace(GenerationConfig.from_options(cfg["generate"]), beats=new_beats, seconds=None)
     prompts = {one.row.id: cut(one.piece, 0, prompt_beats) for one in excerpts}
     _say(f"continues {len(excerpts)} pieces")

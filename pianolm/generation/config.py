@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
-from pianolm.config.generate import END_CHOICES, GenerateConfig
+from pianolm.config.generate import (
+    END_CHOICES,
+    HIGHEST_TEMPERATURE,
+    SAMPLING_DEFAULTS,
+    STRONGEST_REPEAT,
+    GenerateConfig,
+)
 from pianolm.errors import UserError
+from pianolm.lm.sampling_file import FILE, read_sampling
 from pianolm.tokenizer.tempo import LOWEST_BPM, RANGE_BPM
 from pianolm.tokenizer.vocabulary import KIND_GROUPS, Kind
 
@@ -40,14 +48,17 @@ class SamplingRule:
         UserError: A value is out of range.
     """
 
-    temperature: float = DEFAULTS.temperature
-    top_k: int = DEFAULTS.top_k
-    top_p: float = DEFAULTS.top_p
-    min_p: float = DEFAULTS.min_p
+    temperature: float = SAMPLING_DEFAULTS["temperature"]
+    top_k: int = int(SAMPLING_DEFAULTS["top_k"])
+    top_p: float = SAMPLING_DEFAULTS["top_p"]
+    min_p: float = SAMPLING_DEFAULTS["min_p"]
 
     def __post_init__(self) -> None:
         checks = {
-            "temperature": (lambda value: 0 <= value < math.inf, "0 (most likely token) or more"),
+            "temperature": (
+                lambda value: 0 <= value <= HIGHEST_TEMPERATURE,
+                f"0 (most likely token) to {HIGHEST_TEMPERATURE:g}",
+            ),
             "top_k": (lambda value: value >= 0 and value == int(value), "0 (off) or a larger whole number"),
             "top_p": (lambda value: 0 < value <= 1, "more than 0 and at most 1"),
             "min_p": (lambda value: 0 <= value <= 1, "0 (off) to 1"),
@@ -56,6 +67,9 @@ class SamplingRule:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not is_valid(value):
                 raise UserError(f"{name}={value!r} found, expected {expected}")
+
+
+_RULE = tuple(one.name for one in fields(SamplingRule))
 
 
 @dataclass(frozen=True)
@@ -85,17 +99,13 @@ class StoppingCriteria:
 
 
 @dataclass(frozen=True)
-class GenerationConfig:
-    """How tokens are sampled and how long pieces get.
+class SamplingSettings:
+    """How tokens are sampled, where something is said about it; None leaves it to the model, or to the defaults.
 
     The kind of the next token (another note, the next beat, the end) is always sampled with the general settings; the
     token among those of that kind, with the settings of the kind.
 
     Attributes:
-        beats: New beats a piece, at least one.
-        seconds: Length of the new music of a piece in seconds, rounded up to whole beats; replaces `beats`.
-        end: `model`: a piece is shorter where the model ends it. `never`: the model cannot end a piece.
-        tempo_bpm: Tempo of all new beats; None lets the model choose.
         temperature: See `SamplingRule`, as for the next three.
         top_p: See `SamplingRule`.
         top_k: See `SamplingRule`.
@@ -103,7 +113,96 @@ class GenerationConfig:
         repeat: Added to the logit of a pitch that followed at the same place of all earlier bars; see
             `pianolm.generation.repetition`. 0 is off.
         by_kind: Settings of single kinds of token that differ from the general ones, such as
-            `{"tempo": {"temperature": 0.7}}`. The kinds are those of `SAMPLED_KINDS`.
+            `{"tempo": {"temperature": 0.7}}`; None in place of a number: as the general one. The kinds are those of
+            `SAMPLED_KINDS`.
+
+    Raises:
+        UserError: A value is out of range, or a kind or its setting is unknown.
+    """
+
+    temperature: float | None = DEFAULTS.temperature
+    top_p: float | None = DEFAULTS.top_p
+    top_k: int | None = DEFAULTS.top_k
+    min_p: float | None = DEFAULTS.min_p
+    repeat: float | None = DEFAULTS.repeat
+    by_kind: Mapping[str, Mapping[str, float | None]] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __post_init__(self) -> None:
+        repeat = self.repeat
+        if repeat is not None and not 0 <= repeat <= STRONGEST_REPEAT:
+            raise UserError(f"repeat={repeat} found, expected 0 (off) to {STRONGEST_REPEAT:g}")
+        _ = self.rule
+        for kind, settings in self.by_kind.items():
+            _check_kind(kind, settings)
+            self.rule_of(kind)
+
+    @property
+    def rule(self) -> SamplingRule:
+        """The general rule, with the defaults for what is None."""
+        return replace(SamplingRule(), **_given(self.sampling, _RULE))
+
+    def rule_of(self, kind: str) -> SamplingRule:
+        """The rule of one kind of token."""
+        try:
+            return replace(self.rule, **_given(self.by_kind.get(kind, {}), _RULE))
+        except UserError as error:
+            raise UserError(f"by_kind.{kind}.{error}") from error
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """The sampling settings alone, by the names of the options `generate.*`."""
+        return {one.name: getattr(self, one.name) for one in fields(SamplingSettings)}
+
+    def left_of(self, model: SamplingSettings) -> SamplingSettings:
+        """What holds of a model's settings: what no setting here replaces, be it a general one or one of the kind.
+
+        With `temperature=0.8` here, no temperature of the model is left.
+        """
+        own = _given(self.sampling, SAMPLING_DEFAULTS)
+        general = {
+            name: v for name, v in _given(model.sampling, SAMPLING_DEFAULTS).items() if name not in own
+        }
+        by_kind = {}
+        for kind, brought in model.by_kind.items():
+            replaced = {*own, *self.by_kind.get(kind, {})}
+            if left := {name: v for name, v in brought.items() if v is not None and name not in replaced}:
+                by_kind[kind] = left
+        return SamplingSettings(**general, by_kind=by_kind)
+
+    def over(self, model: SamplingSettings) -> Self:
+        """These settings, in place of None those that are left of a model's, else the defaults."""
+        left = self.left_of(model)
+        general = {**SAMPLING_DEFAULTS, **_given(left.sampling, SAMPLING_DEFAULTS)}
+        by_kind = {
+            kind: rule
+            for kind in dict.fromkeys([*left.by_kind, *self.by_kind])
+            if (rule := {**left.by_kind.get(kind, {}), **_given(self.by_kind.get(kind, {}), _RULE)})
+        }
+        return replace(self, **{**general, **_given(self.sampling, SAMPLING_DEFAULTS)}, by_kind=by_kind)
+
+    def words(self) -> str:
+        """What differs from the defaults, as typed on the command line without `generate.`; empty if nothing does."""
+        given = _given(self.sampling, SAMPLING_DEFAULTS)
+        general = {name: value for name, value in given.items() if value != SAMPLING_DEFAULTS[name]}
+        of_kinds = {
+            f"by_kind.{kind}.{name}": value
+            for kind, settings in self.by_kind.items()
+            for name, value in settings.items()
+        }
+        return " ".join(
+            f"{name}={value:g}" for name, value in {**general, **of_kinds}.items() if value is not None
+        )
+
+
+@dataclass(frozen=True)
+class GenerationConfig(SamplingSettings):
+    """How tokens are sampled and how long pieces get.
+
+    Attributes:
+        beats: New beats a piece, at least one.
+        seconds: Length of the new music of a piece in seconds, rounded up to whole beats; replaces `beats`.
+        end: `model`: a piece is shorter where the model ends it. `never`: the model cannot end a piece.
+        tempo_bpm: Tempo of all new beats; None lets the model choose.
 
     Raises:
         UserError: A value is out of range, or a kind or its setting is unknown.
@@ -113,40 +212,20 @@ class GenerationConfig:
     seconds: float | None = DEFAULTS.seconds
     end: str = DEFAULTS.end
     tempo_bpm: float | None = DEFAULTS.tempo_bpm
-    temperature: float = DEFAULTS.temperature
-    top_p: float = DEFAULTS.top_p
-    top_k: int = DEFAULTS.top_k
-    min_p: float = DEFAULTS.min_p
-    repeat: float = DEFAULTS.repeat
-    by_kind: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
         if self.tempo_bpm is not None and not LOWEST_BPM <= self.tempo_bpm <= HIGHEST_BPM:
             raise UserError(f"tempo_bpm={self.tempo_bpm} found, expected {LOWEST_BPM:g} to {HIGHEST_BPM:g}")
         if self.end not in END_CHOICES:
             raise UserError(f"end={self.end!r} found, expected one of {', '.join(END_CHOICES)}")
-        if not 0 <= self.repeat < math.inf:
-            raise UserError(f"repeat={self.repeat} found, expected 0 (off) or more")
-        _ = self.stopping, self.rule
-        for kind, settings in self.by_kind.items():
-            _check_kind(kind, settings)
-            self.rule_of(kind)
+        _ = self.stopping
+        super().__post_init__()
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> GenerationConfig:
-        """The configuration that the options `generate.*` describe; settings of a kind that are null are left out.
-
-        Options that are missing have their defaults.
-        """
-        by_kind = {
-            kind: {key: value for key, value in settings.items() if value is not None}
-            if isinstance(settings, Mapping)
-            else settings
-            for kind, settings in options["by_kind"].items()
-        }
-        names = [one.name for one in fields(cls) if one.name != "by_kind"]
+        """The configuration that the options `generate.*` describe; options that are missing have their defaults."""
         try:
-            return cls(**{name: options[name] for name in names if name in options}, by_kind=by_kind)
+            return cls(**{one.name: options[one.name] for one in fields(cls) if one.name in options})
         except UserError as error:
             raise UserError(f"generate.{error}") from error
 
@@ -155,26 +234,39 @@ class GenerationConfig:
         """When a piece ends."""
         return StoppingCriteria(self.beats, self.seconds)
 
-    @property
-    def rule(self) -> SamplingRule:
-        """The general sampling settings."""
-        return SamplingRule(self.temperature, self.top_k, self.top_p, self.min_p)
 
-    def rule_of(self, kind: str) -> SamplingRule:
-        """The sampling settings of one kind of token."""
-        try:
-            return replace(self.rule, **self.by_kind.get(kind, {}))  # type: ignore[arg-type]  # names are checked above
-        except UserError as error:
-            raise UserError(f"by_kind.{kind}.{error}") from error
+def told_of_model(config: SamplingSettings, model: SamplingSettings, directory: str | Path) -> str:
+    """A sentence that says which of a model's sampling settings hold; empty where none does."""
+    words = config.left_of(model).words()
+    return words and f"samples with {words}, as {Path(directory) / FILE} says; generate=plain does without"
+
+
+def planned_sampling(cfg: Mapping[str, Any]) -> list[str]:
+    """The same as a line of a plan, for the model that a configuration gives.
+
+    Raises:
+        UserError: The model's file cannot be read, or an option is out of range.
+    """
+    given = cfg["upstream"]["model"]
+    if given is None:
+        return []
+    directory = Path(str(given)).expanduser()
+    config = GenerationConfig.from_options(cfg["generate"])
+    told = told_of_model(config, SamplingSettings(**read_sampling(directory)), directory)
+    return [f"{cfg['stage']['name']}: {told}"] if told else []
+
+
+def _given(settings: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The settings with these names that are not None."""
+    return {name: settings[name] for name in names if settings.get(name) is not None}
 
 
 def _check_kind(kind: str, settings: object) -> None:
     """Raises UserError where the settings of a kind of token are not such settings."""
-    known = [one.name for one in fields(SamplingRule)]
     if kind not in SAMPLED_KINDS:
         raise UserError(f"by_kind.{kind}: unknown kind of token, expected one of {', '.join(SAMPLED_KINDS)}")
     if not isinstance(settings, Mapping):
         raise UserError(f"by_kind.{kind}={settings!r} found, expected settings such as {{temperature: 0.7}}")
-    unknown = sorted(map(str, set(settings) - set(known)))
+    unknown = sorted(map(str, set(settings) - set(_RULE)))
     if unknown:
-        raise UserError(f"by_kind.{kind}.{unknown[0]}: unknown setting, expected one of {', '.join(known)}")
+        raise UserError(f"by_kind.{kind}.{unknown[0]}: unknown setting, expected one of {', '.join(_RULE)}")

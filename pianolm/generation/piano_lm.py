@@ -14,7 +14,7 @@ from zlib import crc32
 import numpy as np
 
 from pianolm.errors import UserError
-from pianolm.generation.config import DEFAULTS, GenerationConfig
+from pianolm.generation.config import GenerationConfig, SamplingSettings
 from pianolm.generation.devices import checked_device
 from pianolm.generation.dynamics import render_ids, with_velocities
 from pianolm.generation.generator import Generator
@@ -23,6 +23,7 @@ from pianolm.generation.results import GeneratedBeat, GeneratedPiece, ended_by_m
 from pianolm.generation.state import GenerationState
 from pianolm.lm.llama import Llama, llama_from_weights
 from pianolm.lm.model_directory import llama_from_directory
+from pianolm.lm.sampling_file import read_sampling
 from pianolm.lm.weights_path import check_model_directory
 from pianolm.models import model_path
 from pianolm.music.continuation import continued_piece, part_of_piece
@@ -42,12 +43,23 @@ class PianoLM:
         model: The network over the tokenizer's vocabulary, or its sizes and weights. The weights of a network are read
             at the first generation.
         tokenizer: The tokenizer.
+        generation_defaults: See the attribute; None for the library's defaults.
+
+    Attributes:
+        tokenizer: The tokenizer.
+        generation_defaults: How tokens are sampled where a call does not say it: what the model brings along in its
+            `generation_config.json`. Its fields that are None have the defaults of `generate=plain`. May be replaced.
 
     Raises:
         UserError: Their vocabularies differ.
     """
 
-    def __init__(self, model: LlamaForCausalLM | Llama, tokenizer: PianoTokenizer) -> None:
+    def __init__(
+        self,
+        model: LlamaForCausalLM | Llama,
+        tokenizer: PianoTokenizer,
+        generation_defaults: SamplingSettings | None = None,
+    ) -> None:
         size = model.config["vocab_size"] if isinstance(model, Llama) else model.config.vocab_size
         if size != tokenizer.vocabulary.size:
             raise UserError(
@@ -55,6 +67,7 @@ class PianoLM:
                 "model was trained with"
             )
         self.tokenizer = tokenizer
+        self.generation_defaults = generation_defaults or SamplingSettings()
         self._given = model
 
     @cached_property
@@ -66,6 +79,8 @@ class PianoLM:
     def from_pretrained(cls, directory: str | Path, device: str | torch.device = "cpu") -> PianoLM:
         """Reads `config.json`, `model.safetensors` and `tokenizer/` of a published model; no pickle.
 
+        Its sampling settings, where it has some, come from `generation_config.json` (`pianolm.lm.sampling_file`).
+
         Args:
             directory: A path, the name of a model in the box (`pianolm.models`), such as `pop`, or `user/name` of one
                 on the Hugging Face hub.
@@ -76,9 +91,12 @@ class PianoLM:
         """
         device, directory = checked_device(device), model_path(directory)
         check_model_directory(directory)
+        defaults = SamplingSettings(**read_sampling(directory))
         tokenizer = PianoTokenizer.from_pretrained(directory)
         llama = llama_from_directory(directory, tokenizer.vocabulary)
-        return cls._on_device(llama, tokenizer, device, str(directory))
+        lm = cls._on_device(llama, tokenizer, device, str(directory))
+        lm.generation_defaults = defaults
+        return lm
 
     @classmethod
     def from_weights(
@@ -147,7 +165,8 @@ class PianoLM:
         Args:
             prompt: Music to continue from, or the path of its MIDI file. Its bars, where it has some, go on at
                 the length of the last one, unless the model's tokens include bars: then the model sets them.
-            config: Sampling and length; None for the defaults, which are those of the options `generate.*`.
+            config: Sampling and length; None for the defaults. Sampling settings that are None are the model's
+                (`generation_defaults`), else those of `generate=plain`.
             pieces: Number of pieces.
             with_prompt: Whether the pieces begin with the prompt's beats, which keep their notes and times exactly.
                 Without them, a note held over from the prompt begins with the first new beat.
@@ -155,8 +174,7 @@ class PianoLM:
                 model sees as many of the last of these as its context holds.
             seed: The same seed gives the same pieces; the first of several is the one that `pieces=1` gives.
             **settings: Fields of `GenerationConfig` that replace those of `config`: `beats`, `seconds`, `end`,
-                `tempo_bpm`, `temperature`, `top_p`, `top_k`, `min_p`, `repeat`,
-                `by_kind`.
+                `tempo_bpm`, `temperature`, `top_p`, `top_k`, `min_p`, `repeat`, `by_kind`.
 
         Returns:
             The pieces. Where one is shorter than asked for, or its prompt does not fit into the context, its `remarks`
@@ -201,7 +219,7 @@ class PianoLM:
             The pieces, prompt by prompt.
         """
         start = time.perf_counter()
-        config = replace(config or GenerationConfig(), **settings)
+        config = self._config(config, settings)
         if pieces < 1:
             raise UserError(f"pieces={pieces} found, expected at least 1")
         states, given = [], []
@@ -230,7 +248,7 @@ class PianoLM:
 
         The arguments are those of `generate`; a wrong one raises in this call, not at the first beat.
         """
-        config = replace(config or GenerationConfig(), **settings)
+        config = self._config(config, settings)
         (state,) = self._states(None if prompt is None else as_piece(prompt), prompt_beats, 1, seed)
         # the last token after a complete beat is the next beat's tempo, or EOS
         return (
@@ -241,8 +259,8 @@ class PianoLM:
     def render_dynamics(
         self,
         piece: Piece | str | os.PathLike[str],
-        temperature: float = DEFAULTS.temperature,
-        top_p: float = DEFAULTS.top_p,
+        temperature: float | None = None,
+        top_p: float | None = None,
         seed: int = 0,
     ) -> Piece:
         """The same notes with new velocities.
@@ -253,8 +271,8 @@ class PianoLM:
 
         Args:
             piece: At least one note, or the path of a MIDI file.
-            temperature: 0 takes the most likely velocity of each.
-            top_p: See `pianolm.generation.config.SamplingRule`.
+            temperature: 0 takes the most likely velocity of each; None: as `generate` samples velocities.
+            top_p: See `pianolm.generation.config.SamplingRule`; None: as `generate` samples velocities.
             seed: The same seed gives the same velocities.
 
         Returns:
@@ -272,9 +290,13 @@ class PianoLM:
         piece = as_piece(piece)
         if piece.notes.size == 0:
             raise UserError("render_dynamics: a piece without notes found, expected at least one")
-        config = GenerationConfig(temperature=temperature, top_p=top_p)
+        config = self._config(None, {"temperature": temperature, "top_p": top_p})
         ids = render_ids(self.generator, self.tokenizer, piece, config, _checked_seed(seed))
         return with_velocities(piece, self.tokenizer.decode(ids))
+
+    def _config(self, config: GenerationConfig | None, settings: Mapping[str, Any]) -> GenerationConfig:
+        """The complete settings of a call."""
+        return replace(config or GenerationConfig(), **settings).over(self.generation_defaults)
 
     def _states(
         self, prompt: Piece | None, prompt_beats: int | None, pieces: int, seed: int, name: str = "prompt"

@@ -2,7 +2,8 @@
 
 Reads the groups trainer, optimizer, loader and loss of the stage (`base.*` or `finetune.*`), and `model.*`, `seed` and
 `compute.loader_workers`; upstream `tokens`, and `base` for a warm start. Publishes `model.safetensors` and
-`config.json`, which `transformers.LlamaForCausalLM.from_pretrained` reads, and `tokenizer/`.
+`config.json`, which `transformers.LlamaForCausalLM.from_pretrained` reads, and `tokenizer/`. The sampling settings of a
+base model come along.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pianolm.lm.llama import CONSTRAINED_LOSS
 from pianolm.lm.model import build_llama, count_parameters
 from pianolm.lm.module import CHECKPOINT_KEY, LanguageModule
 from pianolm.lm.optimizer import OptimizerSettings
+from pianolm.lm.sampling_file import sampling_beside, write_sampling
 from pianolm.lm.warm_start import warm_start
 from pianolm.stage import Metrics, StageContext
 from pianolm.tokenizer.features import token_features
@@ -108,11 +110,17 @@ def make_model(ctx: StageContext, tokenizer: PianoTokenizer) -> LlamaForCausalLM
 
 
 def publish(ctx: StageContext, model: LlamaForCausalLM, checkpoint: Path) -> dict[str, float]:
-    """Writes a checkpoint's weights and the tokenizer to `ctx.out`; returns its validation metrics."""
+    """Writes a checkpoint's weights, the base model's sampling and the tokenizer to `ctx.out`.
+
+    Returns:
+        The checkpoint's validation metrics.
+    """
     load_weights(checkpoint, model, role="checkpoint")
     write_table(model)
     with without_progress_bars():
         model.save_pretrained(ctx.out, max_shard_size="1TB")
+    if "base" in ctx.upstream:
+        write_sampling(ctx.out, sampling_beside(ctx.upstream["base"]))
     shutil.copytree(ctx.upstream["tokens"] / "tokenizer", ctx.out / "tokenizer")
     saved = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)[CHECKPOINT_KEY]
     metrics: dict[str, float] = saved["val_metrics"]

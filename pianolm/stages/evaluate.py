@@ -25,4 +25,14 @@ def _needs(cfg: Mapping[str, Any]) -> dict[str, Need]:
     return {role: Need(_STAGE_OF.get(role, model), given=role) for role in find_measure(cfg).needs}
 
 
-STAGE = Stage(run, "Measures an existing model or tokenizer.", needs=_needs, publishes=False)
+def _describe(cfg: Mapping[str, Any]) -> list[str]:
+    return ["run     evaluate", *find_measure(cfg).describe(cfg)]
+
+
+STAGE = Stage(
+    run,
+    "Measures an existing model or tokenizer.",
+    needs=_needs,
+    publishes=False,
+    describe=_describe,
+)

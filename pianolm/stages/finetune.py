@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pianolm.lm.sampling_file import sampling_beside
 from pianolm.lm.settings import language_model_settings
 from pianolm.lm.weights_path import check_weights_path
 from pianolm.stage import Metrics, Need, Stage, StageContext
@@ -26,10 +27,12 @@ def _needs(cfg: Mapping[str, Any]) -> dict[str, Need]:
 
 
 def _check(cfg: Mapping[str, Any]) -> None:
-    """Refuses given weights that are none before anything is built."""
+    """Refuses given weights that are none, or sampling settings that are none, before anything is built."""
     given = cfg["upstream"]["base"]
     if given and not cfg["finetune"]["from_scratch"]:
-        check_weights_path(Path(str(given)).expanduser(), f"upstream.base={given}")
+        path = Path(str(given)).expanduser()
+        check_weights_path(path, f"upstream.base={given}")
+        sampling_beside(path)
 
 
 STAGE = Stage(

@@ -48,6 +48,7 @@ def needs(cfg: Mapping[str, Any]) -> dict[str, Need]:
 
 def run(ctx: StageContext) -> Metrics:
     """Generates and writes the files of the run to `ctx.run_dir`."""
+    from pianolm.generation.config import GenerationConfig, told_of_model
     from pianolm.generation.output import PAGE, add_prompts, page_text, write_output
     from pianolm.generation.tasks import generate_output
     from pianolm.report.fluidsynth import choose_soundfont
@@ -61,11 +62,18 @@ def run(ctx: StageContext) -> Metrics:
     hardware = resolve_hardware(ctx.cfg["hardware"])
     require(hardware)
     lm = _load(ctx, "cuda" if hardware.accelerator == "gpu" else "cpu")
+    config = GenerationConfig.from_options(options)
+    if told := told_of_model(config, lm.generation_defaults, ctx.upstream["model"]):
+        print(f"{ctx.name}: {told}", flush=True)
+    options = {**options, **config.over(lm.generation_defaults).sampling}
     pieces, metrics = generate_output(
         lm, prompts, options, int(ctx.cfg["seed"]), lambda told: print(f"{ctx.name}: {told}", flush=True)
     )
     pieces = add_prompts(pieces, prompts, options["mode"])
-    page = page_text(ctx.cfg, ctx.upstream["model"], soundfont, prompts, metrics) if options["page"] else None
+    page_cfg = {**ctx.cfg, "generate": options}
+    page = (
+        page_text(page_cfg, ctx.upstream["model"], soundfont, prompts, metrics) if options["page"] else None
+    )
     write_output(ctx.run_dir, pieces, page, options["audio"], soundfont)
     if page is not None:
         print(f"{ctx.name}: to see and hear the pieces, open {ctx.run_dir / PAGE}", flush=True)
@@ -125,10 +133,17 @@ def _check(cfg: Mapping[str, Any]) -> None:
     read_prompts(cfg)  # a prompt that cannot be read is refused before anything is trained for it
 
 
+def _describe(cfg: Mapping[str, Any]) -> list[str]:
+    from pianolm.generation.config import planned_sampling
+
+    return ["run     generate", *planned_sampling(cfg)]
+
+
 STAGE = Stage(
     run,
     "Plays a model: MIDI, pictures, sound and a page.",
     needs=needs,
     publishes=False,
     check=_check,
+    describe=_describe,
 )

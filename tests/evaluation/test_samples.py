@@ -19,6 +19,7 @@ from pianolm.evaluation.excerpts import cut, opening, within
 from pianolm.evaluation.music_statistics import STATISTICS, key_of
 from pianolm.evaluation.samples import Excerpt, compare, measured, with_copies
 from pianolm.evaluation.samples_report import Pair, table
+from pianolm.lm.sampling_file import write_sampling
 from pianolm.run import execute
 from tests.evaluation.test_dynamics import human, sonata, store_of
 from tests.evaluation.toys import cell_store, model_directory
@@ -98,6 +99,27 @@ def test_sampling_options_and_the_seed_change_the_model_alone(chain: Path, tmp_p
         assert other["js_note_length"] != first["js_note_length"]
     assert others[1]["tempo_sd_bpm"] == pytest.approx(0, abs=1e-6)
     assert not (tmp_path / "a" / "index.html").exists()
+
+
+def test_a_model_is_sampled_as_it_says_itself_unless_options_say_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = cell_store(tmp_path / "cells")
+    plain, own = (model_directory(tmp_path / name, velocity=True) for name in ("plain", "own"))
+    write_sampling(own, {"temperature": 3.0, "repeat": 1.0})
+
+    def distances(name: str, model: Path, *overrides: str) -> dict[str, float]:
+        given = (f"upstream.model={model}", f"upstream.cells={store}", "generate.page=false")
+        metrics = evaluated(tmp_path, tmp_path / name, *given, *overrides)
+        return {key: value for key, value in metrics.items() if key.startswith("js_")}
+
+    as_model = distances("a", own)
+    assert "evaluate: samples with temperature=3 repeat=1, as " in capsys.readouterr().out
+    assert as_model == distances("b", plain, "generate.temperature=3", "generate.repeat=1")
+    assert distances("c", own, "generate=plain") == distances("d", plain) != as_model
+    assert "samples with" not in capsys.readouterr().out
+    evaluated(tmp_path, tmp_path / "e", f"upstream.model={own}", f"upstream.cells={store}", "plan=true")
+    assert "evaluate: samples with temperature=3 repeat=1, as " in capsys.readouterr().out
 
 
 def test_a_base_model_without_its_cells_leaves_out_copies_and_velocities(

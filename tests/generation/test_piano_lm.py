@@ -13,13 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pianolm import PianoLM, PianoTokenizer, Piece
+from pianolm.config.generate import SAMPLING_DEFAULTS
 from pianolm.errors import UserError
+from pianolm.generation.config import GenerationConfig, SamplingSettings
+from pianolm.lm.sampling_file import write_sampling
 from pianolm.music.cells import resolve_notes
 from pianolm.music.continuation import part_of_piece
 from pianolm.music.notes import make_notes, sort_notes
 from pianolm.tokenizer.codebook import Codebook
 from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.vocabulary import Vocabulary
+from tests.evaluation.toys import model_directory
 from tests.generation.tools import HOT, frames, join, pieces, same, toy_lm
 from tests.toy_lm import CONTEXT, GOLDEN, LAYOUTS, toy_llama
 
@@ -329,3 +333,40 @@ def test_a_network_that_was_changed_is_the_one_that_plays(lm: PianoLM, tmp_path:
     assert not same(*loaded.generate(beats=3, seed=1, **HOT), *lm.generate(beats=3, seed=1, **HOT))
     changed = PianoLM(loaded.model, lm.tokenizer)
     assert same(*loaded.generate(beats=3, seed=1, **HOT), *changed.generate(beats=3, seed=1, **HOT))
+
+
+def test_a_models_own_sampling_holds_where_a_call_says_nothing(lm: PianoLM, prompt: Piece) -> None:
+    own = SamplingSettings(**HOT, repeat=1.0, by_kind={"velocity": {"temperature": 0.0}})
+    model = PianoLM(lm.model, lm.tokenizer, own)
+    settings: dict[str, Any] = {"beats": 4, "seed": 1}
+    (as_model,) = model.generate(prompt, temperature=None, **settings)
+    assert same(as_model, lm.generate(prompt, **own.sampling, **settings)[0])
+    assert same(as_model, model.generate(prompt, GenerationConfig(beats=4), seed=1)[0])
+    assert [beat.notes.tolist() for beat in model.stream(prompt, **settings)] == [
+        beat.notes.tolist() for beat in lm.stream(prompt, **own.sampling, **settings)
+    ]
+    (replaced,) = model.generate(prompt, temperature=1.5, repeat=0, **settings)
+    assert same(replaced, lm.generate(prompt, temperature=1.5, top_p=1.0, **settings)[0])
+    assert same(lm.generate(prompt, **settings)[0], lm.generate(prompt, **SAMPLING_DEFAULTS, **settings)[0])
+    assert lm.generation_defaults == SamplingSettings()
+
+
+def test_dynamics_are_sampled_as_the_models_velocities(lm: PianoLM, prompt: Piece) -> None:
+    own = SamplingSettings(**HOT, by_kind={"velocity": {"temperature": 0.0}})
+    model = PianoLM(lm.model, lm.tokenizer, own)
+    assert same(model.render_dynamics(prompt, seed=1), lm.render_dynamics(prompt, temperature=0.0))
+    assert same(
+        model.render_dynamics(prompt, temperature=3.0, seed=1), lm.render_dynamics(prompt, 3.0, 1.0, seed=1)
+    )
+
+
+def test_a_directory_brings_its_sampling_along_or_one_sentence(tmp_path: Path) -> None:
+    directory = model_directory(tmp_path / "model", velocity=True)
+    assert PianoLM.from_pretrained(directory).generation_defaults == SamplingSettings()
+    write_sampling(directory, {"temperature": 0.5, "by_kind": {"bar": {"top_k": 1}}})
+    loaded = PianoLM.from_pretrained(directory).generation_defaults
+    assert loaded == SamplingSettings(temperature=0.5, by_kind={"bar": {"top_k": 1}})
+    path = directory / "generation_config.json"
+    path.write_text('{"top_p": 7}')
+    with pytest.raises(UserError, match=rf"^{path}: top_p=7 found, expected a number above 0 and at most 1"):
+        PianoLM.from_pretrained(directory)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from pianolm import PianoLM, models
 from pianolm.errors import UserError
+from pianolm.lm.sampling_file import read_sampling, write_sampling
 from pianolm.lm.weights_path import WEIGHTS
 from pianolm.pipeline.graph import Planner
 from pianolm.pipeline.model_choice import TRAINING, choose_models
@@ -165,9 +166,23 @@ def test_what_is_given_is_not_replaced_by_that_of_the_base_model(box: Path) -> N
 
 def test_finetune_makes_the_box_model_ones_own(tmp_path: Path, box: Path) -> None:
     """The given weights are where training starts, and the result plays like any model."""
+    sampling = {"temperature": 1.0, "repeat": 2.0, "by_kind": {"tempo": {"temperature": 0.5}}}
+    write_sampling(box, sampling)
     cfg = tiny(tmp_path, "stage=finetune", "upstream.base=pop")
     cfg = choose_models(cfg, ["stage=finetune", "upstream.base=pop"], print)
     metrics = execute(cfg, tmp_path / "run")
     config = json.loads((Path(metrics["artifact"]) / "config.json").read_text())
     assert config["hidden_size"] == json.loads((box / "config.json").read_text())["hidden_size"]
     assert (Path(metrics["artifact"]) / "tokenizer" / "velocity" / "config.json").is_file()
+    assert read_sampling(Path(metrics["artifact"])) == sampling
+    assert PianoLM.from_pretrained(metrics["artifact"]).generation_defaults.repeat == 2.0
+
+
+def test_wrong_sampling_of_a_base_model_is_refused_before_anything_is_built(
+    tmp_path: Path, box: Path
+) -> None:
+    (box / "generation_config.json").write_text('{"pianolm": {"repeats": 2}}')
+    cfg = tiny(tmp_path, "stage=finetune", f"upstream.base={box}")
+    with pytest.raises(UserError, match=r"generation_config\.json: pianolm: unknown key 'repeats', expected"):
+        execute(cfg, tmp_path / "run")
+    assert not (tmp_path / "artifacts").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import wave
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import mido
 import numpy as np
 import pytest
 
+from pianolm.lm.sampling_file import write_sampling
 from pianolm.music.cells import FRAMES
 from pianolm.music.midi import MidiContent, read_midi
 from pianolm.music.piece import Piece
@@ -77,6 +79,40 @@ def test_the_page_shows_every_piece_and_the_settings(
     )
     assert {"temperature": "0.8", "seed": "7"}.items() <= rows.items()
     assert not page.of("b")
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_models_own_sampling_holds_is_told_and_gives_way_to_options(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = Path(shutil.copytree(models / "velocity", tmp_path / "model"))
+    own = {"temperature": 5.0, "top_p": 0.5, "by_kind": {"tempo": {"temperature": 0.1}}}
+    write_sampling(model, own)
+
+    def played(name: str, *overrides: str, path: Path = model) -> tuple[bytes, str]:
+        settings = ("generate.audio=false", "generate.pieces=1", *overrides)
+        _, run_dir = generate(tmp_path / name, path, *settings)
+        return (run_dir / "piece_00.mid").read_bytes(), capsys.readouterr().out
+
+    plain = models / "velocity"
+    as_options = ("generate.temperature=5", "generate.top_p=0.5", "generate.by_kind.tempo.temperature=0.1")
+    midi, told = played("own")
+    assert midi == played("options", *as_options, path=plain)[0]
+    assert "generate: samples with temperature=5 top_p=0.5 by_kind.tempo.temperature=0.1, as " in told
+    assert str(model / "generation_config.json") in told
+    page = outline(tmp_path / "own" / "run" / "index.html").text
+    assert all(
+        page[page.index(name) + 1] == value for name, value in (("temperature", "5.0"), ("top p", "0.5"))
+    )
+    assert page[page.index("tempo temperature") + 1] == "0.1"
+    midi, told = played("preset", "generate=plain")
+    assert midi == played("nothing", path=plain)[0]
+    assert "samples with" not in told
+    midi, told = played("one option", "generate.temperature=3")
+    assert midi == played("two", "generate.temperature=3", "generate.top_p=0.5", path=plain)[0]
+    assert "samples with top_p=0.5, as" in told
+    generate(tmp_path / "plan", model, "plan=true")
+    assert "generate: samples with temperature=5" in capsys.readouterr().out
 
 
 def test_the_same_seed_gives_the_same_files(models: Path, tmp_path: Path) -> None:

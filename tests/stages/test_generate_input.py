@@ -78,6 +78,10 @@ BAD_INPUT = {
     "no pieces": (["generate.pieces=0"], r"pieces=0"),
     "no model": (["upstream.model={tmp}/text.mid"], r"text\.mid"),
     "a pickle": (["upstream.model={tmp}/pickle"], r"a pickle found, expected .* safetensors"),
+    "sampling of another kind": (
+        ["upstream.model={tmp}/hot"],
+        r"hot/generation_config\.json: pianolm\.repeat=-1 found, expected a number of at least 0",
+    ),
     "half a file": (["upstream.model={tmp}/half"], r"half/model\.safetensors: not readable"),
 }
 
@@ -96,6 +100,8 @@ def test_wrong_input_is_one_sentence_and_leaves_no_files(
     write_midi(tmp_path / "crowded.mid", crowded, np.array([0.0, 0.5]))
     broken_model(models / "velocity", tmp_path / "pickle", None)
     broken_model(models / "velocity", tmp_path / "half", b"\x10\0\0\0\0\0\0\0{}")
+    hot = Path(shutil.copytree(models / "velocity", tmp_path / "hot"))
+    (hot / "generation_config.json").write_text('{"pianolm": {"repeat": -1}}')
     with pytest.raises(UserError, match=expected) as error:
         generate(
             tmp_path, models / "velocity", *(text.format(tmp=tmp_path, models=models) for text in overrides)

@@ -41,7 +41,7 @@ BOX = "width=192 layers=5 heads=6 kv_heads=6 ffn=512"
 """Of the model in the box, whose context is `BOX_CONTEXT`."""
 BOX_CONTEXT = 1024
 PROMPT_BEATS = 8
-SAMPLING = GenerationConfig(temperature=0.95, top_p=0.97, beats=10**6)
+SAMPLING = GenerationConfig(temperature=0.95, top_p=0.97, top_k=0, min_p=0, repeat=0, beats=10**6)
 OURS = "pianolm, engine in torch", "pianolm, each piece by itself", "pianolm"
 
 
