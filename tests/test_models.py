@@ -75,14 +75,17 @@ def test_pop_brings_the_sampling_of_the_preset_for_songs() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_transformers_loads_a_model_and_samples_with_it(name: str) -> None:
+def test_transformers_loads_a_model_and_samples_with_its_settings(name: str) -> None:
+    """Without the token mask, so what it generates need not be well-formed."""
     model = AutoModelForCausalLM.from_pretrained(models.model_path(name))
+    own = PianoLM.from_pretrained(name).generation_defaults
     config = model.generation_config
-    assert config.do_sample is True
+    assert (config.do_sample, config.temperature, config.top_p) == (True, own.temperature, own.top_p)
+    start = torch.full((4, 1), config.bos_token_id)
     torch.manual_seed(0)
-    start = torch.tensor([[config.bos_token_id]])
-    out = model.generate(start, attention_mask=torch.ones_like(start), max_new_tokens=32)
-    assert PianoTokenizer.from_pretrained(name).decode(out[0].tolist()).n_beats
+    out = model.generate(start, attention_mask=torch.ones_like(start), max_new_tokens=8)
+    assert out.shape == (4, 9)
+    assert len({tuple(row) for row in out.tolist()}) == 4
 
 
 def test_models_come_with_the_package() -> None:
