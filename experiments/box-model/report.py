@@ -78,8 +78,8 @@ def tables(rows: list[Row]) -> dict[str, list[str]]:
     bits = f"{bits_without_bars(found['lm']):.2f}"
     lines = [["bits a note, bar tokens not counted", bits, bits, "–", "≤ 12.2"]]
     for name, words in WORDS.items():
-        if name in samples:
-            values = (plain[name], samples[name], samples.get(f"human_{name}"))
+        if name in plain:
+            values = (plain[name], samples.get(name), plain.get(f"human_{name}"))
             lines.append([words, *("–" if v is None else f"{v:.2f}" for v in values), WANTED[name]])
     return {"results": table(["", "pop, generate=plain", "pop", "human rest", "goal"], lines)}
 

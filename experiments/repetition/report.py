@@ -70,7 +70,10 @@ def tries(rows: list[Row]) -> list[Row]:
 
 def humans(rows: list[Row]) -> dict[int, Row]:
     """For each number of pieces, a row with the human figures of these pieces."""
-    return {row["pieces"]: row for row in tries(rows)}
+    found: dict[int, Row] = {}
+    for row in tries(rows):
+        found[row["pieces"]] = {**found.get(row["pieces"], {}), **row}  # not every run knows the copies
+    return found
 
 
 def headlines(rows: list[Row]) -> dict[str, float]:
@@ -120,12 +123,13 @@ def tables(rows: list[Row]) -> dict[str, list[str]]:
 def draw(rows: list[Row], path: Path) -> None:
     """The statistics of each try; dashed lines are the human ones."""
     shown = tries(rows)
+    human = humans(rows)[shown[-1]["pieces"]]
     picture = figure(13.0, 1.2 + 0.6 * len(shown))
     axes = picture.subplots(2, 4, sharey=True).flat
     places = range(len(shown))
     for ax, (name, (words, _)) in zip(axes, STATISTICS.items(), strict=True):
         ax.plot([row.get(name) for row in shown], places, "o", color="#4c72b0", markersize=5)
-        ax.axvline(shown[-1].get(f"human_{name}"), color="#c44e52", linestyle="--", linewidth=1)
+        ax.axvline(human.get(f"human_{name}"), color="#c44e52", linestyle="--", linewidth=1)
         ax.set_title(words, fontsize=9)
         ax.set_yticks(places, [row["run"] for row in shown], fontsize=7)
         ax.tick_params(axis="x", labelsize=7)

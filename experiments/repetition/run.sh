@@ -26,5 +26,9 @@ try repeat-2 repeat=2
 try kinds-2 repeat=2 "${kinds[@]}" $pattern.top_p=0.98 $pitch.temperature=0.8 $pitch.top_p=0.95
 try kinds-2.5 repeat=2.5 "${kinds[@]}" $pattern.top_p=0.975 $pitch.temperature=0.8 $pitch.top_p=0.95
 try kinds-3 repeat=3 "${kinds[@]}" $pattern.top_p=0.97 $pitch.temperature=0.8 $pitch.top_p=0.95
+# and the likeliest place in the bar: tried with pop and all songs
+try bar-2 repeat=2 "${kinds[@]}" $pattern.top_p=0.98 $pitch.temperature=0.8 $pitch.top_p=0.95 by_kind.bar.temperature=0
+try bar-2.5 repeat=2.5 "${kinds[@]}" $pattern.top_p=0.98 $pitch.temperature=0.8 $pitch.top_p=0.95 \
+  by_kind.bar.temperature=0
 [ -f "$runs/speed.json" ] || python "$here/speed.py" "$model" "$runs/speed.json"
 python "$here/report.py" "$runs" "$out"
