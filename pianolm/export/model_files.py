@@ -6,7 +6,6 @@ import copy
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -16,12 +15,14 @@ from pianolm.artifacts import file_fingerprint, read_record, write_record
 from pianolm.errors import UserError
 from pianolm.generation.piano_lm import PianoLM
 from pianolm.hub import MODEL_FILES
+from pianolm.lm.sampling_file import FILE as GENERATION_CONFIG
+from pianolm.lm.sampling_file import write_sampling
 from pianolm.lm.weight_names import HEAD
 from pianolm.lm.weights_path import WEIGHTS
 
 DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """Precisions in which weights are stored, by their names in safetensors files."""
-GENERATION_CONFIG, CODE_FREQUENCIES = "generation_config.json", "code_freq.npz"
+CODE_FREQUENCIES = "code_freq.npz"
 _RECORDED = ("stage", "fingerprint", "upstream", "licences", "metrics", "trained")
 
 
@@ -39,14 +40,14 @@ def write_model(lm: PianoLM, source: Path, out: Path, dtype: str | None = None) 
         dtype: Precision in which weights are stored; None for that of the source.
 
     Raises:
-        UserError: A weight is too large for the precision, or `generation_config.json` is no JSON object.
+        UserError: A weight is too large for the precision.
     """
     config = copy.deepcopy(lm.model.config)
     config.architectures, config.dtype = [type(lm.model).__name__], torch.float32
     config.save_pretrained(out)
     _write_weights(lm, out / WEIGHTS, dtype or stored_dtype(source / WEIGHTS))
     lm.tokenizer.save_pretrained(out / "tokenizer")
-    _write_generation_config(lm, source / GENERATION_CONFIG, out / GENERATION_CONFIG)
+    _write_generation_config(lm, out)
     if (source / CODE_FREQUENCIES).is_file():
         shutil.copyfile(source / CODE_FREQUENCIES, out / CODE_FREQUENCIES)
 
@@ -72,21 +73,16 @@ def _write_weights(lm: PianoLM, path: Path, dtype: str) -> None:
     save_file(tensors, path, {"format": "pt"})
 
 
-def _write_generation_config(lm: PianoLM, source: Path, path: Path) -> None:
+def _write_generation_config(lm: PianoLM, out: Path) -> None:
     """Ids of the marks and, where the model brings them along, its sampling settings."""
     vocabulary = lm.tokenizer.vocabulary
-    content: dict[str, Any] = {
+    marks = {
         "bos_token_id": vocabulary.bos,
         "eos_token_id": vocabulary.eos,
         "pad_token_id": vocabulary.pad,
     }
-    if source.is_file():
-        try:
-            content = {**json.loads(source.read_text("utf-8")), **content}
-        except (ValueError, TypeError, RecursionError) as error:
-            raise UserError(f"{source}: not readable as a JSON object ({error})") from error
-    content.pop("_from_model_config", None)
-    path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    (out / GENERATION_CONFIG).write_text(json.dumps(marks, indent=2) + "\n", "utf-8")
+    write_sampling(out, lm.generation_defaults.sampling)
 
 
 def write_model_record(source: Path, out: Path, licences: list[str]) -> None:

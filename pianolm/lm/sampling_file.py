@@ -69,23 +69,20 @@ def write_sampling(directory: Path, settings: Mapping[str, Any]) -> None:
     Raises:
         UserError: The file that is there is not readable.
     """
-    known = {name: value for name, value in settings.items() if value is not None}
+    known = {name: value for name, value in settings.items() if value is not None and value != {}}
     if not known:
         return
     path = directory / FILE
     content = _read(path) if path.is_file() else {}
-    left_out = {
-        *STANDARD,
-        SAMPLE,
-        OWN,
-        "_from_model_config",
-    }  # with the last, transformers would ignore our part
+    # with the last of these, transformers would ignore our part
+    left_out = (*STANDARD, SAMPLE, OWN, "_from_model_config")
     content = {key: value for key, value in content.items() if key not in left_out}
     content[SAMPLE] = known.get("temperature") != 0
-    content |= {
-        key: known[key] for key in STANDARD if key in known and (key != "temperature" or content[SAMPLE])
-    }
-    if own := {key: known[key] for key in (REPEAT, BY_KIND) if known.get(key)}:
+    if not content[SAMPLE]:
+        del known["temperature"]
+    content |= {key: known[key] for key in STANDARD if key in known}
+    by_kind = {kind: dict(rule) for kind, rule in known.get(BY_KIND, {}).items()}
+    if own := {key: value for key, value in ((REPEAT, known.get(REPEAT)), (BY_KIND, by_kind)) if value}:
         content[OWN] = own
     path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 

@@ -52,5 +52,5 @@ def test_sampling_settings_travel_along(copy: Path, tmp_path: Path) -> None:
     assert {key: found[key] for key in settings} == settings
     assert found["eos_token_id"] == 4787
     path.write_text("[]")
-    with pytest.raises(UserError, match=r"generation_config.json: not readable as a JSON object"):
+    with pytest.raises(UserError, match=r"generation_config.json: list found, expected a JSON object"):
         written(copy, tmp_path / "none")

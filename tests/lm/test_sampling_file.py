@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from pianolm import PianoLM
 from pianolm.errors import UserError
+from pianolm.generation.config import SamplingSettings
 from pianolm.lm.sampling_file import FILE, read_sampling, sampling_beside, write_sampling
 from tests.evaluation.toys import model_directory
 
@@ -106,7 +107,7 @@ def test_settings_are_written_beside_the_keys_that_are_there(tmp_path: Path) -> 
     assert content["do_sample"] is True
     assert "_from_model_config" not in content, "transformers would ignore our part beside it"
     before = (tmp_path / FILE).read_bytes()
-    write_sampling(tmp_path, {"temperature": None})
+    write_sampling(tmp_path, SamplingSettings().sampling)
     assert (tmp_path / FILE).read_bytes() == before
 
 
