@@ -108,14 +108,14 @@ def push(directory: Path, name: str) -> str:
 def _told(subject: str) -> Iterator[None]:
     """Errors of huggingface_hub as one sentence that begins with `subject`."""
     from huggingface_hub import constants
-    from huggingface_hub.errors import (
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is that of its HTTP library
         HfHubHTTPError,
         HFValidationError,
+        HTTPError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
     )
-    from huggingface_hub.errors import HTTPError as HTTPError  # type: ignore[attr-defined]  # that of its HTTP library
 
     hub = constants.ENDPOINT
     try:
@@ -128,7 +128,7 @@ def _told(subject: str) -> Iterator[None]:
             "private model log in with `hf auth login` or set HF_TOKEN"
         ) from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        offline = "HF_HUB_OFFLINE is set" if constants.is_offline_mode() else f"{hub} cannot be reached"
+        offline = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{hub} cannot be reached"
         raise UserError(
             f"{subject}, and {offline}; check the connection, or give the path of a model that is here"
         ) from error

@@ -98,10 +98,8 @@ def _fill(lm: PianoLM, export: Export, out: Path) -> None:
     )
     write_card(facts, export.source, out)
     write_model_record(export.source, out, licences)
-    for path in out.rglob("*"):
-        path.chmod(
-            0o755 if path.is_dir() else 0o644
-        )  # safetensors writes files that only their owner may read
+    for path in out.rglob("*"):  # safetensors writes files that only their owner may read
+        path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def _tokenizer_config(lm: PianoLM) -> dict[str, object]:

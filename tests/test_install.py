@@ -1,0 +1,70 @@
+"""What is installed: a wheel with everything in it, the image, and the workflow that tries both."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.markdown import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
+PYTHONS = ("3.11", "3.12", "3.13")
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    out = tmp_path_factory.mktemp("dist")
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(out)]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    return zipfile.ZipFile(next(out.glob("*.whl")))
+
+
+def files(folder: Path, pattern: str, below: Path) -> set[str]:
+    return {path.relative_to(below).as_posix() for path in folder.rglob(pattern) if path.is_file()}
+
+
+def test_a_wheel_has_the_code_the_configuration_and_the_models(wheel: zipfile.ZipFile) -> None:
+    packed = set(wheel.namelist())
+    assert files(ROOT / "pianolm", "*.py", ROOT) <= packed
+    assert {f"pianolm/{name}" for name in files(ROOT / "conf", "*.yaml", ROOT)} <= packed
+    models = {name for name in files(ROOT / "pianolm" / "models", "*", ROOT) if "__pycache__" not in name}
+    assert models <= packed
+    assert {"pianolm/report/page.html", "pianolm/py.typed"} <= packed
+    assert not [name for name in packed if name.startswith(("tests/", "experiments/"))]
+
+
+def test_the_command_pianolm_is_what_the_wheel_installs(wheel: zipfile.ZipFile) -> None:
+    (entry,) = (name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+    assert "pianolm = pianolm.command:main" in wheel.read(entry).decode()
+
+
+def test_the_image_is_small_to_read_and_of_a_python_that_pianolm_runs_on() -> None:
+    lines = DOCKERFILE.splitlines()
+    assert len(lines) <= 25
+    base = re.search(r"^FROM python:([\d.]+)", DOCKERFILE, re.MULTILINE)
+    assert base is not None
+    assert base[1] in PYTHONS
+    assert lines[-1] == f'ENTRYPOINT ["{next(iter(PROJECT["scripts"]))}"]'
+    copied = "constraints.txt"
+    assert copied in DOCKERFILE
+    assert (ROOT / copied).is_file()
+
+
+def test_the_workflow_tries_every_python_with_the_targets_that_exist() -> None:
+    low, high = re.findall(r"3\.(\d+)", PROJECT["requires-python"])
+    assert tuple(f"3.{minor}" for minor in range(int(low), int(high))) == PYTHONS
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "test.yml").read_text("utf-8"))["jobs"]
+    for job in ("test", "wheel"):
+        assert tuple(jobs[job]["strategy"]["matrix"]["python"]) == PYTHONS
+    steps = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {line.split()[1] for line in steps if line.startswith("make ")} <= targets
