@@ -1,0 +1,147 @@
+"""Gathers the rows of run.sh: results.jsonl, metrics.json and the tables of README.md.
+
+python report.py RUNS OUT    a folder with rows
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from experiments.results import Row, publish, read_rows, table
+
+ALL_FILES = 46_000
+
+
+def of_kind(rows: list[Row], key: str) -> list[Row]:
+    return [row for row in rows if key in row]
+
+
+def found(rows: list[Row], finding: str, pieces_of: str = "asap and acpas") -> Row:
+    return next(
+        row for row in of_kind(rows, "finding") if (row["finding"], row["pieces_of"]) == (finding, pieces_of)
+    )
+
+
+def scale(rows: list[Row]) -> list[Row]:
+    return sorted(of_kind(rows, "cpu_seconds"), key=lambda row: row["files"])
+
+
+def cpu_of_all(rows: list[Row]) -> float:
+    """Processor seconds for 46,000 files: the largest measurement, and the slope between the last two beyond it."""
+    *_, smaller, larger = scale(rows)
+    slope = (larger["cpu_seconds"] - smaller["cpu_seconds"]) / (larger["files"] - smaller["files"])
+    return larger["cpu_seconds"] + max(ALL_FILES - larger["files"], 0) * slope
+
+
+def headlines(rows: list[Row]) -> dict[str, float]:
+    alone, titled = (found(rows, name) for name in ("notes alone", "notes, composers and titles"))
+    figures = {
+        "precision": round(titled["precision"], 4),
+        "recall": round(titled["recall"], 4),
+        "notes_alone/precision": round(alone["precision"], 4),
+        "notes_alone/recall": round(alone["recall"], 4),
+        **{f"leaks/{row['mix']}": row["leaks"] for row in of_kind(rows, "mix")},
+    }
+    if measured := scale(rows):
+        figures |= {f"scale/{key}": measured[-1][key] for key in ("files", "cpu_seconds", "peak_rss_mb")}
+    if len(measured) > 1:
+        figures["scale/cpu_seconds_of_46000"] = round(cpu_of_all(rows))
+    return figures
+
+
+def tables(rows: list[Row]) -> dict[str, list[str]]:
+    return {
+        "results": table(
+            ["found by", "pieces of", "pieces", "true pairs", "precision", "recall", "mean over works"],
+            [
+                [
+                    *(row["finding"], row["pieces_of"], f"{row['pieces']:,}", f"{row['true_pairs']:,}"),
+                    *(f"{row['precision']:.4f}", f"{row['recall']:.4f}"),
+                    f"{row['precision_of_works']:.4f}, {row['recall_of_works']:.4f}",
+                ]
+                for row in of_kind(rows, "finding")
+            ],
+        ),
+        "leaks": table(
+            [
+                "mix",
+                "pieces",
+                "training pieces",
+                "leaks",
+                "in these sets",
+                "joined by notes",
+                "works in several sets",
+            ],
+            [
+                [
+                    *(row["mix"], f"{row['pieces']:,}", f"{row['training_pieces']:,}", f"{row['leaks']}"),
+                    ", ".join(f"{part} {count}" for part, count in row["leaks_of"].items() if count) or "–",
+                    *(f"{row['joined_by_notes']}", f"{row['works_in_several_sets']}"),
+                ]
+                for row in of_kind(rows, "mix")
+            ],
+        ),
+        "noise": table(
+            ["notes missing, and as many wrong", "pieces", "precision", "recall"],
+            [
+                [
+                    f"{100 * row['wrong_and_missing']:.0f} %",
+                    *(f"{row['pieces']}", f"{row['precision']:.3f}", f"{row['recall']:.3f}"),
+                ]
+                for row in of_kind(rows, "wrong_and_missing")
+            ],
+        ),
+        "shingles": table(
+            ["shingles", "one work: 1 %, 5 %, median", "others by the composer: median, 99 %, most"],
+            [
+                [row["shingles"], *(_listed(row[key], 3) for key in ("same_1_5_50", "other_50_99_100"))]
+                for row in of_kind(rows, "shingles")
+            ],
+        ),
+        "coverage": [_coverage(rows)],
+        "scale": table(
+            [
+                "files",
+                "processor seconds",
+                "ms a file",
+                "peak MB",
+                "precision",
+                "recall",
+                "renditions together",
+            ],
+            [
+                [
+                    *(f"{row['files']:,}", f"{row['cpu_seconds']:.0f}"),
+                    f"{1000 * row['cpu_seconds'] / row['files']:.1f}",
+                    *(f"{row['peak_rss_mb']:.0f}", f"{row['precision']:.4f}", f"{row['recall']:.4f}"),
+                    f"{row['recall_of_renditions']:.4f}",
+                ]
+                for row in scale(rows)
+            ],
+        ),
+    }
+
+
+def _coverage(rows: list[Row]) -> str:
+    row = of_kind(rows, "coverage_same_0_1_5_50")[0]
+    return (
+        "Blocks of the shorter piece that the alignment covers, in these pairs: least, 1 %, 5 % and median of "
+        f"one work {_listed(row['coverage_same_0_1_5_50'], 2)}; median, 99 % and most of other pairs "
+        f"{_listed(row['coverage_other_50_99_100'], 2)}."
+    )
+
+
+def _listed(values: list[float], digits: int) -> str:
+    return ", ".join(f"{value:.{digits}f}" for value in values)
+
+
+def main(runs: Path, out: Path) -> None:
+    rows = [row for path in sorted(runs.glob("*.jsonl")) for row in read_rows(path)]
+    publish(out, rows, headlines(rows), tables(rows))
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
