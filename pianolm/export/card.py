@@ -31,7 +31,7 @@ _MEANING = {
 _LOAD = """\
 ## Load
 
-With [pianolm](https://pypi.org/project/pianolm), whose sampling is made for it:
+With pianolm, whose sampling is made for it:
 
 ```python
 from pianolm import PianoLM

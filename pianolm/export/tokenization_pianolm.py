@@ -2,7 +2,7 @@
 
     tokenizer = AutoTokenizer.from_pretrained(PATH, trust_remote_code=True)
 
-Needs pianolm (`pip install pianolm`), which does the work; this file only speaks to transformers.
+Needs pianolm installed, which does the work; this file only speaks to transformers.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from tests.tiny import composed
 @pytest.fixture(scope="module")
 def trained(chain: Path) -> Path:
     """The fine-tuned model of the tiny chain."""
-    return next((chain / "artifacts" / "finetune").iterdir())
+    return next((chain / "artifacts" / "finetune").glob("[!.]*"))
 
 
 def run(run_dir: Path, *overrides: str) -> dict[str, Any]:
