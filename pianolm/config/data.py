@@ -23,8 +23,8 @@ class DataConfig:
     beats: str = option(
         "auto",
         "auto: the data set's annotation or the beat file beside the MIDI file, else its beat track, else its tempo "
-        "map; file, track or tempo_map: only that.",
-        choices=("auto", "file", "tempo_map", "track"),
+        "map; file, track or tempo_map: only that; estimate: found from the notes.",
+        choices=("auto", "file", "tempo_map", "track", "estimate"),
     )
     seed: int = option(
         0, "Seed of random splits, of the files that data.limit keeps and of composing the demo.", at_least=0
@@ -45,8 +45,9 @@ class DataConfig:
     )
     default_tempo: str = option(
         "use",
-        "use or reject a tempo map with only the default tempo of 120 BPM, whose beats may not be those of the music.",
-        choices=("use", "reject"),
+        "use or reject a tempo map with only the default tempo of 120 BPM, whose beats may not be those of the music; "
+        "or, with data.beats=auto, estimate beats from the notes, unless 90 % lie on its sixteenths or triplets.",
+        choices=("estimate", "use", "reject"),
     )
     exclude: list[str] = option(
         [],
@@ -62,6 +63,10 @@ class DataConfig:
         None,
         "Licences allowed, such as [MIT, CC0-1.0, CC-BY-4.0, Public-Domain]; a file of another one is refused. "
         "null: any.",
+    )
+    tracker: str = option(
+        "beats",
+        "Beat tracker that estimates beats: beats, the one in the box, or an artifact of stage beats.",
     )
     limit: int | None = option(None, "Files kept of each split; null: all.", at_least=1)
 

@@ -14,7 +14,7 @@ from pianolm.config.option import option
 class EvaluateConfig:
     """What every measure has."""
 
-    name: str = option(MISSING, "Measure: roundtrip, lm, dynamics or samples.")
+    name: str = option(MISSING, "Measure: roundtrip, lm, dynamics, samples or beats.")
     split: str = option(
         "validation", "Split whose performances are measured.", choices=("train", "validation", "test", "all")
     )
@@ -61,11 +61,21 @@ class SamplesConfig(EvaluateConfig):
     new_beats: int = option(32, "Beats that it plays, compared with the piece's own next ones.", at_least=1)
 
 
+@dataclass
+class BeatsMeasureConfig(EvaluateConfig):
+    """Beats found from notes alone, by `data.tracker`, beside annotated ones."""
+
+    pieces: int | None = option(
+        None, "Number of performances, evenly spaced over the split; null: all.", at_least=1
+    )
+
+
 EVALUATE = {
     "roundtrip": RoundtripConfig,
     "lm": BitsConfig,
     "dynamics": DynamicsConfig,
     "samples": SamplesConfig,
+    "beats": BeatsMeasureConfig,
 }
 """Options of each measure, by its name."""
 

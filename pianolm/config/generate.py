@@ -50,7 +50,7 @@ class GenerateConfig:
     prompt_grid: str = option(
         "auto",
         "Beats of the prompt: auto (beat file beside it, else beat track, else tempo map), file, tempo_map, track, "
-        "or the path of a beat file.",
+        "estimate (found from the notes), or the path of a beat file.",
     )
     prompt_beats: int | None = option(
         None, "n: the first n beats of the prompt; -n: the last n; null: all of it."

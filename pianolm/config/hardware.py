@@ -21,7 +21,7 @@ class HardwareConfig:
     strategy: str = option("auto", "Lightning's strategy: auto, ddp or another of its names.")
     precision: str = option(
         "auto",
-        "auto: bf16-mixed on a GPU and, except for velvq, on a processor with AMX or AVX-512 BF16; else 32-true.",
+        "auto: bf16-mixed on a GPU, and but for velvq and beats on a CPU with AMX or AVX-512 BF16; else 32-true.",
         choices=PRECISIONS,
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from pianolm.config.beats import BeatsConfig
 from pianolm.config.data import DATA, DataConfig
 from pianolm.config.evaluate import EVALUATE, ArtifactsConfig, EvaluateConfig, PlotConfig
 from pianolm.config.export import ExportConfig
@@ -76,6 +77,7 @@ class Config:
     codebook: CodebookConfig = field(default_factory=CodebookConfig)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     velvq: VelVQConfig = field(default_factory=VelVQConfig)
+    beats: BeatsConfig = field(default_factory=BeatsConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

@@ -56,6 +56,7 @@ class PieceRow:
         merged_notes: Number of notes that start in the same frame as another of their pitch.
         cut_notes: Number of notes that end early because their key is struck again.
         attribution: Whom the licence asks to name.
+        beat_confidence: How sure the beats are, 0–1, if they were estimated from the notes; else None.
     """
 
     id: str
@@ -74,6 +75,7 @@ class PieceRow:
     merged_notes: int = 0
     cut_notes: int = 0
     attribution: str = ""
+    beat_confidence: float | None = None
 
 
 class CellStoreWriter:
@@ -252,4 +254,6 @@ def _parse_row(row: dict[str, str]) -> PieceRow:
         if field.type in ("int", "bool"):
             number = int(row[field.name])
             parsed[field.name] = bool(number) if field.type == "bool" else number
+    confidence = row.get("beat_confidence")  # stores of older versions have no such column
+    parsed["beat_confidence"] = float(confidence) if confidence else None
     return PieceRow(**parsed)

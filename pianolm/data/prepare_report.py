@@ -125,8 +125,10 @@ class PrepareReport:
         if default:
             yield (
                 f"{default} pieces with only the default tempo of 120 BPM, whose beats may not be those of the music: "
-                "put beat files beside them, or leave them out with data.default_tempo=reject"
+                "put beat files beside them, estimate their beats with data.default_tempo=estimate, or leave them out "
+                "with data.default_tempo=reject"
             )
+        yield from self._estimated_lines()
         for field, text in _COUNTED.items():
             counts = [getattr(remark, field) for remark in remarks if getattr(remark, field)]
             if counts:
@@ -134,6 +136,18 @@ class PrepareReport:
         tracks = sum(remark.beat_track is not None for remark in remarks)
         if tracks:
             yield f"{tracks} pieces with beats from a beat track"
+
+    def _estimated_lines(self) -> Iterator[str]:
+        sure = {path: one.beat_confidence for path, one in self._remarks if one.beat_confidence is not None}
+        if sure:
+            least = min(sure, key=lambda path: sure[path])
+            yield (
+                f"{len(sure)} pieces with beats estimated from their notes, mean confidence "
+                f"{sum(sure.values()) / len(sure):.2f}, least {sure[least]:.2f} ({least})"
+            )
+        kept = sum(remarks.clock_kept for _, remarks in self._remarks)
+        if kept:
+            yield f"{kept} pieces with only the default tempo of 120 BPM, kept as their notes lie on its grid"
 
     def metrics(self, seconds: float, kept: int = 0) -> dict[str, float | int | str]:
         """Metrics of the stage.
@@ -146,6 +160,7 @@ class PrepareReport:
             "files": self.files,
             "rejected": len(self._rejects),
             "excluded": len(self._collection.excluded),
+            "estimated": sum(remarks.beat_confidence is not None for _, remarks in self._remarks),
             **self._counts,
             "works": len({work.work for work in self._works}),
             "moved_pieces": sum(work.moved for work in self._works),

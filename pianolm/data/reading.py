@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pianolm import models
 from pianolm.child_process import start_worker, workers_killed_on_error
 from pianolm.data.cell_store import SPLITS, PieceRow
 from pianolm.data.file_hashes import HASHES, FileHashes
@@ -70,13 +71,15 @@ class ReadingOptions:
         score_velocity: Whether the velocities of scores count; else scores are marked flat.
         programs: "piano", "all", or General MIDI programs.
         pedal: "ignore" or "extend".
-        default_tempo: "use" or "reject".
+        default_tempo: "estimate", "use" or "reject".
+        tracker: The beat tracker that estimates.
     """
 
     score_velocity: bool = False
     programs: Programs = "piano"
     pedal: str = "ignore"
     default_tempo: str = "use"
+    tracker: str = models.BEATS
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> ReadingOptions:
@@ -233,6 +236,7 @@ def _read(record: Record, options: ReadingOptions) -> ReadPiece:
         programs=options.programs,
         pedal=options.pedal,
         default_tempo=options.default_tempo,
+        tracker=options.tracker,
     )
     if record.kind == "score" and not options.score_velocity:
         piece = piece.with_flat(True)
@@ -254,6 +258,7 @@ def _read(record: Record, options: ReadingOptions) -> ReadPiece:
         merged_notes=piece.collisions.merged,
         cut_notes=piece.collisions.cut,
         attribution=record.attribution,
+        beat_confidence=piece.remarks.beat_confidence,
     )
     sketch = sketch_notes(piece.notes)
     return ReadPiece(row, cells, piece.beats_sec, downbeat_flags(piece), piece.repairs, piece.remarks, sketch)

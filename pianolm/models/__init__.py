@@ -10,6 +10,8 @@ FOLDER = Path(__file__).resolve().parent
 """A folder in it that holds `config.json` is a model."""
 DEFAULT = "pop"
 """The model that `stage=generate` plays where nothing asks for another one."""
+BEATS = "beats"
+"""The beat tracker that finds the beats of music without any; it is no language model."""
 
 
 def names() -> list[str]:
@@ -32,3 +34,8 @@ def model_path(name_or_path: str | Path, files: tuple[str, ...] = hub.FETCHED) -
     if str(name_or_path) in names():
         return FOLDER / name_or_path
     return hub.fetch(str(name_or_path), files) if hub.is_hub_name(name_or_path) else Path(name_or_path)
+
+
+def tracker_path(name_or_path: str | Path) -> Path:
+    """The directory of the beat tracker in the box for its name; any other path as it is."""
+    return FOLDER / BEATS if str(name_or_path) == BEATS else Path(name_or_path).expanduser()

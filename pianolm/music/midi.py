@@ -30,7 +30,7 @@ from pianolm.music.midi_bytes import (
 from pianolm.music.notes import NOTE_DTYPE, Notes, make_notes
 from pianolm.music.pedal import PEDAL_CHOICES, extend_by_pedal
 from pianolm.music.remarks import Remarks
-from pianolm.music.tempo_map import DefaultTempo, TempoMap, tempo_events
+from pianolm.music.tempo_map import DefaultTempo, TempoMap, share_on_clock, tempo_events
 from pianolm.music.tracks import Programs, Track, TrackRoles, assign_roles, check_programs, read_track
 
 TICKS_PER_FRAME = 200
@@ -54,6 +54,8 @@ class MidiContent:
         end_tick: Tick at which the last note ends.
         signatures: The time signatures in order of time.
         default_tempo: Whether only the default tempo is known: see `TempoMap.default_tempo`.
+        on_clock: Share of the onsets on sixteenths or triplets of the tempo map: see
+            `pianolm.music.tempo_map.share_on_clock`.
         track_beats_sec: [B] onsets of the beat track (see `pianolm.music.tracks`); None if there is none.
         mark: The marker by which pianolm describes the grid of a file; None if there is no such marker.
         remarks: What was left out or changed.
@@ -64,6 +66,7 @@ class MidiContent:
     end_tick: int
     signatures: tuple[TimeSignature, ...]
     default_tempo: DefaultTempo
+    on_clock: float = 1.0
     track_beats_sec: NDArray[np.float64] | None = None
     mark: GridMark | None = None
     remarks: Remarks = _NO_REMARKS
@@ -105,6 +108,7 @@ def read_midi(path: str | Path, programs: Programs = "piano", pedal: str = "igno
             valid_signatures((s.time, s.numerator, s.denominator) for s in score.time_signatures)
         ),
         default_tempo=tempo.default_tempo(onset),
+        on_clock=share_on_clock(onset, score.ticks_per_quarter),
         track_beats_sec=tempo.seconds(np.unique(roles.beats[0].onset)) if roles.beats else None,
         mark=GridMark.find(marker.text for marker in score.markers),
         remarks=replace(

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pianolm import models
 from pianolm.errors import UserError
 from pianolm.music import bars
 from pianolm.music import beats as beat_grids
+from pianolm.music.beat_estimation import estimate_beats, load_tracker
 from pianolm.music.beats import BeatAnnotation, Repairs
 from pianolm.music.cells import (
     Cells,
@@ -40,8 +42,10 @@ _NO_REMARKS = Remarks()
 _ON_FRAMES = "_on_frames"
 """Name in the `__dict__` of pieces whose notes all begin and end on frames and do not overlap."""
 
-DEFAULT_TEMPO_CHOICES = ("use", "reject")
-BEAT_CHOICES = ("auto", "file", "tempo_map", "track")
+DEFAULT_TEMPO_CHOICES = ("estimate", "use", "reject")
+BEAT_CHOICES = ("auto", "file", "tempo_map", "track", "estimate")
+CLOCK_SHARE = 0.9
+"""Share of the onsets on sixteenths or triplets from which on `default_tempo=estimate` keeps the clock."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +122,7 @@ class Piece:
         programs: Programs = "piano",
         pedal: str = "ignore",
         default_tempo: str = "use",
+        tracker: str | Path = models.BEATS,
     ) -> Piece:
         """Reads a MIDI file and its beats. What was decided and left out stands in `remarks`.
 
@@ -125,12 +130,15 @@ class Piece:
             path: MIDI file.
             beats: A beat annotation file, an array of beat times in seconds, `"tempo_map"` (the beats and bars of the
                 file's tempo map and time signatures), `"track"` (its beat track), `"file"` (the beat file beside it),
-                or `"auto"` (the first of these that exists: beat file, beat track, tempo map).
+                `"estimate"` (beats and bars found from the notes), or `"auto"` (the first that exists: beat file, beat
+                track, tempo map).
             flat: Whether the velocities carry no dynamics; None decides from the notes.
             programs: General MIDI programs to read: `"piano"` (0–7), `"all"`, a program, or several.
             pedal: `"ignore"` the sustain pedal, or `"extend"` notes to its release or the next note of their pitch.
             default_tempo: `"use"` or `"reject"` a tempo map with only the default tempo of 120 BPM, whose beats may not
-                be those of the music. Beats from other sources do not depend on it.
+                be those of the music; or `"estimate"` beats from the notes, with `beats="auto"`, unless 90 % of the
+                onsets lie on its grid. Beats from other sources do not depend on it.
+            tracker: Beat tracker that estimates: `"beats"`, the one in the box, or what stage beats published.
 
         Raises:
             UserError: The MIDI file or its beats cannot be read, the beats do not fit the notes, the file has no notes
@@ -138,7 +146,7 @@ class Piece:
         """
         midi = read_midi(path, programs, pedal)
         _check_has_notes(midi, path)
-        grid, remarks = _read_grid(Path(path), midi, beats, default_tempo)
+        grid, remarks = _read_grid(Path(path), midi, beats, default_tempo, tracker)
         return cls(
             notes=midi.notes,
             beats_sec=grid.beats_sec,
@@ -266,31 +274,65 @@ def _check_has_notes(midi: MidiContent, path: str | Path) -> None:
 
 
 def _read_grid(
-    path: Path, midi: MidiContent, beats: str | Path | ArrayLike, default_tempo: str
+    path: Path, midi: MidiContent, beats: str | Path | ArrayLike, default_tempo: str, tracker: str | Path
 ) -> tuple[Grid, Remarks]:
     """Makes the grid that the argument `beats` asks for."""
     if default_tempo not in DEFAULT_TEMPO_CHOICES:
         raise UserError(f"default_tempo={default_tempo}: expected one of {', '.join(DEFAULT_TEMPO_CHOICES)}")
-    if isinstance(beats, str) and beats == "auto":
-        has_file = beat_grids.beat_file_beside(path) is not None
-        beats = "file" if has_file else "track" if midi.track_beats_sec is not None else "tempo_map"
-    if isinstance(beats, str) and beats == "tempo_map":
-        is_default = midi.default_tempo is not DefaultTempo.NO and midi.mark is None
-        if is_default and default_tempo == "reject":
-            raise UserError(
-                f"{path}: holds only the default tempo of 120 BPM, whose beats may not be those of the music; "
-                "put a beat file beside it, or use default_tempo=use"
-            )
+    choice = _choice(path, midi, beats, default_tempo)
+    if choice == "tempo_map":
         grid = tempo_map_grid(midi, str(path))
-        remarks = replace(midi.remarks, default_tempo=is_default, counted=grid.counted, beat_track=None)
+        is_kept = _is_default(midi) and default_tempo == "estimate" and _is_on_clock(midi)
+        remarks = replace(
+            midi.remarks,
+            default_tempo=_is_default(midi) and not is_kept,
+            clock_kept=is_kept,
+            counted=grid.counted,
+            beat_track=None,
+        )
+    elif choice == "estimate":
+        estimate = estimate_beats(midi.notes, load_tracker(tracker))
+        grid = annotated_grid(estimate.annotation, midi.notes, str(path)).without_silence(midi.notes)
+        remarks = replace(midi.remarks, beat_confidence=estimate.confidence, beat_track=None)
     else:
-        annotation, source = _annotated_beats(path, midi, beats)
+        annotation, source = _annotated_beats(path, midi, beats if choice is None else choice)
         grid = annotated_grid(annotation, midi.notes, source)
         beat_grids.check_beats_fit(grid.beats_sec, midi.notes["onset_sec"], midi.notes["offset_sec"], source)
         grid = grid.without_silence(midi.notes)
-        is_track = isinstance(beats, str) and beats == "track"
-        remarks = midi.remarks if is_track else replace(midi.remarks, beat_track=None)
+        remarks = midi.remarks if choice == "track" else replace(midi.remarks, beat_track=None)
     return grid, replace(remarks, silent_beats_cut=grid.silent_beats_cut)
+
+
+def _choice(path: Path, midi: MidiContent, beats: str | Path | ArrayLike, default_tempo: str) -> str | None:
+    """The source of beats that applies, one of `BEAT_CHOICES` but auto; None for a path or beat times.
+
+    Raises:
+        UserError: Only a default tempo is there, which is to be rejected.
+    """
+    if not isinstance(beats, str) or beats not in BEAT_CHOICES:
+        return None
+    is_auto = beats == "auto"
+    if is_auto:
+        has_file = beat_grids.beat_file_beside(path) is not None
+        beats = "file" if has_file else "track" if midi.track_beats_sec is not None else "tempo_map"
+    if beats == "tempo_map" and _is_default(midi):
+        if default_tempo == "reject":
+            raise UserError(
+                f"{path}: holds only the default tempo of 120 BPM, whose beats may not be those of the music; "
+                "put a beat file beside it, or use default_tempo=estimate"
+            )
+        if is_auto and default_tempo == "estimate" and not _is_on_clock(midi):
+            return "estimate"
+    return beats
+
+
+def _is_default(midi: MidiContent) -> bool:
+    """Whether the tempo map holds only the default tempo, and no marker of pianolm says that it is meant."""
+    return midi.default_tempo is not DefaultTempo.NO and midi.mark is None
+
+
+def _is_on_clock(midi: MidiContent) -> bool:
+    return midi.on_clock >= CLOCK_SHARE
 
 
 def _annotated_beats(

@@ -12,6 +12,9 @@ class Remarks:
     Attributes:
         default_tempo: The beats come from the tempo map, and that holds only the default tempo of 120 BPM (see
             `pianolm.music.tempo_map.TempoMap.default_tempo`).
+        beat_confidence: How sure the beats are that were estimated from the notes, 0–1 (see
+            `pianolm.music.beat_estimation.BeatEstimate`); None if they have another source.
+        clock_kept: The beats are those of the default tempo, because nearly all notes lie on its grid.
         counted: Metres whose beat had to be chosen, such as "6/8 in dotted quarters".
         beat_track: Name of the track that the beats were taken from; None if they have another source.
         beat_track_notes: Notes of beat tracks, which are not music.
@@ -28,6 +31,8 @@ class Remarks:
     """
 
     default_tempo: bool = False
+    beat_confidence: float | None = None
+    clock_kept: bool = False
     counted: tuple[str, ...] = ()
     beat_track: str | None = None
     beat_track_notes: int = 0
@@ -48,6 +53,10 @@ class Remarks:
         drums = ", ".join(map(repr, self.drum_tracks))
         cases = {
             "only the default tempo of 120 BPM: the beats may not be those of the music": self.default_tempo,
+            f"beats estimated from the notes, confidence {self.beat_confidence or 0:.2f}": (
+                self.beat_confidence is not None
+            ),
+            "only the default tempo of 120 BPM, kept as the notes lie on its grid": self.clock_kept,
             f"beats counted: {', '.join(self.counted)}": self.counted,
             f"beats taken from the track {self.beat_track!r}": self.beat_track is not None,
             f"{self.beat_track_notes} note(s) of beat tracks left out": self.beat_track_notes,

@@ -19,6 +19,9 @@ DEFAULT_TEMPO_US = 500_000
 
 _MAX_TEMPO_US = 2**24 - 1
 _GRID_DIVISIONS = 24
+_CLOCK_DIVISIONS = (4, 3)
+"""Sixteenths and eighth triplets in a quarter note."""
+_CLOCK_TOLERANCE = 1 / 96
 _ROUNDING_US = 0.5 + 1e-3
 _MAX_DRIFT_US = 100.0
 _SLACK_US = 1e-3
@@ -99,6 +102,18 @@ def is_on_grid(onset_tick: NDArray[np.int64], ticks_per_quarter: int) -> bool:
     step = ticks_per_quarter / _GRID_DIVISIONS
     off_ticks = np.abs(onset_tick - np.rint(onset_tick / step) * step)
     return bool(2 * (off_ticks <= 0.5).sum() >= onset_tick.size)
+
+
+def share_on_clock(onset_tick: NDArray[np.int64], ticks_per_quarter: int) -> float:
+    """Share of the onsets [N] that lie on sixteenths or eighth triplets, to 1/96 quarter note, half of a frame."""
+    if not onset_tick.size:
+        return 1.0
+    nearest = [
+        np.abs(onset_tick - np.rint(onset_tick * parts / ticks_per_quarter) * ticks_per_quarter / parts)
+        for parts in _CLOCK_DIVISIONS
+    ]
+    tolerance = max(ticks_per_quarter * _CLOCK_TOLERANCE, 0.5)
+    return float((np.minimum(*nearest) <= tolerance).mean())
 
 
 def tempo_events(beats_sec: NDArray[np.float64]) -> tuple[list[int], list[int]]:

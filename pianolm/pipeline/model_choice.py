@@ -20,6 +20,7 @@ TRAINING = (
     "codebook",
     "tokenizer",
     "velvq",
+    "beats",
     "model",
     "trainer",
     "optimizer",

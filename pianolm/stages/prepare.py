@@ -25,6 +25,7 @@ from pianolm.data.reading import ReadingOptions, ReadPiece, Rejected, manifest, 
 from pianolm.data.sources import collect
 from pianolm.data.works.grouping import PieceWork, group_pieces, read_corrections, unknown_pieces
 from pianolm.errors import UserError
+from pianolm.music.beat_estimation import load_tracker
 from pianolm.stage import Metrics, Stage, StageContext
 
 
@@ -84,12 +85,26 @@ def _worker_count(cfg: Mapping[str, Any]) -> int:
 
 def _settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
     # Where folders and tables lie determines nothing; the manifest says what is used of them.
-    neutral = ("root", "parts", "exclude", "licences", "works")
+    neutral = ("root", "parts", "exclude", "licences", "works", "tracker")
+    data = cfg["data"]
+    tracker = {"tracker": load_tracker(data["tracker"]).fingerprint} if _may_estimate(data) else {}
     return {
-        "data": {key: value for key, value in cfg["data"].items() if key not in neutral},
+        "data": {key: value for key, value in data.items() if key not in neutral},
         "manifest": manifest(cfg),
-        "works": read_corrections(cfg["data"].get("works")),
+        "works": read_corrections(data.get("works")),
+        **tracker,
     }
+
+
+def _may_estimate(data: Mapping[str, Any]) -> bool:
+    """Whether the beats of a file may be estimated."""
+    return data["beats"] == "estimate" or (data["beats"] == "auto" and data["default_tempo"] == "estimate")
+
+
+def _check(cfg: Mapping[str, Any]) -> None:
+    """Raises `UserError` where beats are to be estimated and there is no tracker."""
+    if _may_estimate(cfg["data"]):
+        load_tracker(cfg["data"]["tracker"])
 
 
 def _licences(directory: Path) -> list[str]:
@@ -98,5 +113,10 @@ def _licences(directory: Path) -> list[str]:
 
 
 STAGE = Stage(
-    run, "Data source to cell store with splits.", settings=_settings, version=6, licences=_licences
+    run,
+    "Data source to cell store with splits.",
+    settings=_settings,
+    version=7,
+    check=_check,
+    licences=_licences,
 )

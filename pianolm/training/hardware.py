@@ -16,7 +16,9 @@ from pianolm.errors import UserError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 ONE_PROCESS = {"devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "32-true"}
-"""What stage velvq trains with on any hardware."""
+"""What the stages of `SMALL` train with on any hardware."""
+SMALL = ("beats", "velvq")
+"""Stages whose options have their own group, and whose networks train in full precision on one process."""
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
 _PROCESSOR = Path("/proc/cpuinfo")
 
@@ -48,7 +50,7 @@ class Hardware:
 def trainer_arguments(cfg: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
     """The Trainer's arguments of a stage: base and finetune have their own, which default to `trainer`."""
     arguments: Mapping[str, Any] = cfg.get(stage, {}).get("trainer", cfg["trainer"])
-    return {**arguments, **ONE_PROCESS} if stage == "velvq" else arguments
+    return {**arguments, **ONE_PROCESS} if stage in SMALL else arguments
 
 
 def resolve_hardware(wanted: Mapping[str, Any]) -> Hardware:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pianolm.config.neutral import MODEL, without
 from pianolm.errors import UserError
 from pianolm.stage import StageContext
-from pianolm.training.hardware import trainer_arguments
+from pianolm.training.hardware import SMALL, trainer_arguments
 
 if TYPE_CHECKING:
     import lightning as L
@@ -86,7 +86,7 @@ def _check_extension(path: Path, ctx: StageContext, module: L.LightningModule, m
     if (step := int(saved["global_step"])) >= max_steps:
         raise UserError(
             f"resume={path}: trained for {step} steps already, and {max_steps} are asked for; give a larger "
-            f"{'velvq' if ctx.name == 'velvq' else 'trainer'}.max_steps"
+            f"{ctx.name if ctx.name in SMALL else 'trainer'}.max_steps"
         )
     id_file = path.with_name(WANDB_ID)
     if (
@@ -116,8 +116,8 @@ def _read(path: Path) -> Mapping[str, Any]:
 
 def comparable(stage: str, cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that two runs must share for one to extend the other, by their keys."""
-    if stage == "velvq":
-        return {f"velvq.{key}": value for key, value in cfg["velvq"].items() if key != "max_steps"}
+    if stage in SMALL:
+        return {f"{stage}.{key}": value for key, value in cfg[stage].items() if key != "max_steps"}
     tokenizer = {
         key: value for key, value in cfg["tokenizer"].items() if not (stage == "base" and key == "mode")
     }

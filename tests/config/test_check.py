@@ -58,7 +58,7 @@ def problems_of(*words: str) -> list[str]:
             "tokenizer.vocabulary.l1=0 found, expected a whole number of at least 1",
         ),
         ("model=enormous", "model=enormous found, expected one of large, medium, small, tiny"),
-        ("stage=foo", "stage=foo found, expected one of artifacts, base, codebook"),
+        ("stage=foo", "stage=foo found, expected one of artifacts, base, beats, codebook"),
         ("generate.prompt=a.mid", "did you mean prompt=…, which belongs to no group?"),
         ("modle=tiny", "did you mean model?"),
         ("model.width.more=3", "no option 'model.width.more'"),

@@ -37,7 +37,8 @@ def test_lines_and_tables_tell_what_reading_decided(tmp_path: Path) -> None:
     assert lines[1:] == [
         "0 pieces with repaired beats, 4 without velocities",
         "1 pieces with only the default tempo of 120 BPM, whose beats may not be those of the music: "
-        "put beat files beside them, or leave them out with data.default_tempo=reject",
+        "put beat files beside them, estimate their beats with data.default_tempo=estimate, or leave them out with "
+        "data.default_tempo=reject",
         "2 notes of other instruments left out; data.programs=all reads them (1 files)",
         "4 notes of beat tracks left out (1 files)",
         "100 silent beats cut before first notes (1 files)",

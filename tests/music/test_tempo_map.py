@@ -49,7 +49,7 @@ def test_a_file_with_only_the_default_tempo_is_recognised(
     assert (
         Piece.from_midi(path, beats, default_tempo="reject").remarks == Piece.from_midi(path, beats).remarks
     )
-    with pytest.raises(UserError, match="default_tempo=guess: expected one of use, reject"):
+    with pytest.raises(UserError, match="default_tempo=guess: expected one of estimate, use, reject"):
         Piece.from_midi(path, default_tempo="guess")
 
 

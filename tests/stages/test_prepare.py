@@ -24,12 +24,22 @@ from pianolm.stages import prepare
 from tests.data.test_maestro import write_maestro
 from tests.data.works.toys import music as composed_notes
 from tests.data.works.toys import rendition
-from tests.tiny import tiny
+from tests.music.toy_tracker import bass_tracker, random_network
+from tests.tiny import composed, tiny
 
 Writer = Callable[..., Path]
 
 KEYS = {
-    *("files", "rejected", "excluded", "repaired", "pieces_train", "pieces_validation", "pieces_test"),
+    *(
+        "files",
+        "rejected",
+        "excluded",
+        "estimated",
+        "repaired",
+        "pieces_train",
+        "pieces_validation",
+        "pieces_test",
+    ),
     *("notes", "cells", "beats", "flat_pieces", "works", "moved_pieces", "files_per_second", "peak_rss_mb"),
 }
 
@@ -230,6 +240,46 @@ def test_a_missing_annotation_is_a_reject(tmp_path: Path, midi_file: Writer, bea
     rejects = {row["path"]: row["reason"] for row in table(tmp_path / "out" / "rejects.csv")}
     assert rejects["002/002.mid"].startswith("002/beat_midi.txt: no such beat file")
     assert rejects["003/003.mid"].startswith("no such file")
+
+
+def test_estimated_beats_are_recorded_with_their_confidence(
+    tmp_path: Path, music: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bass_tracker().save(tmp_path)
+    data = {"source": "folder", "root": str(music), "beats": "estimate", "tracker": str(tmp_path)}
+    metrics = run(tmp_path / "out", **data)
+    pieces = CellStore.open(tmp_path / "out").pieces
+    assert metrics["estimated"] == len(pieces) == 11  # all but the file that is no MIDI
+    sure = [piece.beat_confidence for piece in pieces]
+    assert all(one is not None and 0 <= one <= 1 for one in sure)
+    assert "11 pieces with beats estimated from their notes, mean confidence" in capsys.readouterr().out
+    others = CellStore.open(_out_of(tmp_path / "others", music)).pieces
+    assert {piece.beat_confidence for piece in others} == {None}
+
+
+def _out_of(out: Path, music: Path) -> Path:
+    run(out, source="folder", root=str(music))
+    return out
+
+
+def test_the_tracker_counts_only_where_beats_may_be_estimated(tmp_path: Path) -> None:
+    tracker = tmp_path / "tracker"
+    tracker.mkdir()
+    bass_tracker().save(tracker)
+    other = tmp_path / "other"
+    other.mkdir()
+    random_network().save(other)
+
+    def settings(**data: str) -> dict[str, Any]:
+        cfg = composed("data.pieces=3")
+        return prepare._settings({**cfg, "data": {**cfg["data"], **data}})
+
+    estimated = [settings(beats="estimate", tracker=str(path)) for path in (tracker, other)]
+    assert estimated[0] != estimated[1]
+    assert settings(tracker=str(tracker)) == settings(tracker=str(other))
+    missing = {**composed("data.beats=estimate", f"data.tracker={tmp_path}/none")}
+    with pytest.raises(UserError, match="train one with stage=beats"):
+        prepare._check(missing)
 
 
 def test_a_limit_keeps_some_of_each_split(tmp_path: Path, music: Path) -> None:

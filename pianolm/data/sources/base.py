@@ -50,7 +50,7 @@ class Record:
         source: Name of the data set.
         path: Path of the MIDI file relative to the data set's root, with forward slashes.
         midi_path: The file.
-        beats: A beat file, or "auto", "file", "tempo_map" or "track" as in `Piece.from_midi`.
+        beats: A beat file, or "auto", "file", "tempo_map", "track" or "estimate" as in `Piece.from_midi`.
         composition: The same id for every performance, edition and copy of a composition, in all data sets.
         split: train, validation or test.
         kind: performance or score.
@@ -165,7 +165,7 @@ def beat_choice(data: Mapping[str, Any]) -> str:
 
 
 def annotated_beats(data: Mapping[str, Any], annotation: Path) -> Path | str:
-    """The annotation file of a data set, unless `data.beats` asks for the tempo map or the beat track."""
+    """The annotation file of a data set, unless `data.beats` asks for another source of beats."""
     choice = beat_choice(data)
     return annotation if choice in ("auto", "file") else choice
 

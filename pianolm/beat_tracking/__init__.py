@@ -1,0 +1,1 @@
+"""The beat tracker: expressive timing for scores, LightningModule and LightningDataModule."""

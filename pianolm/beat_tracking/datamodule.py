@@ -1,0 +1,166 @@
+"""The LightningDataModule of the beat tracker: excerpts of performances, made while it trains.
+
+Shapes: B excerpts of a batch, T frames, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from pianolm.beat_tracking.excerpts import BeatNotes, Excerpt, excerpt
+from pianolm.beat_tracking.expression import perform
+from pianolm.child_process import start_worker
+from pianolm.data.cell_store import CellStore
+from pianolm.data.step_sampler import StepSampler
+from pianolm.errors import UserError
+
+EXCERPT_FRAMES = 2000
+"""T: 40 seconds."""
+_TRANSPOSE = 6
+_VALIDATION_PIECES = 160
+_FEWEST_NOTES = 16
+_PIECES_IN_MEMORY = 4096
+_VALIDATION_BATCH = 8
+Batch = dict[str, Tensor]
+
+
+class Excerpts(Dataset[Batch]):
+    """Batches of excerpts, each a function of (seed, number of the batch).
+
+    A piece is drawn with a probability proportional to its number of beats, performed and cut. With `in_order`, batch k
+    has the next pieces in order, one excerpt each, which are the same at every validation.
+
+    Args:
+        store: The cell store.
+        pieces: Indices of its pieces.
+        batch_excerpts: B.
+        seed: Seed of everything that is drawn.
+        length: Number of batches.
+        in_order: Whether pieces come in order.
+    """
+
+    def __init__(
+        self,
+        store: CellStore,
+        pieces: list[int],
+        batch_excerpts: int,
+        seed: int,
+        length: int,
+        in_order: bool = False,
+    ) -> None:
+        self._store, self._pieces, self._length, self._in_order = store, pieces, length, in_order
+        self._seed, self._size = seed, batch_excerpts
+        beats = np.array([store.pieces[i].beats for i in pieces], np.float64)
+        self._share = beats / beats.sum()
+        self._read = lru_cache(_PIECES_IN_MEMORY)(lambda index: BeatNotes.of_store(store, index))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a cache cannot be pickled, and a loader's process fills its own
+        return Excerpts, (self._store, self._pieces, self._size, self._seed, self._length, self._in_order)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, k: int) -> Batch:
+        if not 0 <= k < self._length:
+            raise IndexError(k)
+        rng = np.random.Generator(
+            np.random.Philox(key=np.array([self._seed, 2 * k + self._in_order], np.uint64))
+        )
+        if self._in_order:
+            chosen = self._pieces[k * self._size : (k + 1) * self._size]
+        else:
+            chosen = rng.choice(self._pieces, self._size, p=self._share).tolist()
+        transpose = 0 if self._in_order else _TRANSPOSE
+        made = [excerpt(perform(self._read(i), rng, transpose), EXCERPT_FRAMES, rng) for i in chosen]
+        return {
+            name: torch.from_numpy(np.stack(arrays))
+            for name, *arrays in zip(Excerpt._fields, *made, strict=True)
+        }
+
+
+class BeatDataModule(L.LightningDataModule):
+    """Excerpts from the cell store of stage prepare.
+
+    Args:
+        store_directory: The cell store.
+        options: The options `beats`.
+        seed: Seed of the excerpts and their performance.
+        loader_workers: Subprocesses that make batches; 0 makes them in the main process.
+    """
+
+    def __init__(
+        self, store_directory: Path, options: Mapping[str, Any], seed: int, loader_workers: int = 0
+    ) -> None:
+        super().__init__()
+        self._store_directory, self._options, self._seed = store_directory, options, seed
+        self._loader_workers = loader_workers
+        self._store: CellStore | None = None
+
+    def setup(self, stage: str | None = None) -> None:
+        """Maps the store.
+
+        Raises:
+            UserError: No training piece has notes enough.
+        """
+        self._store = CellStore.open(self._store_directory)
+        if not self._usable("train"):
+            raise UserError(
+                f"{self._store_directory}: none of {len(self._store.split('train'))} training pieces has "
+                f"{_FEWEST_NOTES} notes on annotated beats; prepare other data with data.*"
+            )
+
+    def _usable(self, split: str) -> list[int]:
+        """Pieces of a split with notes enough and beats that were not estimated."""
+        assert self._store is not None, "Lightning calls setup first"
+        rows = self._store.pieces
+        return [
+            i
+            for i in self._store.split(split)
+            if rows[i].notes >= _FEWEST_NOTES and rows[i].beat_confidence is None
+        ]
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Batches from the trainer's current step to the last."""
+        trainer = self.trainer
+        assert trainer is not None, "Lightning's trainer calls this"
+        assert self._store is not None, "Lightning calls setup first"
+        stop = self._options["max_steps"] * trainer.accumulate_grad_batches
+        first = trainer.global_step * trainer.accumulate_grad_batches
+        batches = Excerpts(
+            self._store, self._usable("train"), self._options["batch_excerpts"], self._seed, stop
+        )
+        return self._dataloader(batches, StepSampler(first, stop))
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """One excerpt of each validation piece, or of 160 evenly spaced ones."""
+        assert self._store is not None, "Lightning calls setup first"
+        pieces = self._usable("validation")
+        if not pieces:
+            rank_zero_info("beats: no validation pieces; validating on training pieces")
+            pieces = self._usable("train")
+        count = min(_VALIDATION_PIECES, len(pieces))
+        chosen = [pieces[i * len(pieces) // count] for i in range(count)]
+        batches = -(-count // _VALIDATION_BATCH)
+        return self._dataloader(
+            Excerpts(self._store, chosen, _VALIDATION_BATCH, self._seed, batches, in_order=True)
+        )
+
+    def _dataloader(self, batches: Dataset[Batch], steps: StepSampler | None = None) -> DataLoader[Batch]:
+        return DataLoader(
+            batches,
+            batch_size=None,  # an item is a batch
+            sampler=steps,
+            num_workers=self._loader_workers,
+            worker_init_fn=start_worker,
+        )
