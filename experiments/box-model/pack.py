@@ -27,6 +27,7 @@ from pianolm.run import CONFIG_DIR
 
 MOST_BYTES = 12_000_000
 PRESET = CONFIG_DIR / "generate" / "songs.yaml"
+CODE_FREQUENCIES = "code_freq.npz"
 RECORDED = ("stage", "fingerprint", "upstream", "licences", "metrics", "trained")
 REFUSED = ("NC", "ND", "SA", "unknown")
 """Parts of licences under which a model could not be used freely."""
@@ -52,17 +53,17 @@ def pack(model: Path, artifacts: Path, out: Path) -> None:
             f"{model}: learned from music under {', '.join(refused)}, which a model in the box may not"
         )
     tokens = record_of(artifacts / "tokenize" / record["upstream"]["tokens"])
-    card = (out / CARD).read_text("utf-8") if (out / CARD).is_file() else ""
+    kept = {name: (out / name).read_bytes() for name in (CARD, CODE_FREQUENCIES) if (out / name).is_file()}
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     write_model(PianoLM.from_pretrained(model), model, out, "float16")  # three more bits than bfloat16
     write_sampling(out, preset())
     if "velvq" in tokens["upstream"]:
-        shutil.copyfile(
-            artifacts / "velvq" / tokens["upstream"]["velvq"] / "code_freq.npz", out / "code_freq.npz"
-        )
+        codec = artifacts / "velvq" / tokens["upstream"]["velvq"]
+        kept[CODE_FREQUENCIES] = (codec / CODE_FREQUENCIES).read_bytes()
     credits_of(model, [artifacts]).write(out)
-    (out / CARD).write_text(card, "utf-8")
+    for name, content in kept.items():
+        (out / name).write_bytes(content)
     for path in out.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     record["trained"] = {name: record[name] for name in ("versions", "git_commit")}

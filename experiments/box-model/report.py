@@ -1,6 +1,6 @@
 """Gathers the runs of run.sh: results.jsonl, metrics.json, curve.png and the tables of README.md.
 
-python report.py RUNS OUT    run directories `first`, `second`, `lm`, `plain` and `samples`
+python report.py RUNS OUT    run directories of run.sh; rows of those that RUNS lacks stay as they are
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from experiments.results import Row, publish, read_metrics, table
+from experiments.results import RESULTS, Row, publish, read_metrics, read_rows, table
 from pianolm.evaluation.music_statistics import STATISTICS
 
 STAGES = (
     ("first/base", "base: without velocities"),
     ("first/finetune", "finetune"),
     ("second/finetune", "more"),
+    ("third/finetune", "more, at a constant rate"),
+    ("fourth/finetune", "context 2,048, the rate decays"),
 )
+MEASURED = {"second": "after two runs", "fourth": "pop"}
+"""Trainings whose models are measured, and their columns."""
 WANTED = {
     "bar_likeness": "≥ 0.25",
     "in_key": "≥ 97",
@@ -44,13 +48,19 @@ def curve(run: Path) -> list[list[float]]:
     return [[round((step + 1) * per_step), round(float(bits), 3)] for step, bits in found]
 
 
-def read(runs: Path) -> list[Row]:
-    trainings = [
-        {"run": run, "curve": curve(runs / run), "seconds": read_metrics(runs / run.split("/")[0])["seconds"]}
-        for run, _ in STAGES
-    ]
-    measures = [{"run": name, **read_metrics(runs / name)} for name in ("lm", "plain", "samples")]
-    return [*trainings, *({k: v for k, v in row.items() if k != "upstream"} for row in measures)]
+def read(runs: Path, kept: list[Row]) -> list[Row]:
+    """The rows of all runs, in their order."""
+    found = by_run(kept)
+    for run, _ in STAGES:
+        if (runs / run).is_dir():
+            seconds = read_metrics(runs / run.split("/")[0])["seconds"]
+            found[run] = {"run": run, "curve": curve(runs / run), "seconds": seconds}
+    measures = [f"{run}-{measure}" for run in MEASURED for measure in ("lm", "samples")]
+    for run in measures:
+        if (runs / run).is_dir():
+            figures = read_metrics(runs / run)
+            found[run] = {"run": run, **{key: value for key, value in figures.items() if key != "upstream"}}
+    return [found[run] for run in (*(run for run, _ in STAGES), *measures)]
 
 
 def by_run(rows: list[Row]) -> dict[str, Row]:
@@ -63,25 +73,23 @@ def bits_without_bars(lm: Row) -> float:
 
 def headlines(rows: list[Row]) -> dict[str, float]:
     found = by_run(rows)
-    figures = {
-        f"{run}/{name}": round(found[run][name], 3)
-        for run in ("plain", "samples")
-        for name in WORDS
-        if name in found[run]
-    }
-    return {"bits_per_note_without_bars": round(bits_without_bars(found["lm"]), 2), **figures}
+    figures: dict[str, float] = {}
+    for run in MEASURED:
+        figures[f"{run}/bits_per_note_without_bars"] = round(bits_without_bars(found[f"{run}-lm"]), 2)
+        samples = found[f"{run}-samples"]
+        figures |= {f"{run}/{name}": round(samples[name], 3) for name in WORDS if name in samples}
+    return figures
 
 
 def tables(rows: list[Row]) -> dict[str, list[str]]:
     found = by_run(rows)
-    plain, samples = found["plain"], found["samples"]
-    bits = f"{bits_without_bars(found['lm']):.2f}"
-    lines = [["bits a note, bar tokens not counted", bits, bits, "–", "≤ 12.2"]]
+    samples = [found[f"{run}-samples"] for run in MEASURED]
+    bits = [f"{bits_without_bars(found[f'{run}-lm']):.2f}" for run in MEASURED]
+    lines = [["bits a note, bar tokens not counted", *bits, "–", "≤ 12.2"]]
     for name, words in WORDS.items():
-        if name in plain:
-            values = (plain[name], samples.get(name), plain.get(f"human_{name}"))
-            lines.append([words, *("–" if v is None else f"{v:.2f}" for v in values), WANTED[name]])
-    return {"results": table(["", "pop, generate=plain", "pop", "human rest", "goal"], lines)}
+        values = [*(row.get(name) for row in samples), samples[-1].get(f"human_{name}")]
+        lines.append([words, *("–" if v is None else f"{v:.2f}" for v in values), WANTED[name]])
+    return {"results": table(["", *MEASURED.values(), "human rest", "goal"], lines)}
 
 
 def draw(rows: list[Row], path: Path) -> None:
@@ -95,14 +103,14 @@ def draw(rows: list[Row], path: Path) -> None:
         )
         start += points[-1][0]
     axes.set_xlabel("million tokens seen")
-    axes.set_ylabel("val/bits_per_note, POP909")
+    axes.set_ylabel("val/bits_per_note")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=110)
 
 
 def main(runs: Path, out: Path) -> None:
-    rows = read(runs)
+    rows = read(runs, read_rows(out / RESULTS))
     publish(out, rows, headlines(rows), tables(rows))
     draw(rows, out / "curve.png")
 
