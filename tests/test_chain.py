@@ -218,7 +218,7 @@ def test_given_artifacts_are_taken_and_mismatches_named(chain: Path, tmp_path: P
     assert metrics["distinct_velocities"] == 1, "the model decides the mode"
     with pytest.raises(UserError, match=r"upstream\.base=.*nowhere: no such file"):
         execute(tiny(chain, f"upstream.base={tmp_path}/nowhere"), tmp_path / "run3")
-    other = tiny(chain, "data.seed=7", f"upstream.base={base}")
+    other = tiny(tmp_path, "data.seed=7", f"upstream.base={base}")
     with pytest.raises(UserError, match=r"codebook \w+.*codebook"):
         execute(other, tmp_path / "run4")
 

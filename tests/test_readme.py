@@ -19,6 +19,7 @@ from pianolm.config.check import parse
 from pianolm.pipeline.graph import Planner
 from pianolm.run import checked, execute
 from pianolm.stages import stage_names
+from tests.music.toy_tracker import bass_tracker
 
 from .markdown import ROOT, anchors, blocks, commands, links, sections
 from .tiny import TINY, composed, tiny
@@ -65,6 +66,9 @@ class Workspace:
             "upstream.model=FILE": f"upstream.model={self.model}/model.safetensors",
             "upstream.base=FILE": f"upstream.base={self.model}/model.safetensors",
             "upstream.codebook=FILE": f"upstream.codebook={codebook}",
+            "data.tracker=artifacts/beats/NAME": f"data.tracker={self.root}/tracker",
+            "data.parts.pop909=PATH": f"data.parts.pop909={self.root}/pop909",
+            "data.parts.scores=PATH": f"data.parts.scores={self.root}/scores",
             "plot.run=DIR": "plot.run=outputs/base/1",
             "resume=ARTIFACT": f"resume={next((self.artifacts / 'base').iterdir())}",
             "generate.seconds=20": "generate.seconds=2",
@@ -134,6 +138,8 @@ def workspace(
         rows.append(f"Bach,{number},Bach/{number},,{name}.mid,{name}_annotations.txt,")
     (root / "asap" / "metadata.csv").write_text("\n".join(rows) + "\n")
     (root / "scores" / "metadata.csv").write_text("\n".join(scores) + "\n")
+    (root / "tracker").mkdir()
+    bass_tracker().save(root / "tracker")
     (root / "acpas").mkdir()
     (root / "acpas" / "distinct_pieces.csv").write_text("composer,split,ASAP_title\nLiszt,test,Sonata\n")
     for path in ("my.mid", "songs/a.mid", "songs/b.mid"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import pytest
@@ -77,9 +78,9 @@ def test_tables_that_travel_with_a_model_are_read_as_they_were_written(model: Pa
 
 def test_a_model_made_from_one_in_the_box_has_the_credits_of_that_one(tmp_path: Path) -> None:
     pop = models.model_path("pop")
-    of_box = credits_of(pop, ())
+    of_box, fingerprint = credits_of(pop, ()), json.loads((pop / "artifact.json").read_text())["fingerprint"]
     assert sum(row.pieces for row in of_box.sets) > 4000
     cells(tmp_path, "c1", ("folder", "unknown", "", 10, "train", "my/song"))
     artifact(tmp_path, "tokenize", "t1", cells="c1")
-    own = artifact(tmp_path, "finetune", "f1", tokens="t1", base="d1d36c277cf20bce")
+    own = artifact(tmp_path, "finetune", "f1", tokens="t1", base=fingerprint)
     assert set(credits_of(own, ()).sets) == {*of_box.sets, Credit("folder", "unknown", "", 1, 10)}
