@@ -15,7 +15,7 @@ from typing import Any
 RESULTS, METRICS, README = "results.jsonl", "metrics.json", "README.md"
 _PATHS = ("artifact", "stage")
 """Keys of a run's `metrics.json` that are not figures."""
-_SECTION = "<!-- {}: written by report.py -->"
+_SECTION, _OPENED = "<!-- {}: written by ", " -->"
 _END = "<!-- end -->"
 
 Row = dict[str, Any]
@@ -64,17 +64,18 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def replace_section(file: Path, name: str, lines: Iterable[str]) -> None:
-    """Replaces what stands between `<!-- name: written by report.py -->` and the next `<!-- end -->`.
+    """Replaces what stands between `<!-- name: written by FILE -->` and the next `<!-- end -->`.
 
     Raises:
         ValueError: The file lacks one of the two comments.
     """
     begin = _SECTION.format(name)
     before, found, rest = file.read_text("utf-8").partition(begin)
+    writer, opened, rest = rest.partition(_OPENED)
     _, end, after = rest.partition(_END)
-    if not found or not end:
-        raise ValueError(f"{file}: expected the lines {begin!r} and {_END!r} around a table")
-    file.write_text("\n".join([before + begin, *lines, _END]) + after, "utf-8")
+    if not (found and opened and end):
+        raise ValueError(f"{file}: expected the lines '{begin}FILE{_OPENED}' and {_END!r} around a table")
+    file.write_text("\n".join([before + begin + writer + opened, *lines, _END]) + after, "utf-8")
 
 
 def publish(

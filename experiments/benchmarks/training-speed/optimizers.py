@@ -3,7 +3,7 @@
     python optimizers.py OUT
 
 Random weights and 4 × 1,024 random tokens with the loss over all ids, one thread, fp32; medians of steps in turn.
-Writes optimizers.jsonl and a table of OUT/README.md.
+Processor time, so that other programs on the machine matter less. Replaces its rows in OUT/results.jsonl.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from pathlib import Path
 from statistics import median
 
 import torch
+from report import headlines, tables
 from torch.optim import Muon, Optimizer
 
 from experiments.config import composed
-from experiments.results import README, Row, replace_section, table, write_rows
+from experiments.results import RESULTS, Row, publish, read_rows
 from pianolm.lm.model import build_llama
 from pianolm.lm.optimizer import OptimizerSettings, make_optimizer
 from pianolm.lm.optimizers import muon
+from pianolm.training.hardware import bf16_instructions
 
 ROWS, CONTEXT, STEPS = 4, 1024, 5
 VOCABULARY = 4789
@@ -37,9 +39,9 @@ def muon_of_torch(model: torch.nn.Module, settings: OptimizerSettings) -> Optimi
 
 
 def seconds_of(step: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     step()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 def main(out: Path) -> None:
@@ -64,28 +66,17 @@ def main(out: Path) -> None:
         passes.append(seconds_of(lambda: model(input_ids=ids_BT, labels=ids_BT).loss.backward()))
         for name, optimizer in optimizers.items():
             steps[name].append(seconds_of(optimizer.step))
-    bf16 = any(flag in Path("/proc/cpuinfo").read_text() for flag in ("avx512_bf16", "amx_bf16"))
-    rows: list[Row] = [
+    found: list[Row] = [
         {
-            "optimizer": name,
+            "run": name,
             "forward_backward_sec": round(median(passes), 3),
             "optimizer_sec": round(median(values), 3),
-            "processor_has_bf16": bf16,
+            "bf16_instructions": bf16_instructions(),
         }
         for name, values in steps.items()
     ]
-    write_rows(out / "optimizers.jsonl", rows)
-    lines = [
-        [
-            row["optimizer"],
-            f"{row['optimizer_sec']:.3f} s",
-            f"{row['forward_backward_sec']:.2f} s",
-            f"{100 * row['optimizer_sec'] / (row['optimizer_sec'] + row['forward_backward_sec']):.0f}",
-        ]
-        for row in rows
-    ]
-    head = ["", "step of the optimizer", "forward and backward", "share of the optimizer, %"]
-    replace_section(out / README, "optimizers", table(head, lines))
+    rows = [row for row in read_rows(out / RESULTS) if row["run"] not in steps] + found
+    publish(out, rows, headlines(rows), tables(rows))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ def headlines(rows: list[Row]) -> dict[str, float]:
 
 def tables(rows: list[Row]) -> dict[str, list[str]]:
     lines = []
+    optimizers = [row for row in rows if "optimizer_sec" in row]
+    rows = [row for row in rows if "optimizer_sec" not in row]
     for row in rows:
         speeds = [row[f"tokens_per_second_{when}"] for when in ("before", "bare", "after")]
         low, high = row["quartiles_of_the_ratio"]
@@ -45,4 +47,22 @@ def tables(rows: list[Row]) -> dict[str, list[str]]:
     ]
     kinds = [*OPERATIONS, OTHER]
     shares = [[row["run"], *(f"{100 * row['profile'].get(kind, 0):.1f}" for kind in kinds)] for row in rows]
-    return {"results": table(head, lines), "profile": table(["time of a step, in %", *kinds], shares)}
+    return {
+        "results": table(head, lines),
+        "profile": table(["time of a step, in %", *kinds], shares),
+        "optimizers": optimizer_table(optimizers),
+    }
+
+
+def optimizer_table(rows: list[Row]) -> list[str]:
+    """What a step of each optimizer costs beside the forward and backward pass."""
+    lines = [
+        [
+            row["run"],
+            f"{row['optimizer_sec']:.3f} s",
+            f"{row['forward_backward_sec']:.2f} s",
+            f"{100 * row['optimizer_sec'] / (row['optimizer_sec'] + row['forward_backward_sec']):.0f}",
+        ]
+        for row in rows
+    ]
+    return table(["", "step of the optimizer", "forward and backward", "share of the optimizer, %"], lines)
