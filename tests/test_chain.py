@@ -283,6 +283,7 @@ def only_of_seed(root: Path) -> Path:
     return root / "artifacts" / "base" / Planner(cfg).node("base").fingerprint
 
 
+@pytest.mark.slow  # half a minute: two jobs in processes of their own, each with a W&B run
 def test_a_sweep_shares_what_its_jobs_share_and_each_has_its_own_wandb_run(chain: Path) -> None:
     places = (
         f"paths.artifacts={chain}/artifacts",

@@ -28,13 +28,13 @@ def tokenizers(pieces: list[Piece]) -> Mapping[str, PianoTokenizer]:
 def test_no_sequence_of_a_short_run_fails(
     tokenizers: Mapping[str, PianoTokenizer], pieces: list[Piece]
 ) -> None:
-    result = fuzz.run(3000, 3000, 0, tokenizers, pieces)
+    result = fuzz.run(1500, 1500, 0, tokenizers, pieces)
     assert not result["failed"], result["failures"][0]
     assert set(result["random"]) == set(fuzz.RANDOM_KINDS)
     assert set(result["corrupted"]) == {*fuzz.OPERATIONS, "several"}
     for counts in result["tokenizers"].values():  # enough of each case to be meaningful
-        assert counts["sequences"] == 500
-        assert min(counts["cells"], counts["skipped"], counts["whole"]) > 20
+        assert counts["sequences"] == 250
+        assert min(counts["cells"], counts["skipped"], counts["whole"]) > 10
 
 
 def test_the_same_seed_makes_the_same_sequences(
