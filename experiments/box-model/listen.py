@@ -2,9 +2,9 @@
 
     python listen.py RUNS OUT
 
-RUNS holds the runs `samples` (evaluate=samples on all validation songs), `free` (pieces without a prompt) and `others`
-(the prompts of prompts.py continued). OUT gets MP3, MIDI, pictures, index.html and the tables of its README.md. Nothing
-is chosen by ear: every eighth song, and whatever the seeds give.
+RUNS holds the runs `pop-samples` (evaluate=samples on all validation songs), `free` (pieces without a prompt) and
+`others` (the prompts of prompts.py continued). OUT gets MP3, MIDI, pictures, index.html and tables of its README.md.
+Nothing is chosen by ear: every eighth song, and whatever the seeds give.
 """
 
 from __future__ import annotations
@@ -100,14 +100,12 @@ def page(names: Iterable[str]) -> str:
 
 
 def main(runs: Path, out: Path) -> None:
-    songs = songs_of(runs / "samples")
+    samples = runs / "pop-samples"
+    songs = songs_of(samples)
     for name, sides in songs.items():
-        save_sound(runs / "samples" / sides[MODEL]["midi"], name, out)
+        save_sound(samples / sides[MODEL]["midi"], name, out)
     pieces = {
-        name: {
-            side: Piece.from_midi(runs / "samples" / row["midi"], beats="tempo_map")
-            for side, row in sides.items()
-        }
+        name: {side: Piece.from_midi(samples / row["midi"], beats="tempo_map") for side, row in sides.items()}
         for name, sides in songs.items()
     }
     rolls = {f"{name}, {songs[name][MODEL]['key']}": sides for name, sides in pieces.items()}

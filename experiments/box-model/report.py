@@ -21,8 +21,8 @@ STAGES = (
     ("third/finetune", "more, at a constant rate"),
     ("fourth/finetune", "context 2,048, the rate decays"),
 )
-MEASURED = {"second": "after two runs", "fourth": "pop"}
-"""Trainings whose models are measured, and their columns."""
+MEASURED = {"second": "after two runs", "pop": "pop"}
+"""Models that are measured, by the beginning of the names of their runs, and their columns."""
 WANTED = {
     "bar_likeness": "≥ 0.25",
     "in_key": "≥ 97",

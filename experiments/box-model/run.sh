@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Trains the model in the box, packs it and measures it; about three hours on one core.
+# Trains the model in the box, packs it, measures it and lets it play; three to four hours on one core.
 # POP909=PATH and SCORES=PATH: the data sets. RUNS=DIR keeps the runs, so that an interrupted one continues. The packed
 # model lies in RUNS/pop; copy it to pianolm/models/pop to let it come along. Writes to OUT=PATH (default: this folder).
 source "$(dirname "$0")/../setup.sh"
 runs=${RUNS:-outputs/box-model}
 data=(data.parts.pop909="${POP909:?set POP909 to the data set}" data.parts.scores="${SCORES:?set SCORES to the data set}")
-settings=(experiment=box "${data[@]}" "${paths[@]}" hardware=cpu hardware.precision=bf16-mixed loader.val_tokens=32768)
+settings=(experiment=box "${data[@]}" "${paths[@]}" hardware=cpu hardware.precision=auto loader.val_tokens=32768)
 
 train() { # RUN BASE [key=value …]: goes on from the weights of a run, at the full rate once more
   python -m pianolm.run stage=finetune "${settings[@]}" hydra.run.dir="$runs/$1" upstream.base="$(artifact_of "$runs/$2")" \
     "${@:3}"
 }
-some_scores="finetune.loader.source_weights.scores=0.05" # 13 % of the tokens, so that other styles are not forgotten
+some_scores="finetune.loader.source_weights.scores=0.05" # so that other styles are not forgotten
 
 python -m pianolm.run stage=finetune "${settings[@]}" hydra.run.dir="$runs/first"
 train second first
@@ -21,20 +21,20 @@ train third second "$some_scores" finetune.trainer.max_steps=1225 finetune.optim
 train fourth third "$some_scores" finetune.trainer.max_steps="${LAST_STEPS:-1200}" finetune.optimizer.schedule=wsd \
   finetune.optimizer.decay_fraction=0.7 finetune.optimizer.min_lr_fraction=0 finetune.optimizer.warmup_steps=30 \
   finetune.loader.context=2048
-measure() { # RUN: bits a note and statistics of its model
-  local songs=(data=pop909 data.root="$POP909" "${paths[@]}" hardware=cpu upstream.model="$(artifact_of "$runs/$1")")
+
+measure() { # NAME MODEL: bits a note and statistics
+  local songs=(data=pop909 data.root="$POP909" "${paths[@]}" hardware=cpu upstream.model="$2")
   python -m pianolm.run stage=evaluate evaluate=lm "${songs[@]}" hydra.run.dir="$runs/$1-lm"
   python -m pianolm.run stage=evaluate evaluate=samples generate=songs "${songs[@]}" hydra.run.dir="$runs/$1-samples"
 }
-measure second
-measure fourth
-model=$(artifact_of "$runs/fourth")
-python "$here/pack.py" "$model" "$artifacts" "$runs/pop"
+python "$here/pack.py" "$(artifact_of "$runs/fourth")" "$artifacts" "$runs/pop"
+measure second "$(artifact_of "$runs/second")"
+measure pop "$runs/pop"
 python "$here/report.py" "$runs" "$out"
 
 # what it plays, to hear and to see: docs/listen
 play() { # RUN key=value …
-  python -m pianolm.run stage=generate "${paths[@]}" upstream.model="$model" hardware=cpu hydra.run.dir="$runs/$1" "${@:2}"
+  python -m pianolm.run stage=generate "${paths[@]}" upstream.model="$runs/pop" hardware=cpu hydra.run.dir="$runs/$1" "${@:2}"
 }
 play free generate.pieces=3 generate.beats=48
 python "$here/prompts.py" "$runs/prompts"
