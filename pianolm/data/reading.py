@@ -229,7 +229,12 @@ def read_record(record: Record, options: ReadingOptions = _DEFAULT_OPTIONS) -> R
         return Rejected(printable(f"unexpected {type(error).__name__} while reading: {message}"))
 
 
-def _read(record: Record, options: ReadingOptions) -> ReadPiece:
+def read_piece(record: Record, options: ReadingOptions) -> Piece:
+    """Reads the music of one file.
+
+    Raises:
+        UserError: The file or its beats cannot be used.
+    """
     piece = Piece.from_midi(
         record.midi_path,
         record.beats,
@@ -238,8 +243,11 @@ def _read(record: Record, options: ReadingOptions) -> ReadPiece:
         default_tempo=options.default_tempo,
         tracker=options.tracker,
     )
-    if record.kind == "score" and not options.score_velocity:
-        piece = piece.with_flat(True)
+    return piece.with_flat(True) if record.kind == "score" and not options.score_velocity else piece
+
+
+def _read(record: Record, options: ReadingOptions) -> ReadPiece:
+    piece = read_piece(record, options)
     cells = piece.cells
     row = PieceRow(
         id=record.id,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pianolm.data.reading import select_records
+from pianolm.data.reading import ReadingOptions, read_piece, select_records
 from pianolm.data.sources import Record, collect
 from pianolm.errors import UserError
 from pianolm.evaluation.measure import Measure, write_csv
@@ -153,9 +153,10 @@ def read_performances(ctx: StageContext) -> Iterator[RecordRead]:
     """Reads the performances of `data.*` in `evaluate.split`, one at a time."""
     data = ctx.cfg["data"]
     records = select_records(collect(data, ctx.work / "midi").records, data)
+    options = ReadingOptions.of(data)
     for record in (records[index] for index in performances(records, ctx.cfg)):
         try:
-            yield RecordRead(record, Piece.from_midi(record.midi_path, record.beats))
+            yield RecordRead(record, read_piece(record, options))
         except (UserError, OSError) as error:
             yield RecordRead(record, None, str(error))
 

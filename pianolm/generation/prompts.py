@@ -60,8 +60,10 @@ def read_prompts(cfg: Mapping[str, Any]) -> list[Prompt]:
         )
     paths = list(dict.fromkeys(paths))
     _refuse_equal_names(paths)
+    tracker = cfg["data"]["tracker"]
     return [
-        Prompt(path, Piece.from_midi(path, beats=grid), path.stem if may_be_several else "") for path in paths
+        Prompt(path, Piece.from_midi(path, grid, tracker=tracker), path.stem if may_be_several else "")
+        for path in paths
     ]
 
 

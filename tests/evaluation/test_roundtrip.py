@@ -18,6 +18,7 @@ from pianolm.tokenizer.codebook import Patterns
 from pianolm.tokenizer.codebook_fit import complete
 from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.vocabulary import Vocabulary
+from tests.music.midi_events import note, write_events
 from tests.tiny import tiny
 from tests.tokenizer.velocity.test_segment import random_segment_codec
 
@@ -96,6 +97,16 @@ def test_the_stage_measures_files_with_the_tokenizer_of_another_run(
         assert sum(int(row["notes"]) for row in csv.DictReader(file)) == 96
     with (run_dir / "rejects.csv").open() as file:
         assert [row["path"] for row in csv.DictReader(file)] == ["broken.mid"]
+
+
+def test_files_are_read_with_the_options_of_the_data(tmp_path: Path) -> None:
+    untrained().save_pretrained(tmp_path / "tokenizer")
+    (tmp_path / "music").mkdir()
+    write_events(tmp_path / "music/0.mid", note(60, 480))  # without a tempo
+    data = ("data=folder", f"data.root={tmp_path}/music", "data.default_tempo=reject", "evaluate.split=all")
+    cfg = tiny(tmp_path, "stage=evaluate", *data, f"upstream.tokenizer={tmp_path}/tokenizer")
+    with pytest.raises(UserError, match="only the default tempo"):
+        execute(cfg, tmp_path / "run")
 
 
 def test_without_a_tokenizer_one_is_built(tmp_path: Path) -> None:

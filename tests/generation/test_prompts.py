@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ import pytest
 
 from pianolm import PianoLM, Piece
 from pianolm.errors import UserError
-from pianolm.generation.prompts import prompt_ids
+from pianolm.generation.prompts import prompt_ids, read_prompts
 from pianolm.music.beats import BeatAnnotation
 from pianolm.music.notes import make_notes
 from pianolm.tokenizer.ties import TIES
 from pianolm.tokenizer.vocabulary import Kind
 from tests.generation.tools import HOT, frames, join, toy_lm
+from tests.music.toy_tracker import bass_tracker
+from tests.tiny import composed
 from tests.toy_lm import GOLDEN
 
 
@@ -27,6 +30,15 @@ def lm() -> PianoLM:
 @pytest.fixture(scope="module")
 def prompt() -> Piece:
     return Piece.from_midi(GOLDEN / "piece.mid")
+
+
+def test_the_beats_of_a_prompt_are_estimated_by_the_tracker_given(tmp_path: Path) -> None:
+    given = (f"prompt={GOLDEN / 'piece.mid'}", "generate.prompt_grid=estimate", f"data.tracker={tmp_path}")
+    with pytest.raises(UserError, match=f"data.tracker={tmp_path}: no network.json"):
+        read_prompts(composed(*given))
+    bass_tracker().save(tmp_path)
+    (prompt,) = read_prompts(composed(*given))
+    assert prompt.piece.remarks.beat_confidence is not None
 
 
 def test_prompt_beats_keeps_the_first_or_the_last_beats(lm: PianoLM, prompt: Piece) -> None:
