@@ -19,9 +19,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from pianolm.beat_tracking.excerpts import BeatNotes, Excerpt, excerpt
 from pianolm.beat_tracking.expression import perform
-from pianolm.child_process import start_worker
 from pianolm.data.cell_store import CellStore
-from pianolm.data.step_sampler import StepSampler
+from pianolm.data.step_sampler import StepSampler, batch_loader
 from pianolm.errors import UserError
 
 EXCERPT_FRAMES = 2000
@@ -157,10 +156,4 @@ class BeatDataModule(L.LightningDataModule):
         )
 
     def _dataloader(self, batches: Dataset[Batch], steps: StepSampler | None = None) -> DataLoader[Batch]:
-        return DataLoader(
-            batches,
-            batch_size=None,  # an item is a batch
-            sampler=steps,
-            num_workers=self._loader_workers,
-            worker_init_fn=start_worker,
-        )
+        return batch_loader(batches, steps, self._loader_workers)

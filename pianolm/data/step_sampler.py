@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-from torch.utils.data import SequentialSampler
+from torch.utils.data import DataLoader, Dataset, SequentialSampler
+
+from pianolm.child_process import start_worker
 
 
 class StepSampler(SequentialSampler):
@@ -23,3 +26,17 @@ class StepSampler(SequentialSampler):
 
     def __len__(self) -> int:
         return self.stop
+
+
+def batch_loader(
+    batches: Dataset[Any], steps: StepSampler | None, workers: int, **options: Any
+) -> DataLoader[Any]:
+    """A loader of a dataset whose items are batches: those of `steps`, or all; `options` are the `DataLoader`'s own."""
+    return DataLoader(
+        batches,
+        batch_size=None,
+        sampler=steps,
+        num_workers=workers,
+        worker_init_fn=start_worker,
+        **options,
+    )

@@ -28,8 +28,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader, Dataset
 
-from pianolm.child_process import start_worker
-from pianolm.data.step_sampler import StepSampler
+from pianolm.data.step_sampler import StepSampler, batch_loader
 from pianolm.data.token_store import TokenStore
 from pianolm.errors import UserError
 from pianolm.lm.scorer import unigram_cross_entropy
@@ -339,12 +338,10 @@ class LMDataModule(L.LightningDataModule):
         return self._dataloader(dataset, StepSampler(0, len(dataset)))
 
     def _dataloader(self, dataset: Dataset[Batch], sampler: StepSampler) -> DataLoader[Batch]:
-        return DataLoader(
+        return batch_loader(
             dataset,
-            batch_size=None,  # an item is a batch
-            sampler=sampler,
-            num_workers=self._workers,
-            worker_init_fn=start_worker,
+            sampler,
+            self._workers,
             persistent_workers=self._workers > 0,
             pin_memory=torch.cuda.is_available(),
         )

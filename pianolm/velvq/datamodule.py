@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pianolm.child_process import start_worker
 from pianolm.data.cell_store import CellStore
-from pianolm.data.step_sampler import StepSampler
+from pianolm.data.step_sampler import StepSampler, batch_loader
 from pianolm.errors import UserError
 from pianolm.music.cells import frame_velocity
 from pianolm.tokenizer.velocity.segment import segment_least
@@ -203,10 +202,4 @@ class VelVQDataModule(L.LightningDataModule):
         return self._dataloader(EvaluationBatches(cells, _EVALUATION_BATCH, limit))
 
     def _dataloader(self, batches: Dataset[Batch], steps: StepSampler | None = None) -> DataLoader[Batch]:
-        return DataLoader(
-            batches,
-            batch_size=None,  # an item is a batch
-            sampler=steps,
-            num_workers=self._loader_workers,
-            worker_init_fn=start_worker,
-        )
+        return batch_loader(batches, steps, self._loader_workers)
