@@ -27,7 +27,7 @@ from pianolm.music.beat_decoding import (
 )
 from pianolm.music.beat_features import FRAMES_PER_SEC, LEAD_SEC, beat_features, frame_count
 from pianolm.music.beat_network import CONFIG_FILE, BeatNetwork
-from pianolm.music.beats import MIN_BEAT_SEC, BeatAnnotation
+from pianolm.music.beats import BeatAnnotation, merge_close
 from pianolm.music.notes import Notes
 
 _LONGEST_PAUSE_SEC = 10.0
@@ -58,7 +58,7 @@ class BeatEstimate:
 
 
 def load_tracker(tracker: str | Path = models.BEATS) -> BeatNetwork:
-    """The beat tracker of a name in the box or of a directory that stage beats published.
+    """The beat tracker in a directory that stage beats published, or in `pianolm/models` for its name.
 
     Raises:
         UserError: There is none, or its files cannot be used.
@@ -67,7 +67,7 @@ def load_tracker(tracker: str | Path = models.BEATS) -> BeatNetwork:
     if not (path / CONFIG_FILE).is_file():
         raise UserError(
             f"data.tracker={tracker}: no {CONFIG_FILE} in {path}, expected a beat tracker; train one with stage=beats "
-            "and give its artifact"
+            "and give the artifact that it names: data.tracker=artifacts/beats/NAME"
         )
     return _loaded(path.resolve())
 
@@ -89,12 +89,10 @@ def estimate_beats(
     """
     assert notes.size, "music has notes"
     parts = [_estimate_part(part, network, settings) for part in _parts(notes)]
-    beats_sec = np.concatenate([part.beats_sec for part in parts])
-    kept = np.append(True, np.diff(beats_sec) >= MIN_BEAT_SEC)
     sizes = [part.beats_sec.size for part in parts]
     return BeatEstimate(
-        beats_sec[kept],
-        np.concatenate([part.downbeat for part in parts])[kept],
+        np.concatenate([part.beats_sec for part in parts]),
+        np.concatenate([part.downbeat for part in parts]),
         float(np.average([part.confidence for part in parts], weights=sizes)),
     )
 
@@ -109,14 +107,15 @@ def _estimate_part(notes: Notes, network: BeatNetwork, settings: DecodingSetting
     start_sec = float(notes["onset_sec"][0]) - LEAD_SEC
     logit_T2 = network.logits(beat_features(notes, start_sec, frame_count(notes)))
     frame_B = decode_beats(logit_T2[:, 0], settings)
+    beats_sec = start_sec + _between_frames(logit_T2[:, 0], frame_B) / FRAMES_PER_SEC
+    beats_sec = snap_to_onsets(beats_sec, notes["onset_sec"])
+    kept = np.isin(beats_sec, merge_close(beats_sec))
+    frame_B, beats_sec = frame_B[kept], beats_sec[kept]
     if frame_B.size < 2:  # a chord or two: there is no tempo to find
         first_sec = float(notes["onset_sec"][0])
         return BeatEstimate(np.array([first_sec, first_sec + _NO_BEAT_SEC]), np.array([True, False]), 0.0)
-    beats_sec = start_sec + _between_frames(logit_T2[:, 0], frame_B) / FRAMES_PER_SEC
     return BeatEstimate(
-        snap_to_onsets(beats_sec, notes["onset_sec"]),
-        decode_bars(logit_T2, frame_B, settings),
-        confidence(logit_T2[:, 0], frame_B),
+        beats_sec, decode_bars(logit_T2, frame_B, settings), confidence(logit_T2[:, 0], frame_B)
     )
 
 

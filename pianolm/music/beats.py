@@ -171,7 +171,7 @@ def repair_beats(beats_sec: ArrayLike, name: str = "beats") -> tuple[NDArray[np.
         raise UserError(f"{name}: a beat time is not a finite number of seconds; remove or correct that beat")
     steps = np.diff(given)
     reordered = int((steps < 0).sum())
-    kept = _merge_close(given if (steps > 0).all() else np.unique(given))
+    kept = merge_close(given if (steps > 0).all() else np.unique(given))
     if kept.size < 2:
         raise UserError(f"{name}: {kept.size} beat(s) at least 1/8 second apart found, expected at least 2")
     check_grid_length(kept[-1] / MAX_BEAT_SEC - kept[0] / MAX_BEAT_SEC, name)
@@ -182,7 +182,8 @@ def repair_beats(beats_sec: ArrayLike, name: str = "beats") -> tuple[NDArray[np.
     return grid, Repairs(reordered, given.size - kept.size, grid.size - kept.size)
 
 
-def _merge_close(beats_sec: NDArray[np.float64]) -> NDArray[np.float64]:
+def merge_close(beats_sec: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Those of ascending beats [B] that come at least 1/8 second after the one kept before."""
     if beats_sec.size < 2 or np.diff(beats_sec).min() >= MIN_BEAT_SEC - _TOLERANCE_SEC:
         return beats_sec
     kept = [beats_sec[0]]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pianolm.errors import UserError
+from pianolm.music.beat_decoding import DecodingSettings
 from pianolm.music.beat_estimation import estimate_beats, load_tracker, snap_to_onsets
 from pianolm.music.notes import Notes, make_notes
 from tests.music.toy_tracker import bass_tracker
@@ -47,6 +48,14 @@ def test_a_single_chord_has_two_beats_and_no_confidence(pitches: list[int]) -> N
     assert estimate.beats_sec.tolist() == [2.0, 2.5]
     assert estimate.downbeat.tolist() == [True, False]
     assert estimate.confidence == 0
+
+
+def test_beats_of_impossible_tempo_are_merged() -> None:
+    onset = 0.1 * np.arange(60)
+    notes = make_notes(onset, onset + 0.05, np.full(60, 40), np.full(60, 64))
+    estimate = estimate_beats(notes, bass_tracker(), DecodingSettings(fastest_bpm=1000))
+    np.testing.assert_allclose(estimate.beats_sec, onset[::2])
+    assert estimate.downbeat.size == 30
 
 
 def test_beats_move_to_onsets_that_are_near() -> None:
