@@ -66,7 +66,8 @@ class DataConfig:
     )
     tracker: str = option(
         "beats",
-        "Beat tracker that estimates beats: beats, the one in the box, or an artifact of stage beats.",
+        "Beat tracker that estimates beats: an artifact of stage beats; beats: that in pianolm/models/beats, if there "
+        "is one.",
     )
     limit: int | None = option(None, "Files kept of each split; null: all.", at_least=1)
 

@@ -11,7 +11,7 @@ FOLDER = Path(__file__).resolve().parent
 DEFAULT = "pop"
 """The model that `stage=generate` plays where nothing asks for another one."""
 BEATS = "beats"
-"""The beat tracker that finds the beats of music without any; it is no language model."""
+"""Folder of a beat tracker, which finds the beats of music without any and is no language model."""
 
 
 def names() -> list[str]:
@@ -37,5 +37,5 @@ def model_path(name_or_path: str | Path, files: tuple[str, ...] = hub.FETCHED) -
 
 
 def tracker_path(name_or_path: str | Path) -> Path:
-    """The directory of the beat tracker in the box for its name; any other path as it is."""
+    """The folder `BEATS` of this package for its name, whether or not it has a tracker; any other path as it is."""
     return FOLDER / BEATS if str(name_or_path) == BEATS else Path(name_or_path).expanduser()

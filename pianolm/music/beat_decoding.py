@@ -21,7 +21,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class DecodingSettings:
-    """Settings of the decoder; the defaults were chosen on validation pieces of POP909 and of free scores.
+    """Settings of the decoder; the defaults are guesses that no experiment has compared with others.
 
     Attributes:
         fastest_bpm: Fastest tempo of a beat.

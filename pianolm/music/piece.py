@@ -138,7 +138,8 @@ class Piece:
             default_tempo: `"use"` or `"reject"` a tempo map with only the default tempo of 120 BPM, whose beats may not
                 be those of the music; or `"estimate"` beats from the notes, with `beats="auto"`, unless 90 % of the
                 onsets lie on its grid. Beats from other sources do not depend on it.
-            tracker: Beat tracker that estimates: `"beats"`, the one in the box, or what stage beats published.
+            tracker: Beat tracker that estimates: what stage beats published, or `"beats"`, that in
+                `pianolm/models/beats`, if there is one.
 
         Raises:
             UserError: The MIDI file or its beats cannot be read, the beats do not fit the notes, the file has no notes
@@ -205,7 +206,7 @@ class Piece:
 
         Args:
             first: Index of the beat.
-            n_beats: Length of the part; None for all that follows. A longer one than that is cut to it.
+            n_beats: Length of the part; all that follows if that is shorter, or for None.
         """
         stop = self.n_beats if n_beats is None else min(first + n_beats, self.n_beats)
         kept = (self.cells.beat >= first) & (self.cells.beat < stop)
@@ -319,7 +320,7 @@ def _choice(path: Path, midi: MidiContent, beats: str | Path | ArrayLike, defaul
         if default_tempo == "reject":
             raise UserError(
                 f"{path}: holds only the default tempo of 120 BPM, whose beats may not be those of the music; "
-                "put a beat file beside it, or use default_tempo=estimate"
+                "put a beat file beside it, or estimate them from the notes with beats=estimate"
             )
         if is_auto and default_tempo == "estimate" and not _is_on_clock(midi):
             return "estimate"
