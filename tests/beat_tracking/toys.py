@@ -40,7 +40,7 @@ def waltz(n_bars: int = 16, is_score: bool = True, with_bars: bool = True) -> Be
     )
 
 
-def make_store(directory: Path, splits: list[str], kind: str = "score") -> CellStore:
+def make_store(directory: Path, splits: list[str], beat_confidence: float | None = None) -> CellStore:
     """A store of waltzes of growing length, one for each of the splits."""
     with CellStoreWriter(directory) as writer:
         for i, split in enumerate(splits):
@@ -56,7 +56,7 @@ def make_store(directory: Path, splits: list[str], kind: str = "score") -> CellS
                 source="x",
                 composition=str(i),
                 split=split,
-                kind=kind,
+                kind="score",
                 flat=True,
                 licence="none",
                 path=f"{i}.mid",
@@ -64,6 +64,7 @@ def make_store(directory: Path, splits: list[str], kind: str = "score") -> CellS
                 cells=len(cells),
                 beats=piece.n_beats,
                 segments=cells.segment_velocity.size,
+                beat_confidence=beat_confidence,
             )
             writer.add(row, cells, piece.beats_sec, downbeat_flags(piece))
     return CellStore.open(directory)
