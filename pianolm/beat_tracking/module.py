@@ -27,7 +27,7 @@ from pianolm.training.throughput import MonitoredModule
 
 @dataclass(frozen=True)
 class BeatSettings:
-    """The network and its training; the group `beats` has the first three, the others are not meant to be changed.
+    """The network and its training; the first three are options of the group `beats`, the others are fixed.
 
     Attributes:
         width: W.
@@ -62,17 +62,6 @@ class BeatSettings:
         )
 
 
-class _Norm(nn.Module):
-    """Divides by the root mean square over channels, times a learned weight."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, NORM_EPSILON)
-
-
 def _taps(x_BTC: Tensor, taps: int, dilation: int) -> Tensor:
     """[B, T, taps · C] each frame beside its neighbours, zeros beyond both ends: one matrix product is then a
     convolution, which is faster on CPUs than dilated ones."""
@@ -85,7 +74,7 @@ class _Block(nn.Module):
     def __init__(self, width: int, dilation: int, dropout: float) -> None:
         super().__init__()
         self.dilation = dilation
-        self.norm = _Norm(width)
+        self.norm = nn.RMSNorm(width, NORM_EPSILON)
         self.conv = nn.Linear(TRUNK_TAPS * width, width)
         self.mix = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
@@ -112,7 +101,7 @@ class TorchBeatNetwork(nn.Module):
         self.stem = nn.Linear(STEM_TAPS * s, s)
         self.down = nn.Linear(GROUP * s, w)
         self.blocks = nn.ModuleList(_Block(w, dilation, dropout) for dilation in sizes.dilations)
-        self.up_norm = _Norm(w)
+        self.up_norm = nn.RMSNorm(w, NORM_EPSILON)
         self.up = nn.Linear(w, GROUP * s)
         self.head = nn.Linear(STEM_TAPS * s, s)
         self.output = nn.Linear(s, 2)

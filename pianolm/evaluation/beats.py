@@ -10,10 +10,11 @@ Shapes: N notes, B annotated beats, E estimated ones, T frames.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,8 +93,9 @@ def agreement(
     return Agreement(f_measure(reference, estimated), downbeat_f, best_f_measure(reference, estimated))
 
 
-def constant_beats(onset_sec: NDArray[np.float64]) -> NDArray[np.float64]:
-    """[E] a beat every half second from the first onset [N] to the last."""
+def constant_beats(notes: Notes) -> NDArray[np.float64]:
+    """[E] a beat every half second from the first onset to the last."""
+    onset_sec = notes["onset_sec"]
     return np.arange(onset_sec[0], onset_sec[-1] + _CONSTANT_SEC, _CONSTANT_SEC)
 
 
@@ -130,12 +132,14 @@ def run(ctx: StageContext) -> Metrics:
     data = ctx.cfg["data"]
     records = select_records(collect(data, ctx.work / "midi").records, data)
     chosen = evenly_spaced(performances(records, ctx.cfg), ctx.cfg["evaluate"]["pieces"])
+    baselines = {CONSTANT: constant_beats, LIBROSA: librosa_beats}
     if find_spec("librosa") is None:
+        del baselines[LIBROSA]
         print("evaluate: without librosa's baseline; pip install 'pianolm[evaluate]' adds it", flush=True)
     rejects: list[tuple[str, str]] = []
     compared = list(
         report_progress(
-            _compared([records[i] for i in chosen], ReadingOptions.of(data), data["tracker"], rejects),
+            _compared([records[i] for i in chosen], data, baselines, rejects),
             len(chosen),
             lambda results: f"beat F {np.mean([one.agreement[TRACKER].beat_f for one in results]):.3f}",
         )
@@ -154,9 +158,12 @@ MEASURE = Measure("beats", needs=(), run=run)
 
 
 def _compared(
-    records: list[Record], options: ReadingOptions, tracker: str | Path, rejects: list[tuple[str, str]]
+    records: list[Record],
+    data: Mapping[str, Any],
+    baselines: Mapping[str, Callable[[Notes], NDArray[np.float64]]],
+    rejects: list[tuple[str, str]],
 ) -> Iterator[Compared]:
-    network = load_tracker(tracker)
+    network, options = load_tracker(data["tracker"]), ReadingOptions.of(data)
     for record in records:
         try:
             annotated = _annotation(record)
@@ -170,12 +177,9 @@ def _compared(
         estimate = estimate_beats(notes, network)
         taken = time.perf_counter() - start
         found = {TRACKER: agreement(annotated, estimate.beats_sec, estimate.downbeat)}
-        baselines = {CONSTANT: constant_beats(notes["onset_sec"])}
-        if find_spec("librosa") is not None:
-            baselines[LIBROSA] = librosa_beats(notes)
-        found |= {
-            name: agreement(annotated, beats, every_bar(beats.size)) for name, beats in baselines.items()
-        }
+        for prefix, baseline in baselines.items():
+            beats_sec = baseline(notes)
+            found[prefix] = agreement(annotated, beats_sec, every_bar(beats_sec.size))
         seconds = float(notes["onset_sec"][-1] - notes["onset_sec"][0])
         yield Compared(record, notes.size, seconds, estimate, taken, found)
 
@@ -183,7 +187,9 @@ def _compared(
 def _annotation(record: Record) -> BeatAnnotation:
     path = record.beats if isinstance(record.beats, Path) else beat_file_beside(record.midi_path)
     if path is None:
-        raise UserError(f"{record.midi_path}: no annotated beats; expected a beat file beside it")
+        raise UserError(
+            f"{record.midi_path}: no annotated beats; expected a beat file beside it, and data.beats=auto"
+        )
     return read_beats(path)
 
 

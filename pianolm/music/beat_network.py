@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from pianolm.errors import UserError
-from pianolm.music.beat_features import FEATURES, FRAMES_PER_SEC
+from pianolm.music.beat_features import FEATURES
 
 WEIGHTS_FILE, CONFIG_FILE = "network.safetensors", "network.json"
 FORMAT = "pianolm beats 1"
@@ -151,7 +151,7 @@ class BeatNetwork:
         return np.concatenate(parts)[:n_frames]
 
     def _forward(self, features_TF: Floats) -> Floats:
-        s, w = self.sizes.stem, self.sizes.width
+        s = self.sizes.stem
         stem_TS = _relu(self._linear("input", features_TF))
         stem_TS += _relu(self._convolve("stem", stem_TS, STEM_TAPS, 1))
         trunk_PW = self._linear("down", stem_TS.reshape(-1, GROUP * s))
@@ -159,7 +159,6 @@ class BeatNetwork:
             normed = self._norm(f"blocks.{i}.norm", trunk_PW)
             hidden = _relu(self._convolve(f"blocks.{i}.conv", normed, TRUNK_TAPS, dilation))
             trunk_PW += self._linear(f"blocks.{i}.mix", hidden)
-        assert trunk_PW.shape[1] == w, "every block keeps the width"
         stem_TS += self._linear("up", self._norm("up_norm", trunk_PW)).reshape(-1, s)
         return self._linear("output", _relu(self._convolve("head", stem_TS, STEM_TAPS, 1)))
 
@@ -191,28 +190,27 @@ def _relu(x: Floats) -> Floats:
     return np.maximum(x, 0, out=x)
 
 
-def reach_sec(sizes: NetworkSizes) -> float:
-    """Seconds to each side that the logits of a frame depend on."""
-    return sizes.reach * GROUP / FRAMES_PER_SEC
-
-
 def _read_sizes(path: Path) -> NetworkSizes:
     try:
         config = json.loads(path.read_text("utf-8"))
-        values = {field.name: config[field.name] for field in fields(NetworkSizes)}
-        is_known = config["format"] == FORMAT
-        sizes = NetworkSizes(values["stem"], values["width"], tuple(values["dilations"]))
+        found_format = config["format"]
+        sizes = NetworkSizes(config["stem"], config["width"], tuple(config["dilations"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path}: no readable beat tracker ({error}); give a directory published by stage=beats"
         ) from error
     whole = (sizes.stem, sizes.width, *sizes.dilations)
-    is_valid = is_known and all(type(number) is int and number >= 1 for number in whole)
-    is_small = (
-        is_valid and max(sizes.stem, sizes.width) <= _MOST_WIDTH and len(sizes.dilations) <= _MOST_BLOCKS
+    is_valid = (
+        found_format == FORMAT
+        and all(type(number) is int and number >= 1 for number in whole)
+        and max(sizes.stem, sizes.width) <= _MOST_WIDTH
+        and len(sizes.dilations) <= _MOST_BLOCKS
+        and max(sizes.dilations, default=1) <= _MOST_DILATION
     )
-    if not is_small or max(sizes.dilations, default=1) > _MOST_DILATION:
+    if not is_valid:
         raise UserError(
-            f"{path}: not the sizes of a beat tracker of format {FORMAT!r}; give a directory published by stage=beats"
+            f"{path}: format {found_format!r} with {sizes} found, expected {FORMAT!r} with at most {_MOST_BLOCKS} "
+            f"blocks, widths of 1 to {_MOST_WIDTH} and dilations of 1 to {_MOST_DILATION}; give a directory published "
+            "by stage=beats"
         )
     return sizes

@@ -14,9 +14,7 @@ from pianolm.stage import Metrics, Need, Stage, StageContext
 
 def run(ctx: StageContext) -> Metrics:
     """Trains the tracker."""
-    from pianolm.beat_tracking.train import (
-        train_tracker,
-    )  # torch is slow to import, and planning does without
+    from pianolm.beat_tracking.train import train_tracker  # torch is slow to import; planning does without
 
     return train_tracker(ctx)
 

@@ -50,7 +50,8 @@ def test_unknown_downbeats_have_no_measure() -> None:
 
 
 def test_baselines_begin_with_the_first_onset() -> None:
-    np.testing.assert_allclose(constant_beats(np.array([2.2, 3.9])), [2.2, 2.7, 3.2, 3.7, 4.2])
+    notes = make_notes([2.2, 3.9], [2.4, 4.0], [60, 60], [64, 64])
+    np.testing.assert_allclose(constant_beats(notes), [2.2, 2.7, 3.2, 3.7, 4.2])
     assert every_bar(6).tolist() == [True, False, False, False, True, False]
 
 
