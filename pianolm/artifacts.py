@@ -23,6 +23,7 @@ from typing import Any
 from filelock import FileLock
 
 from pianolm.errors import UserError
+from pianolm.json_file import read_object
 
 RECORD = "artifact.json"
 _RUNS = ".runs"
@@ -93,15 +94,7 @@ def read_record(directory: Path) -> dict[str, Any] | None:
     path = directory / RECORD
     if not path.is_file():
         return None
-    try:
-        record = json.loads(path.read_text())
-        if not isinstance(record, dict):
-            raise ValueError(f"{type(record).__name__} found, expected an object")
-    except (ValueError, RecursionError) as error:
-        raise UserError(
-            f"{path}: not readable as JSON ({error}); remove that artifact and build it again"
-        ) from error
-    return record
+    return read_object(path, "remove that artifact and build it again")
 
 
 def licences_of(path: Path) -> list[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pianolm.errors import UserError
+from pianolm.json_file import read_object
 from pianolm.lm.llama import CONSTRAINED_LOSS, NORM_EPS, Llama, llama_from_weights
 from pianolm.lm.weights_path import WEIGHTS
 from pianolm.tokenizer.vocabulary import Vocabulary
@@ -46,7 +46,7 @@ def llama_from_directory(directory: Path, vocabulary: Vocabulary) -> Llama:
         UserError: A file is missing or unreadable, the two do not fit each other, or the network is not a Llama.
     """
     path = directory / CONFIG
-    config = _read(path)
+    config = read_object(path)
     for key, expected in _FIXED.items():
         if config.get(key, expected) != expected:
             raise UserError(f"{path}: {key}={config[key]!r} found, expected {expected!r}")
@@ -71,18 +71,6 @@ def llama_from_directory(directory: Path, vocabulary: Vocabulary) -> Llama:
     if not isinstance(constrained := config.get(CONSTRAINED_LOSS, False), bool):
         raise UserError(f"{path}: {CONSTRAINED_LOSS}={constrained!r} found, expected true or false")
     return replace(llama, precision="float32", constrained=constrained)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(
-            f"{path}: not readable as JSON ({error}); give the directory as it was published"
-        ) from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: {type(config).__name__} found, expected a JSON object")
-    return config
 
 
 def _whole(config: Mapping[str, Any], key: str, path: Path, most: int, least: int = 1) -> int:

@@ -18,6 +18,7 @@ from typing import Any
 from pianolm.config.generate import KINDS, GenerateConfig, SamplingConfig
 from pianolm.config.option import expected, fields_of, fits
 from pianolm.errors import UserError
+from pianolm.json_file import read_object
 
 FILE = "generation_config.json"
 SAMPLE, OWN, REPEAT, BY_KIND = "do_sample", "pianolm", "repeat", "by_kind"
@@ -37,7 +38,7 @@ def read_sampling(directory: Path) -> dict[str, Any]:
     path = directory / FILE
     if not path.is_file():
         return {}
-    content = _read(path)
+    content = read_object(path)
     settings = _values(content, STANDARD, GenerateConfig, f"{path}: ")
     sample = content.get(SAMPLE)
     if sample is not None and not isinstance(sample, bool):
@@ -73,7 +74,7 @@ def write_sampling(directory: Path, settings: Mapping[str, Any]) -> None:
     if not known:
         return
     path = directory / FILE
-    content = _read(path) if path.is_file() else {}
+    content = read_object(path) if path.is_file() else {}
     # with the last of these, transformers would ignore our part
     left_out = (*STANDARD, SAMPLE, OWN, "_from_model_config")
     content = {key: value for key, value in content.items() if key not in left_out}
@@ -85,18 +86,6 @@ def write_sampling(directory: Path, settings: Mapping[str, Any]) -> None:
     if own := {key: value for key, value in ((REPEAT, known.get(REPEAT)), (BY_KIND, by_kind)) if value}:
         content[OWN] = own
     path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(
-            f"{path}: not readable as JSON ({error}); give the directory as it was published"
-        ) from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: {type(content).__name__} found, expected a JSON object")
-    return content
 
 
 def _values(part: Mapping[str, Any], keys: Collection[str], options: type, where: str) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from pianolm.errors import UserError
+from pianolm.json_file import read_object
 from pianolm.music.beat_features import FEATURES
 
 WEIGHTS_FILE, CONFIG_FILE = "network.safetensors", "network.json"
@@ -191,11 +192,11 @@ def _relu(x: Floats) -> Floats:
 
 
 def _read_sizes(path: Path) -> NetworkSizes:
+    config = read_object(path, "give a directory published by stage=beats")
     try:
-        config = json.loads(path.read_text("utf-8"))
         found_format = config["format"]
         sizes = NetworkSizes(config["stem"], config["width"], tuple(config["dilations"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise UserError(
             f"{path}: no readable beat tracker ({error}); give a directory published by stage=beats"
         ) from error

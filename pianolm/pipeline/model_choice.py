@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from pianolm import hub, models
 from pianolm.artifacts import ArtifactStore
 from pianolm.errors import UserError
+from pianolm.json_file import read_object
 from pianolm.pipeline.run_log import LATEST
 from pianolm.tokenizer.config import read_settings
 
@@ -151,7 +151,7 @@ def _for_finetune(cfg: Config, group: str, values: Mapping[str, Any]) -> Config:
 def _sizes(directory: Path) -> dict[str, Any] | None:
     """Options of the network by name, as `config.json` of a model directory has them; None where there is none."""
     try:
-        config = json.loads((directory / "config.json").read_text())
+        config = read_object(directory / "config.json")
         rope = config.get("rope_parameters") or {}
         return {
             "width": int(config["hidden_size"]),
@@ -163,7 +163,7 @@ def _sizes(directory: Path) -> dict[str, Any] | None:
             "context": int(config["max_position_embeddings"]),
             "constrained": bool(config.get("constrained_loss", False)),
         }
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None  # warm_start says what is wrong with it
 
 

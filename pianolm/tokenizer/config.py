@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pianolm.errors import UserError
+from pianolm.json_file import read_object
 from pianolm.tokenizer.tempo import SCHEMES
 from pianolm.tokenizer.ties import TIES
 from pianolm.tokenizer.vocabulary import ALLOTMENT, Kind, Vocabulary
@@ -139,13 +140,8 @@ def read_settings(directory: Path) -> dict[str, Any]:
         UserError: It cannot be read, is of another format, or lacks a key.
     """
     path = directory / SETTINGS_FILE
-    try:
-        saved = json.loads(path.read_text())
-        version, names = saved["format_version"], set(saved)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: not readable as a saved tokenizer's settings ({error!r}); expected JSON with format_version"
-        ) from error
+    saved = read_object(path)
+    names, version = set(saved), saved.get("format_version", FORMAT_VERSION)
     expected = {"format_version", *SETTING_NAMES, "hashes"}
     if not isinstance(saved.get("hashes", {}), dict):
         raise UserError(f"{path}: hashes={saved['hashes']!r} found, expected hashes by name")
@@ -154,4 +150,4 @@ def read_settings(directory: Path) -> dict[str, Any]:
         problems += [f"lacks {name}" for name in sorted(expected - names)]
         problems += [f"unknown {name}" for name in sorted(names - expected)]
         raise UserError(f"{path}: {', '.join(problems)}; build the tokenizer again with stage=tokenize")
-    return dict(saved)
+    return saved

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from pianolm.errors import UserError
+from pianolm.json_file import read_object
 from pianolm.music.cells import Cells
 
 WEIGHTS_FILE, CONFIG_FILE = "codec.safetensors", "config.json"
@@ -174,17 +175,12 @@ def _class_of(form: str) -> type[VelocityCodec]:
 
 def _read_config(path: Path) -> dict[str, Any]:
     """config.json of a codec, checked for form and keys."""
-    try:
-        config = json.loads(path.read_text("utf-8"))
-        form = config["form"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: no readable codec configuration ({error}); give a directory published by stage=velvq"
-        ) from error
+    config = read_object(path, "give a directory published by stage=velvq")
+    form = config.get("form")
     if not isinstance(form, str) or form not in FORMS:
         raise UserError(
             f"{path}: a codec of form {form!r} found, expected one of {', '.join(FORMS)}; train one with stage=velvq"
         )
     if problem := _class_of(form).setting_problem(config):
         raise UserError(f"{path}: a codec of form {form!r}: {problem}; train it again with stage=velvq")
-    return dict(config)
+    return config

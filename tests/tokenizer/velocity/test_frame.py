@@ -112,7 +112,7 @@ def test_a_saved_codec_is_the_same_codec(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_is_no_codec_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"config.json: no readable codec configuration"):
+    with pytest.raises(UserError, match=r"config.json: not readable as JSON"):
         VelocityCodec.from_directory(tmp_path)
     random_codec().save(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
