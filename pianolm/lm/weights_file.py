@@ -41,7 +41,8 @@ def _state_dict(content: object) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
         raise TypeError(f"{type(content).__name__} found, expected a state dict")
     inner = next((content[key] for key in _STATE_DICT_KEYS if isinstance(content.get(key), Mapping)), content)
-    tensors = {str(name): value for name, value in inner.items() if isinstance(value, Tensor)}
+    # parameters, and tensors that were saved with their gradients on: NumPy refuses those
+    tensors = {str(name): value.detach() for name, value in inner.items() if isinstance(value, Tensor)}
     if not tensors:
         raise TypeError("no tensors found, expected a state dict")
     return tensors

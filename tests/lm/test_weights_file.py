@@ -50,6 +50,14 @@ def test_a_state_dict_may_lie_under_a_key(key: str | None, tmp_path: Path) -> No
     assert torch.equal(read_tensors(tmp_path / "x.pt", "file")["embed_tokens.weight"], torch.arange(3.0))
 
 
+def test_tensors_are_read_without_their_gradients(tmp_path: Path) -> None:
+    """NumPy takes no tensor that requires one."""
+    torch.save({"embed_tokens.weight": torch.nn.Parameter(torch.arange(3.0))}, tmp_path / "x.pt")
+    read = read_tensors(tmp_path / "x.pt", "file")["embed_tokens.weight"]
+    assert not read.requires_grad
+    assert read.numpy().tolist() == [0, 1, 2]
+
+
 def test_a_file_without_tensors_is_refused(tmp_path: Path) -> None:
     for content in ({"step": 3}, [1, 2]):
         torch.save(content, tmp_path / "x.pt")
