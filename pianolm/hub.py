@@ -10,8 +10,12 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pianolm.errors import UserError
+
+if TYPE_CHECKING:
+    from huggingface_hub.errors import HfHubHTTPError
 
 MODEL_FILES = (
     "config.json",
@@ -59,7 +63,7 @@ def fetch(name: str, patterns: tuple[str, ...] = FETCHED) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    with _told(f"{name}: no such directory here"):
+    with _told(f"{name}: no such directory here", "read"):
         return Path(snapshot_download(name, allow_patterns=list(patterns), ignore_patterns=["*.py"]))
 
 
@@ -97,7 +101,7 @@ def push(directory: Path, name: str) -> str:
     from huggingface_hub import HfApi
 
     require_token(f"export.push={name}")
-    with _told(f"export.push={name}"):
+    with _told(f"export.push={name}: not uploaded", "write to"):
         api = HfApi()
         url = str(api.create_repo(name, private=True, exist_ok=True))
         api.upload_folder(folder_path=directory, repo_id=name, commit_message="Upload of a pianolm model")
@@ -105,10 +109,11 @@ def push(directory: Path, name: str) -> str:
 
 
 @contextmanager
-def _told(subject: str) -> Iterator[None]:
-    """Errors of huggingface_hub as one sentence that begins with `subject`."""
+def _told(subject: str, right: str) -> Iterator[None]:
+    """Errors of huggingface_hub as one sentence that begins with `subject`; `right` is what a token must allow."""
     from huggingface_hub import constants
     from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is that of its HTTP library
+        GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
         HTTPError,
@@ -122,20 +127,25 @@ def _told(subject: str) -> Iterator[None]:
         yield
     except UserError:
         raise
+    except GatedRepoError as error:
+        raise UserError(
+            f"{subject}, and {hub} shows this model only to those it is granted to; ask for it on its page there, then "
+            "log in with `hf auth login` or set HF_TOKEN"
+        ) from error
     except RepositoryNotFoundError as error:
         raise UserError(
             f"{subject}, and {hub} has no model of this name that this machine may see; check the name, and for a "
             "private model log in with `hf auth login` or set HF_TOKEN"
         ) from error
     except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
+        if isinstance(error.__cause__, HfHubHTTPError):
+            raise _refused(subject, hub, right, error.__cause__) from error
         offline = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{hub} cannot be reached"
         raise UserError(
             f"{subject}, and {offline}; check the connection, or give the path of a model that is here"
         ) from error
     except HfHubHTTPError as error:
-        status = error.response.status_code
-        rights = "; the token may lack the right to write there" if status in (401, 403) else ""
-        raise UserError(f"{subject}: {hub} answered with status {status}{rights}; try again later") from error
+        raise _refused(subject, hub, right, error) from error
     except (HFValidationError, ValueError) as error:
         raise UserError(f"{subject}: {str(error).splitlines()[0]}") from error
     except (HTTPError, OSError) as error:
@@ -143,3 +153,14 @@ def _told(subject: str) -> Iterator[None]:
             f"{subject}, and {hub} cannot be reached ({type(error).__name__}); check the connection, or give the path "
             "of a model that is here"
         ) from error
+
+
+def _refused(subject: str, hub: str, right: str, error: HfHubHTTPError) -> UserError:
+    """The sentence for an answer of the hub that is an error."""
+    status = error.response.status_code
+    if status not in (401, 403):
+        return UserError(f"{subject}, and {hub} answered with status {status}; try again later")
+    return UserError(
+        f"{subject}, and {hub} refused the token (status {status}); log in with `hf auth login`, or set HF_TOKEN, with "
+        f"a valid token that may {right} this repository, also if it is private"
+    )

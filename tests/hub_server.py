@@ -31,12 +31,13 @@ class Repository:
 
 
 class Hub(ThreadingHTTPServer):
-    """The server; `requests` lists what was asked."""
+    """The server; `requests` lists what was asked, and with a status and a code in `refusal` all models answer so."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.models: dict[str, Repository] = {}
         self.requests: list[str] = []
+        self.refusal: tuple[int, str] | None = None
 
     @property
     def address(self) -> str:
@@ -90,6 +91,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _model(self, repo: str) -> Repository | None:
         """The model if it exists and may be read; else the error is sent."""
         model = self.server.models.get(repo)
+        if self.server.refusal is not None:
+            self._error(
+                *self.server.refusal, {"X-Error-Message": "Invalid credentials in Authorization header"}
+            )
+            return None
         if model is None or (model.private and not self._has_token):
             self._error(404 if self._has_token else 401, "RepoNotFound")
             return None

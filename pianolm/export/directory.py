@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ SAMPLE_BEATS = 32
 TOKENIZER_CODE = Path(__file__).with_name("tokenization_pianolm.py")
 """Code that is copied beside the weights, for transformers; pianolm itself runs none that lies there."""
 _TOKENIZER_CONFIG = "tokenizer_config.json"
+_NOT_IN_NAMES = re.compile(r"[^\w.-]+")
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,16 @@ class Export:
 
 
 def model_name(source: Path) -> str:
-    """A name for a model: that in the box, else its stage and fingerprint, else that of its directory."""
+    """A name for a model: that in the box, else its stage and fingerprint, else that of its directory.
+
+    It is the name of a directory, never a path: the record of a model that was fetched may say anything.
+    """
     record = read_record(source) or {}
     if source.parent == models.FOLDER or "fingerprint" not in record:
-        return source.name
-    return f"{record.get('stage', 'model')}-{record['fingerprint'][:8]}"
+        name = source.absolute().name
+    else:
+        name = f"{record.get('stage', 'model')}-{str(record['fingerprint'])[:8]}"
+    return _NOT_IN_NAMES.sub("-", name).strip(".-") or "model"
 
 
 def write_export(lm: PianoLM, export: Export, target: Path) -> None:

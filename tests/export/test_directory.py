@@ -98,3 +98,21 @@ def test_a_model_is_called_by_its_stage_and_fingerprint_or_its_directory(copy: P
     assert model_name(copy) == "copy"
     write_record(copy, {"stage": "finetune", "fingerprint": "0123456789abcdef"})
     assert model_name(copy) == "finetune-01234567"
+
+
+@pytest.mark.parametrize(
+    ("stage", "fingerprint", "name"),
+    [
+        ("../../x", "0123456789", "x-01234567"),
+        ("/etc/x", "..", "etc-x"),
+        ("..", "../a", "a"),
+        ("", "/", "model"),
+        (None, 7, "None-7"),
+        ("a\nb\\c", "\0", "a-b-c"),
+    ],
+)
+def test_a_name_of_a_fetched_record_is_never_a_path(
+    stage: object, fingerprint: object, name: str, copy: Path
+) -> None:
+    write_record(copy, {"stage": stage, "fingerprint": fingerprint})
+    assert model_name(copy) == name

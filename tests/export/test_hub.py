@@ -79,10 +79,31 @@ def test_a_name_that_the_hub_does_not_know_or_show_is_one_sentence(
         PianoLM.from_pretrained("anna/toy")
 
 
+@pytest.mark.parametrize(
+    ("refusal", "said"),
+    [
+        (
+            (401, "Unauthorized"),
+            r"refused the token \(status 401\); .*hf auth login.*HF_TOKEN.* may read this",
+        ),
+        ((403, "Forbidden"), r"refused the token \(status 403\); .*hf auth login.*HF_TOKEN.* may read this"),
+        ((403, "GatedRepo"), r"only to those it is granted to; .*hf auth login"),
+        ((500, "Broken"), r"answered with status 500; try again later"),
+    ],
+)
+def test_a_model_that_may_not_be_read_is_one_sentence_about_the_token(
+    refusal: tuple[int, str], said: str, server: Hub
+) -> None:
+    server.models["anna/toy"], server.refusal = Repository(private=True), refusal
+    with pytest.raises(UserError, match=rf"^anna/toy: no such directory here, and .*{said}") as refused:
+        PianoLM.from_pretrained("anna/toy")
+    assert "\n" not in str(refused.value)
+
+
 def test_a_push_without_a_token_or_a_right_is_one_sentence(
     server: Hub, exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match=r"export.push=bert/toy: .* status 403; the token may lack the right"):
+    with pytest.raises(UserError, match=r"bert/toy: not uploaded, and .* refused .* 403.* may write to this"):
         hub.push(exported, "bert/toy")
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(UserError, match=r"export.push=anna/toy: no token .* set HF_TOKEN"):
