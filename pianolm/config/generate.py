@@ -96,9 +96,9 @@ class GenerateConfig:
     )
     by_kind: dict[str, Any] = option(
         {},
-        "Sampling options of one kind of token (tempo, bar, duration, pitch, pattern, velocity): "
-        "generate.by_kind.tempo.temperature=0.7. Added to the model's own, of which those stay that no option, general "
-        "or of the kind, replaces; null: as for all tokens.",
+        "temperature, top_p, top_k and min_p of one kind of token (tempo, bar, duration, pitch, pattern, velocity), "
+        "such as generate.by_kind.tempo.temperature=0.7; null: as for all tokens. What is not given is the model's "
+        "own, unless a general option such as generate.temperature is given.",
     )
     audio: bool = option(True, "Writes a WAV file of each piece and a player on the page.")
     soundfont: str | None = option(

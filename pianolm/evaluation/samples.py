@@ -68,9 +68,8 @@ def run(ctx: StageContext) -> Metrics:
     hardware = resolve_hardware(ctx.cfg["hardware"])
     require(hardware)
     lm = PianoLM.from_pretrained(ctx.upstream["model"], "cuda" if hardware.accelerator == "gpu" else "cpu")
-    if told := told_of_model(
-        GenerationConfig.from_options(ctx.cfg["generate"]), lm.generation_defaults, ctx.upstream["model"]
-    ):
+    config = GenerationConfig.from_options(ctx.cfg["generate"])
+    if told := told_of_model(config, lm.generation_defaults):
         _say(told)
     excerpts, left_out = _excerpts(CellStore.open(ctx.upstream["cells"]), ctx.cfg)
     prompt_beats, new_beats = (int(ctx.cfg["evaluate"][name]) for name in ("prompt_beats", "new_beats"))
@@ -90,6 +89,7 @@ def run(ctx: StageContext) -> Metrics:
     write(ctx.run_dir, ctx.cfg, pairs, comparisons, prompt_beats)
     ended_early = sum(pair.model.beats < new_beats for pair in pairs)
     metrics: Metrics = {"pieces": len(pairs), "pieces_left_out": left_out, "ended_early": ended_early}
+    metrics["sampling"] = config.over(lm.generation_defaults).words()
     for one in comparisons:
         metrics |= {name: estimate.value for name, estimate in one.named().items()}
     return metrics

@@ -235,14 +235,17 @@ class GenerationConfig(SamplingSettings):
         return StoppingCriteria(self.beats, self.seconds)
 
 
-def told_of_model(config: SamplingSettings, model: SamplingSettings, directory: str | Path) -> str:
-    """A sentence that says which of a model's sampling settings hold; empty where none does."""
-    words = config.left_of(model).words()
-    return words and f"samples with {words}, as {Path(directory) / FILE} says; generate=plain does without"
+def told_of_model(config: SamplingSettings, model: SamplingSettings) -> str:
+    """A sentence that says that some of a model's sampling settings hold; empty where none does."""
+    if not config.left_of(model).words():
+        return ""
+    given = config.by_kind or _given(config.sampling, SAMPLING_DEFAULTS)
+    replaced = " where no option says otherwise" if given else ""
+    return f"samples as the model suggests{replaced}; generate=plain does without"
 
 
 def planned_sampling(cfg: Mapping[str, Any]) -> list[str]:
-    """The same as a line of a plan, for the model that a configuration gives.
+    """A line of a plan: which sampling settings of the model that a configuration gives hold.
 
     Raises:
         UserError: The model's file cannot be read, or an option is out of range.
@@ -252,8 +255,9 @@ def planned_sampling(cfg: Mapping[str, Any]) -> list[str]:
         return []
     directory = Path(str(given)).expanduser()
     config = GenerationConfig.from_options(cfg["generate"])
-    told = told_of_model(config, SamplingSettings(**read_sampling(directory)), directory)
-    return [f"{cfg['stage']['name']}: {told}"] if told else []
+    words = config.left_of(SamplingSettings(**read_sampling(directory))).words()
+    said = f"{cfg['stage']['name']}: samples with {words}, as {directory / FILE} says; generate=plain does without"
+    return [said] if words else []
 
 
 def _given(settings: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

@@ -63,9 +63,10 @@ def run(ctx: StageContext) -> Metrics:
     require(hardware)
     lm = _load(ctx, "cuda" if hardware.accelerator == "gpu" else "cpu")
     config = GenerationConfig.from_options(options)
-    if told := told_of_model(config, lm.generation_defaults, ctx.upstream["model"]):
+    if told := told_of_model(config, lm.generation_defaults):
         print(f"{ctx.name}: {told}", flush=True)
-    options = {**options, **config.over(lm.generation_defaults).sampling}
+    sampling = config.over(lm.generation_defaults)
+    options = {**options, **sampling.sampling}
     pieces, metrics = generate_output(
         lm, prompts, options, int(ctx.cfg["seed"]), lambda told: print(f"{ctx.name}: {told}", flush=True)
     )
@@ -77,7 +78,7 @@ def run(ctx: StageContext) -> Metrics:
     write_output(ctx.run_dir, pieces, page, options["audio"], soundfont)
     if page is not None:
         print(f"{ctx.name}: to see and hear the pieces, open {ctx.run_dir / PAGE}", flush=True)
-    return metrics
+    return {**metrics, "sampling": sampling.words()}
 
 
 def _load(ctx: StageContext, device: str) -> PianoLM:

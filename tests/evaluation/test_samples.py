@@ -108,16 +108,20 @@ def test_a_model_is_sampled_as_it_says_itself_unless_options_say_it(
     plain, own = (model_directory(tmp_path / name, velocity=True) for name in ("plain", "own"))
     write_sampling(own, {"temperature": 3.0, "repeat": 1.0})
 
+    sampling: dict[str, str] = {}
+
     def distances(name: str, model: Path, *overrides: str) -> dict[str, float]:
         given = (f"upstream.model={model}", f"upstream.cells={store}", "generate.page=false")
         metrics = evaluated(tmp_path, tmp_path / name, *given, *overrides)
+        sampling[name] = str(metrics["sampling"])
         return {key: value for key, value in metrics.items() if key.startswith("js_")}
 
     as_model = distances("a", own)
-    assert "evaluate: samples with temperature=3 repeat=1, as " in capsys.readouterr().out
+    assert "evaluate: samples as the model suggests; " in capsys.readouterr().out
     assert as_model == distances("b", plain, "generate.temperature=3", "generate.repeat=1")
     assert distances("c", own, "generate=plain") == distances("d", plain) != as_model
-    assert "samples with" not in capsys.readouterr().out
+    assert "samples as" not in capsys.readouterr().out
+    assert sampling == {"a": "temperature=3 repeat=1", "b": "temperature=3 repeat=1", "c": "", "d": ""}
     evaluated(tmp_path, tmp_path / "e", f"upstream.model={own}", f"upstream.cells={store}", "plan=true")
     assert "evaluate: samples with temperature=3 repeat=1, as " in capsys.readouterr().out
 

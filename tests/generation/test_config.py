@@ -134,12 +134,17 @@ def settings() -> st.SearchStrategy[SamplingSettings]:
     )
 
 
-def test_the_models_settings_that_hold_are_told_in_a_sentence() -> None:
-    told = told_of_model(GenerationConfig(top_p=0.5), MODEL, "box")
+def test_settings_of_the_model_that_hold_are_told_in_a_short_sentence() -> None:
+    assert (
+        told_of_model(GenerationConfig(), MODEL)
+        == "samples as the model suggests; generate=plain does without"
+    )
+    told = told_of_model(GenerationConfig(top_p=0.5), MODEL)
+    assert told == "samples as the model suggests where no option says otherwise; generate=plain does without"
     words = "temperature=1 repeat=2 by_kind.pitch.temperature=0.8 by_kind.tempo.temperature=0.5"
-    assert told == f"samples with {words}, as box/generation_config.json says; generate=plain does without"
+    assert GenerationConfig(top_p=0.5).left_of(MODEL).words() == words
     plain = GenerationConfig.from_options(composed("generate=plain")["generate"])
-    assert told_of_model(plain, MODEL, "box") == ""
+    assert told_of_model(plain, MODEL) == ""
 
 
 def test_generate_plain_has_the_defaults_of_a_model_that_brings_nothing() -> None:

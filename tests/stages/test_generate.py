@@ -89,17 +89,20 @@ def test_a_models_own_sampling_holds_is_told_and_gives_way_to_options(
     own = {"temperature": 5.0, "top_p": 0.5, "by_kind": {"tempo": {"temperature": 0.1}}}
     write_sampling(model, own)
 
+    sampling: dict[str, str] = {}
+
     def played(name: str, *overrides: str, path: Path = model) -> tuple[bytes, str]:
         settings = ("generate.audio=false", "generate.pieces=1", *overrides)
-        _, run_dir = generate(tmp_path / name, path, *settings)
+        metrics, run_dir = generate(tmp_path / name, path, *settings)
+        sampling[name] = metrics["sampling"]
         return (run_dir / "piece_00.mid").read_bytes(), capsys.readouterr().out
 
     plain = models / "velocity"
     as_options = ("generate.temperature=5", "generate.top_p=0.5", "generate.by_kind.tempo.temperature=0.1")
     midi, told = played("own")
     assert midi == played("options", *as_options, path=plain)[0]
-    assert "generate: samples with temperature=5 top_p=0.5 by_kind.tempo.temperature=0.1, as " in told
-    assert str(model / "generation_config.json") in told
+    assert "generate: samples as the model suggests; generate=plain does without" in told
+    assert sampling["own"] == sampling["options"] == "temperature=5 top_p=0.5 by_kind.tempo.temperature=0.1"
     page = outline(tmp_path / "own" / "run" / "index.html").text
     assert all(
         page[page.index(name) + 1] == value for name, value in (("temperature", "5.0"), ("top p", "0.5"))
@@ -107,12 +110,16 @@ def test_a_models_own_sampling_holds_is_told_and_gives_way_to_options(
     assert page[page.index("tempo temperature") + 1] == "0.1"
     midi, told = played("preset", "generate=plain")
     assert midi == played("nothing", path=plain)[0]
-    assert "samples with" not in told
+    assert "samples as" not in told
+    assert sampling["preset"] == ""
     midi, told = played("one option", "generate.temperature=3")
     assert midi == played("two", "generate.temperature=3", "generate.top_p=0.5", path=plain)[0]
-    assert "samples with top_p=0.5, as" in told
+    assert "samples as the model suggests where no option says otherwise" in told
+    assert sampling["one option"] == "temperature=3 top_p=0.5"
     generate(tmp_path / "plan", model, "plan=true")
-    assert "generate: samples with temperature=5" in capsys.readouterr().out
+    planned = capsys.readouterr().out
+    assert "generate: samples with temperature=5 top_p=0.5 by_kind.tempo.temperature=0.1, as " in planned
+    assert str(model / "generation_config.json") in planned
 
 
 def test_the_same_seed_gives_the_same_files(models: Path, tmp_path: Path) -> None:
