@@ -5,8 +5,8 @@ gradient and replaces it by a matrix of nearly equal singular values, found by f
 multiplied by √max(1, rows / columns).
 
 `torch.optim.Muon` takes these steps in bfloat16, which a processor without instructions for it multiplies far more
-slowly than float32: on one with AVX2 alone they took two thirds of a training step of the model in the box. Here they
-run in float32 on CPUs, and for all matrices of one shape at once (`experiments/benchmarks/training-speed`).
+slowly than float32: on one with AVX2 alone they took more than half of a training step of the model in the box. Here
+they run in float32 on CPUs, and for all matrices of one shape at once (`experiments/benchmarks/training-speed`).
 """
 
 from __future__ import annotations
@@ -50,10 +50,7 @@ class BatchedMuon(Muon):
         Args:
             closure: Computes loss and gradients first.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _loss_of(closure)
         for group in self.param_groups:
             of_shape: dict[torch.Size, list[tuple[nn.Parameter, Tensor]]] = defaultdict(list)
             for matrix in group["params"]:
@@ -80,6 +77,14 @@ class BatchedMuon(Muon):
             state["momentum_buffer"] = torch.zeros_like(gradient)
         mean = state["momentum_buffer"].lerp_(gradient, 1 - group["momentum"])
         return gradient.lerp(mean, group["momentum"]) if group["nesterov"] else mean
+
+
+def _loss_of(closure: Callable[[], Any] | None) -> Any:
+    """What a closure returns once it has computed loss and gradients, as steps run without gradients; else None."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
 
 
 def _scale(rows: int, columns: int, adjust_lr_fn: str | None) -> float:
@@ -131,10 +136,7 @@ class MuonWithAdamW(Optimizer):
         Args:
             closure: Computes loss and gradients first.
         """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = _loss_of(closure)
         # loading a state replaces groups and state, so the two get them anew
         self._muon.param_groups, self._adamw.param_groups = self.param_groups[:1], self.param_groups[1:]
         for part in (self._muon, self._adamw):
