@@ -44,7 +44,7 @@ class PrepareReport:
         self._collection = collection
         self._rejects = list(collection.rejects)
         self._repairs: list[tuple[str | int, ...]] = []
-        self._remarks: list[tuple[str, Remarks]] = []
+        self._remarks: list[tuple[Record, Remarks]] = []
         self._works: list[PieceWork] = []
         pieces = [f"pieces_{split}" for split in SPLITS]
         self._counts = dict.fromkeys(("repaired", *pieces, "notes", "cells", "beats", "flat_pieces"), 0)
@@ -59,12 +59,13 @@ class PrepareReport:
         """Counts one file; its work matters if it can be used."""
         self.files += 1
         if isinstance(result, Rejected):
-            self._rejects.append((record.path, self._without_folders(result.reason, record.path)))
+            path = f"{record.source}/{record.path}" if self._collection.parts else record.path
+            self._rejects.append((path, self._without_folders(result.reason, record.path)))
         else:
             self._add_piece(result.row, result.repairs)
             self._works.append(work)
             if result.remarks.sentences():
-                self._remarks.append((record.path, result.remarks))
+                self._remarks.append((record, result.remarks))
 
     def _without_folders(self, reason: str, path: str) -> str:
         """A reason without the data's location, so that the published table does not depend on it."""
@@ -81,7 +82,7 @@ class PrepareReport:
         added = repairs.added_before, repairs.added_after
         if repairs.any or max(added) > _MANY_ADDED_BEATS:
             changes = (repairs.reordered, repairs.merged, repairs.inserted, *added)
-            self._repairs.append((row.path, row.beats, *changes))
+            self._repairs.append((row.source, row.path, row.beats, *changes))
 
     def write(self, directory: Path) -> None:
         """Writes `rejects.csv`, `excluded.csv`, `works.csv`, `repairs.csv` and `remarks.csv`."""
@@ -89,11 +90,10 @@ class PrepareReport:
         excluded = [(piece.path, piece.work, piece.why) for piece in self._collection.excluded]
         _write_csv(directory / "excluded.csv", ("path", "work", "why"), excluded)
         write_works(directory / "works.csv", self._works)
-        columns = ("path", "beats", "reordered", "merged", "inserted", "added_before", "added_after")
-        _write_csv(directory / "repairs.csv", columns, self._repairs)
-
-        remarks = [(path, text) for path, remarks in self._remarks for text in remarks.sentences()]
-        _write_csv(directory / "remarks.csv", ("path", "remark"), remarks)
+        columns = ("beats", "reordered", "merged", "inserted", "added_before", "added_after")
+        _write_csv(directory / "repairs.csv", ("source", "path", *columns), self._repairs)
+        remarks = [(one.source, one.path, text) for one, told in self._remarks for text in told.sentences()]
+        _write_csv(directory / "remarks.csv", ("source", "path", "remark"), remarks)
 
     def lines(self) -> list[str]:
         """What was done, one line each, with warnings about splits that are too small."""
@@ -138,12 +138,17 @@ class PrepareReport:
             yield f"{tracks} pieces with beats from a beat track"
 
     def _estimated_lines(self) -> Iterator[str]:
-        sure = {path: one.beat_confidence for path, one in self._remarks if one.beat_confidence is not None}
+        sure = [
+            (one.beat_confidence, record.path)
+            for record, one in self._remarks
+            if one.beat_confidence is not None
+        ]
         if sure:
-            least = min(sure, key=lambda path: sure[path])
+            confidence, path = min(sure)
+            mean = sum(value for value, _ in sure) / len(sure)
             yield (
-                f"{len(sure)} pieces with beats estimated from their notes, mean confidence "
-                f"{sum(sure.values()) / len(sure):.2f}, least {sure[least]:.2f} ({least})"
+                f"{len(sure)} pieces with beats estimated from their notes, mean confidence {mean:.2f}, "
+                f"least {confidence:.2f} ({path})"
             )
         kept = sum(remarks.clock_kept for _, remarks in self._remarks)
         if kept:

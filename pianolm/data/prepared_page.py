@@ -59,10 +59,11 @@ def save_prepared_page(directory: Path, path: Path) -> int:
         _licences(store),
     ]
     chosen = _choose(store.pieces)
-    remarks = defaultdict(list)
+    remarks = defaultdict[tuple[str, str], list[str]](list)
     for row in tables["remarks"]:
-        remarks[row["path"]].append(row["remark"])
-    shown = (_excerpt(store, index, remarks[store.pieces[index].path]) for index in chosen)
+        remarks[row.get("source", ""), row["path"]].append(row["remark"])
+    of_piece = [remarks[piece.source, piece.path] for piece in store.pieces]
+    shown = (_excerpt(store, index, of_piece[index]) for index in chosen)
     lead = (
         f"{len(store):,} pieces, {sum(row.flat for row in store.pieces):,} of them with flat velocities, "
         f"{len(tables['rejects']):,} files rejected. Lines in the piano rolls are beats, the stronger ones downbeats."
@@ -72,7 +73,7 @@ def save_prepared_page(directory: Path, path: Path) -> int:
 
 
 def _read(path: Path) -> list[dict[str, str]]:
-    """Rows of a table of the artifact; none where an artifact has no such table."""
+    """Rows of a table of the artifact; none where it has no such table. Older ones name no data sets."""
     if not path.is_file():
         return []
     with path.open(encoding="utf-8", newline="") as file:
@@ -145,8 +146,9 @@ def _reasons(name: str, rows: Table, column: str, none: str) -> str:
 def _repairs(store: CellStore, rows: Table) -> str:
     changes = ("reordered", "merged", "inserted")
     most = sorted(rows, key=lambda row: -sum(int(row[name]) for name in changes))[:_ROWS]
-    columns = ("path", "beats", *changes, "added_before", "added_after")
-    table = [[row["path"], *(int(row[name]) for name in columns[1:])] for row in most]
+    counted = ("beats", *changes, "added_before", "added_after")
+    columns = ("source", "path", *counted)
+    table = [[row.get("source", ""), row["path"], *(int(row[name]) for name in counted)] for row in most]
     repaired = sum(row.repaired for row in store.pieces)
     note = (
         f"{repaired:,} pieces with beats reordered, merged or inserted; those with most first"

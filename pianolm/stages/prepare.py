@@ -4,7 +4,7 @@ Reads `data.*` and `compute.workers`. Publishes the store (see `pianolm.data.cel
 and attribution of each piece), `rejects.csv` (files that could not be used, and why), `excluded.csv` (works left
 out, and why), `works.csv` (the work and split of each piece: see `pianolm.data.works.grouping`), `repairs.csv` (pieces
 whose beats were repaired or extended far), `remarks.csv` (what was decided and left out in reading: see
-`pianolm.music.remarks`), and for the demo the composed files (`midi/`).
+`pianolm.music.remarks`; like repairs with the data set of each file), and for the demo the composed files (`midi/`).
 """
 
 from __future__ import annotations

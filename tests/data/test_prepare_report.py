@@ -12,6 +12,11 @@ from pianolm.data.works.grouping import PieceWork
 from tests.music.midi_events import name, note, notes, program, tempo, write_events
 
 
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def test_lines_and_tables_tell_what_reading_decided(tmp_path: Path) -> None:
     strings = [program(48, 1), *notes([72, 74], channel=1)]
     clicks = [name("click"), *notes([37] * 4, ticks=10)]
@@ -47,7 +52,28 @@ def test_lines_and_tables_tell_what_reading_decided(tmp_path: Path) -> None:
         "warning: fewer than 3 pieces in validation, test; figures of such a split say little",
     ]
     report.write(tmp_path)
-    with (tmp_path / "remarks.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(tmp_path / "remarks.csv")
     assert {row["path"] for row in rows} == {"band.mid", "clicks.mid", "late.mid", "none.mid"}
-    assert {"path": "late.mid", "remark": "100 silent beat(s) before the first note cut"} in rows
+    late = {"source": "folder", "path": "late.mid", "remark": "100 silent beat(s) before the first note cut"}
+    assert late in rows
+
+
+def test_tables_of_a_mix_name_the_data_set_of_each_file(tmp_path: Path) -> None:
+    strings = [program(48, 1), *notes([72, 74], channel=1)]
+    records, parts = [], []
+    for part in ("asap", "own"):
+        (tmp_path / part).mkdir()
+        for stem, tracks in (("far", (notes([60, 62]), strings)), ("bad", ())):
+            path = write_events(tmp_path / part / f"{stem}.mid", *tracks)
+            path.with_suffix(".txt").write_text("0\n0.5\n9\n")
+            records.append(Record(part, path.name, path, path.with_suffix(".txt"), f"{part}/{stem}", "train"))
+        parts.append((part, Collection(tmp_path / part, ())))
+    report = PrepareReport(Collection(tmp_path, tuple(records), parts=tuple(parts)))
+    for record in records:
+        work = PieceWork(record.id, record.composition, record.split, "source", record.split)
+        report.add(record, read_record(record), work)
+    report.write(tmp_path)
+    assert [row["path"] for row in rows_of(tmp_path / "rejects.csv")] == ["asap/bad.mid", "own/bad.mid"]
+    for table in ("repairs.csv", "remarks.csv"):
+        files = [(row["source"], row["path"]) for row in rows_of(tmp_path / table)]
+        assert files == [("asap", "far.mid"), ("own", "far.mid")], table

@@ -166,6 +166,14 @@ def test_a_mix_has_the_records_of_its_parts_with_one_split_per_composition(
         collect(config("mix", None, parts={"asap": None}), tmp_path)
 
 
+def test_an_error_of_a_part_names_its_own_option(tmp_path: Path, midi_file: Writer) -> None:
+    midi_file(tmp_path / "own/a.mid")
+    for folder, found in (("own", "no metadata.csv"), ("none", "no such directory")):
+        parts = {"folder": str(tmp_path / "own"), "asap": str(tmp_path / folder)}
+        with pytest.raises(UserError, match=rf"^data\.parts\.asap={tmp_path}/{folder}: {found}"):
+            collect(config("mix", None, parts=parts), tmp_path / "cache")
+
+
 @pytest.mark.parametrize("inner", [".", "POP909"])
 def test_pop909_is_split_by_number(tmp_path: Path, inner: str) -> None:
     for number in ("001", "720", "721", "800", "801", "909"):

@@ -119,7 +119,7 @@ def test_pieces_with_repaired_beats_are_listed(tmp_path: Path, music: Path) -> N
     (music / "1.beats.txt").write_text("0\n0.5\n1.0\n10.0\n")
     metrics = run(tmp_path / "out", source="folder", root=str(music))
     rows = {row.pop("path"): row for row in table(tmp_path / "out" / "repairs.csv")}
-    assert list(rows["0.mid"].values())[1:] == ["0", "1", "0", "0", "12"]
+    assert list(rows["0.mid"].values())[2:] == ["0", "1", "0", "0", "12"]
     assert (rows["1.mid"]["merged"], rows["1.mid"]["inserted"]) == ("0", "2")
     assert metrics["repaired"] == 2
     store = CellStore.open(tmp_path / "out")

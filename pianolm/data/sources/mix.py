@@ -24,16 +24,18 @@ def collect(data: Mapping[str, Any], cache: Path) -> Collection:
     if not roots:
         keys = ", ".join(f"data.parts.{name}=PATH" for name in known_parts) or "data.parts.asap=PATH"
         raise UserError(f"data=mix has no part; give two or more of {keys}")
-    parts = tuple(
-        (name, collect_one({**data, "source": name, "root": root}, cache / name))
-        for name, root in roots.items()
-    )
+    parts = []
+    for name, root in roots.items():
+        try:
+            parts.append((name, collect_one({**data, "source": name, "root": root}, cache / name)))
+        except UserError as error:  # sources know one folder, data.root
+            raise UserError(str(error).replace("data.root", f"data.parts.{name}")) from error
     return Collection(
         root=cache,
         records=tuple(settle_splits(record for _, part in parts for record in part.records)),
         tables=tuple(table for _, part in parts for table in part.tables),
         rejects=tuple((f"{name}/{path}", reason) for name, part in parts for path, reason in part.rejects),
-        parts=parts,
+        parts=tuple(parts),
         excluded=tuple(
             replace(piece, path=f"{name}/{piece.path}") for name, part in parts for piece in part.excluded
         ),
