@@ -60,7 +60,7 @@ def fill_disks(upstream: Path, scratch: Path) -> Iterator[FullDisk]:
                 again = Command(root, overrides)
                 if again.finish() != 0:
                     problem = f"with room it fails, too: {again.text[-400:]}"
-        yield FullDisk(place, by, said.replace(str(root), "…"), problem)
+        yield FullDisk(place, by, said.replace(str(root), "RUN"), problem)
 
 
 def _problem(command: Command, code: int, root: Path) -> str:

@@ -121,7 +121,7 @@ def _kill(root: Path, name: str, signum: signal.Signals, rng: np.random.Generato
                 command.process.wait(after)
             if (code := command.end(signum)) is not None:
                 said, problem = command.lines[-1][1], _kill_problem(command, signum, code)
-                return Kill(name, signum.name, round(after, 2), said.replace(str(root), "…"), problem)
+                return Kill(name, signum.name, round(after, 2), said.replace(str(root), "RUN"), problem)
         assert command.finish() == 0, command.text
         shutil.rmtree(_artifact(command))  # it had ended before; once more, and sooner
     return Kill(name, signum.name, 0.0, "", f"it ended {TRIES} times before its signal")

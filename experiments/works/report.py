@@ -52,75 +52,70 @@ def headlines(rows: list[Row]) -> dict[str, float]:
 
 def tables(rows: list[Row]) -> dict[str, list[str]]:
     return {
-        "results": table(
-            ["found by", "pieces of", "pieces", "true pairs", "precision", "recall", "mean over works"],
-            [
-                [
-                    *(row["finding"], row["pieces_of"], f"{row['pieces']:,}", f"{row['true_pairs']:,}"),
-                    *(f"{row['precision']:.4f}", f"{row['recall']:.4f}"),
-                    f"{row['precision_of_works']:.4f}, {row['recall_of_works']:.4f}",
-                ]
-                for row in of_kind(rows, "finding")
-            ],
-        ),
-        "leaks": table(
-            [
-                "mix",
-                "pieces",
-                "training pieces",
-                "leaks",
-                "in these sets",
-                "joined by notes",
-                "works in several sets",
-            ],
-            [
-                [
-                    *(row["mix"], f"{row['pieces']:,}", f"{row['training_pieces']:,}", f"{row['leaks']}"),
-                    ", ".join(f"{part} {count}" for part, count in row["leaks_of"].items() if count) or "–",
-                    *(f"{row['joined_by_notes']}", f"{row['works_in_several_sets']}"),
-                ]
-                for row in of_kind(rows, "mix")
-            ],
-        ),
-        "noise": table(
-            ["notes missing, and as many wrong", "pieces", "precision", "recall"],
-            [
-                [
-                    f"{100 * row['wrong_and_missing']:.0f} %",
-                    *(f"{row['pieces']}", f"{row['precision']:.3f}", f"{row['recall']:.3f}"),
-                ]
-                for row in of_kind(rows, "wrong_and_missing")
-            ],
-        ),
-        "shingles": table(
-            ["shingles", "one work: 1 %, 5 %, median", "others by the composer: median, 99 %, most"],
-            [
-                [row["shingles"], *(_listed(row[key], 3) for key in ("same_1_5_50", "other_50_99_100"))]
-                for row in of_kind(rows, "shingles")
-            ],
-        ),
+        "results": _results(of_kind(rows, "finding")),
+        "leaks": _leaks(of_kind(rows, "mix")),
+        "noise": _noise(of_kind(rows, "wrong_and_missing")),
+        "shingles": _shingles(of_kind(rows, "shingles")),
         "coverage": [_coverage(rows)],
-        "scale": table(
-            [
-                "files",
-                "processor seconds",
-                "ms a file",
-                "peak MB",
-                "precision",
-                "recall",
-                "renditions together",
-            ],
-            [
-                [
-                    *(f"{row['files']:,}", f"{row['cpu_seconds']:.0f}"),
-                    f"{1000 * row['cpu_seconds'] / row['files']:.1f}",
-                    *(f"{row['peak_rss_mb']:.0f}", f"{row['precision']:.4f}", f"{row['recall']:.4f}"),
-                    f"{row['recall_of_renditions']:.4f}",
-                ]
-                for row in scale(rows)
-            ],
-        ),
+        "scale": _scale(scale(rows)),
     }
+
+
+def _results(rows: list[Row]) -> list[str]:
+    header = ["found by", "pieces of", "pieces", "true pairs", "precision", "recall", "mean over works"]
+    cells = [
+        [
+            *(row["finding"], row["pieces_of"], f"{row['pieces']:,}", f"{row['true_pairs']:,}"),
+            *(f"{row['precision']:.4f}", f"{row['recall']:.4f}"),
+            f"{row['precision_of_works']:.4f}, {row['recall_of_works']:.4f}",
+        ]
+        for row in rows
+    ]
+    return table(header, cells)
+
+
+def _leaks(rows: list[Row]) -> list[str]:
+    header = ["mix", "pieces", "training pieces", "leaks", "in these sets", "joined by notes"]
+    cells = [
+        [
+            *(row["mix"], f"{row['pieces']:,}", f"{row['training_pieces']:,}", f"{row['leaks']}"),
+            ", ".join(f"{part} {count}" for part, count in row["leaks_of"].items() if count) or "–",
+            *(f"{row['joined_by_notes']}", f"{row['works_in_several_sets']}"),
+        ]
+        for row in rows
+    ]
+    return table([*header, "works in several sets"], cells)
+
+
+def _noise(rows: list[Row]) -> list[str]:
+    cells = [
+        [
+            f"{100 * row['wrong_and_missing']:.0f} %",
+            *(f"{row['pieces']}", f"{row['precision']:.3f}", f"{row['recall']:.3f}"),
+        ]
+        for row in rows
+    ]
+    return table(["notes missing, and as many wrong", "pieces", "precision", "recall"], cells)
+
+
+def _shingles(rows: list[Row]) -> list[str]:
+    header = ["shingles", "one work: 1 %, 5 %, median", "others by the composer: median, 99 %, most"]
+    figures = ("same_1_5_50", "other_50_99_100")
+    return table(header, [[row["shingles"], *(_listed(row[key], 3) for key in figures)] for row in rows])
+
+
+def _scale(rows: list[Row]) -> list[str]:
+    header = ["files", "processor seconds", "ms a file", "peak MB", "precision", "recall"]
+    cells = [
+        [
+            *(f"{row['files']:,}", f"{row['cpu_seconds']:.0f}"),
+            f"{1000 * row['cpu_seconds'] / row['files']:.1f}",
+            *(f"{row['peak_rss_mb']:.0f}", f"{row['precision']:.4f}", f"{row['recall']:.4f}"),
+            f"{row['recall_of_renditions']:.4f}",
+        ]
+        for row in rows
+    ]
+    return table([*header, "renditions together"], cells)
 
 
 def _coverage(rows: list[Row]) -> str:
