@@ -42,11 +42,14 @@ from pianolm.config.root import register
 from pianolm.errors import UserError
 from pianolm.file_errors import unwritable_files_told
 from pianolm.pipeline.graph import Builder, Planner
+from pianolm.pipeline.launch import leading
 from pianolm.pipeline.model_choice import choose_models
 from pianolm.pipeline.run_log import LOG, RUN_LOG, link_latest
+from pianolm.pipeline.slurm import requeue
 from pianolm.pipeline.sweep import ERROR, TRACEBACK, Sweep, SweepCallback
-from pianolm.signals import STOP, StoppedBySignalError
+from pianolm.signals import REQUEUE, STOP, StoppedBySignalError
 from pianolm.stages import find_stage
+from pianolm.training.hardware import find_launcher
 
 _HERE = Path(__file__).resolve().parent
 CONFIG_DIR = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
@@ -180,6 +183,11 @@ def checked(arguments: list[str]) -> list[str]:
     """
     found = get_args_parser().parse_args(arguments)
     directories = [CONFIG_DIR, *([Path(found.config_dir)] if found.config_dir else [])]
+    if found.multirun and (launcher := find_launcher()) is not None:
+        raise UserError(
+            f"-m with {launcher.name} found, which started {launcher.processes} processes for one training; leave out "
+            "-m, or start the sweep alone, whose jobs may start processes of their own (hardware=ddp)"
+        )
     overrides, problems = parse(found.overrides)
     groups = choices(directories)
     wrong = override_problems(overrides, groups, experiment_choices(overrides, directories))
@@ -232,6 +240,8 @@ def cli() -> None:
             or f"ended by {stop.signal_name} while no stage ran; artifacts that were built are complete"
         )
         print(f"pianolm: {told}", file=sys.stderr)
+        if stop.signum == REQUEUE and (told := requeue()) is not None:
+            print(f"pianolm: {told}", file=sys.stderr)
         sys.exit(stop.exit_code)
 
 
@@ -245,11 +255,17 @@ def _main(arguments: list[str]) -> None:
     elif len(arguments) == 1 and arguments[0].startswith("--job="):
         _run_sweep_job(Path(arguments[0].removeprefix("--job=")))
     else:
-        sys.argv[1:] = checked(arguments)
-        with unwritable_files_told(Path("outputs"), lambda: "nothing was built"):
-            hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(job)()
-        if SweepCallback.current is not None:
-            _end_sweep(SweepCallback.current)
+        with leading() as leads:
+            if leads:
+                _run_with_hydra(arguments)
+
+
+def _run_with_hydra(arguments: list[str]) -> None:
+    sys.argv[1:] = checked(arguments)
+    with unwritable_files_told(Path("outputs"), lambda: "nothing was built"):
+        hydra.main(version_base="1.3", config_path=str(CONFIG_DIR), config_name="config")(job)()
+    if SweepCallback.current is not None:
+        _end_sweep(SweepCallback.current)
 
 
 def explain(error: BaseException) -> str:

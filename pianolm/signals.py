@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT (Ctrl-C): how a run ends when it is asked to.
+"""SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 (SLURM's time limit comes): how a run ends when it is asked to.
 
 Outside training a signal raises `StoppedBySignalError` at once. While training it is deferred: the optimizer step ends
 and the state is saved first (see `pianolm.training.checkpointing.LastCheckpoint`). A second signal ends the process.
@@ -14,6 +14,9 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
+REQUEUE = signal.SIGUSR1 if hasattr(signal, "SIGUSR1") else None  # Windows has none
+"""What `sbatch --signal=USR1@SECONDS` sends before a job's time ends; see `pianolm.pipeline.slurm`."""
+_HANDLED = (signal.SIGTERM, signal.SIGINT, *([REQUEUE] if REQUEUE else []))
 _SAME_REQUEST_SEC = 0.3
 """A signal that follows this soon is the same request: `timeout` and SLURM signal a process and then its group."""
 _WORKER_GRACE_SEC = 30.0
@@ -34,17 +37,17 @@ class StoppedBySignalError(BaseException):
 
     @property
     def signal_name(self) -> str:
-        """SIGTERM or SIGINT."""
+        """SIGTERM, SIGINT or SIGUSR1."""
         return signal.Signals(self.signum).name
 
     @property
     def exit_code(self) -> int:
-        """143 for SIGTERM and 130 for SIGINT, as shells report it."""
+        """143 for SIGTERM, 130 for SIGINT and 138 for SIGUSR1, as shells report it."""
         return 128 + self.signum
 
 
 def end_at_signals() -> None:
-    """Makes SIGTERM and SIGINT end this process with one line, while it does nothing but import modules."""
+    """Makes signals end this process with one line, while it does nothing but import modules."""
 
     def end(signum: int, frame: FrameType | None) -> None:
         os.write(
@@ -53,8 +56,8 @@ def end_at_signals() -> None:
         )
         os._exit(128 + signum)
 
-    signal.signal(signal.SIGTERM, end)
-    signal.signal(signal.SIGINT, end)
+    for signum in _HANDLED:
+        signal.signal(signum, end)
 
 
 class StopSignals:
@@ -72,21 +75,21 @@ class StopSignals:
         self._received_at, self._owner = 0.0, 0
 
     def install(self) -> None:
-        """Handles SIGTERM and SIGINT in this process from now on."""
+        """Handles the signals in this process from now on."""
         self.received, self.deferred, self._owner = 0, False, os.getpid()
         self.install_again()
 
     def install_again(self) -> None:
         """Replaces handlers that a library has set since; does nothing where `install` was not called."""
         if self._owner == os.getpid() and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._handle)
-            signal.signal(signal.SIGINT, self._handle)
+            for signum in _HANDLED:
+                signal.signal(signum, self._handle)
 
     def uninstall(self) -> None:
         """Goes back to Python's own handlers."""
         self.received, self.deferred, self._owner = 0, False, 0
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for signum in _HANDLED:
+            signal.signal(signum, signal.default_int_handler if signum == signal.SIGINT else signal.SIG_DFL)
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._owner:
@@ -108,19 +111,19 @@ STOP = StopSignals()
 
 
 def _in_forked_process(signum: int) -> None:
-    """A forked worker leaves Ctrl-C, which a terminal sends to all processes, to the process that started it."""
+    """A forked worker leaves what all processes get, Ctrl-C and SIGUSR1, to the process that started it."""
     if signum == signal.SIGTERM:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 def leave_signals_to_parent(grace_sec: float = _WORKER_GRACE_SEC) -> None:
-    """Makes this worker process ignore Ctrl-C, and end only some time after SIGTERM: its parent ends it before."""
+    """Makes this worker process ignore Ctrl-C and SIGUSR1, and end only some time after SIGTERM: its parent ends it."""
 
     def end_later(signum: int, frame: FrameType | None) -> None:
         timer = threading.Timer(grace_sec, os._exit, [128 + signum])
         timer.daemon = True
         timer.start()
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, end_later)
+    for signum in _HANDLED:
+        signal.signal(signum, end_later if signum == signal.SIGTERM else signal.SIG_IGN)

@@ -60,7 +60,9 @@ def test_a_signal_between_stages_denies_nothing_that_was_built() -> None:
     )
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 138)]
+)
 def test_a_signal_ends_what_runs(signum: int, code: int) -> None:
     with pytest.raises(StoppedBySignalError) as caught:
         os.kill(os.getpid(), signum)

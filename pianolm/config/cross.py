@@ -76,9 +76,10 @@ def _loader(cfg: Settings) -> Iterable[str]:
 
 
 def _hardware(cfg: Settings) -> Iterable[str]:
-    devices = cfg["hardware"]["devices"]
-    if devices != "auto" and (not isinstance(devices, int) or devices < 1):
-        yield f"hardware.devices={devices} found, expected a whole number of at least 1 or auto"
+    for name in ("devices", "num_nodes"):
+        value = cfg["hardware"][name]
+        if value != "auto" and (not isinstance(value, int) or value < 1):
+            yield f"hardware.{name}={value} found, expected a whole number of at least 1 or auto"
 
 
 def _optimizer(cfg: Settings) -> Iterable[str]:

@@ -16,9 +16,18 @@ class HardwareConfig:
     accelerator: str = option(
         "auto", "auto: a GPU where there is one, else the CPU.", choices=("auto", "cpu", "gpu")
     )
-    devices: int | str = option(1, "Number of processes on each machine; auto: one for each GPU.")
-    num_nodes: int = option(1, "Number of machines.", at_least=1)
-    strategy: str = option("auto", "Lightning's strategy: auto, ddp or another of its names.")
+    devices: int | str = option(
+        1,
+        "Number of processes on each machine; auto: those that torchrun or srun started there, else one for each GPU.",
+    )
+    num_nodes: int | str = option(
+        "auto", "Number of machines; auto: those on which torchrun or srun started processes, else 1."
+    )
+    strategy: str = option(
+        "auto",
+        "auto: ddp where there are several processes; ddp: each holds the whole model; fsdp: each holds a part of "
+        "every weight and of the optimizer's state (FSDP2); or another name of Lightning's.",
+    )
     precision: str = option(
         "auto",
         "auto: bf16-mixed on a GPU, and but for velvq and beats on a CPU with AMX or AVX-512 BF16; else 32-true.",

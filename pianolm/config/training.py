@@ -26,7 +26,7 @@ class TrainerConfig:
     )
     accelerator: str = option("${hardware.accelerator}", "Accelerator; set by hardware.")
     devices: int | str = option("${hardware.devices}", "Devices of a node; set by hardware.")
-    num_nodes: int = option("${hardware.num_nodes}", "Nodes; set by hardware.", at_least=1)
+    num_nodes: int | str = option("${hardware.num_nodes}", "Nodes; set by hardware.")
     strategy: str = option("${hardware.strategy}", "Strategy; set by hardware.")
     precision: str = option("${hardware.precision}", "Precision; set by hardware.")
     max_epochs: int | None = option(

@@ -31,7 +31,7 @@ from pianolm.file_errors import unwritable_files_told
 from pianolm.pipeline.running import run_stage
 from pianolm.stage import Metrics, Need, Stage, StageContext
 from pianolm.stages import find_stage
-from pianolm.training.hardware import require, resolve_hardware, trainer_arguments
+from pianolm.training.hardware import SMALL, require, resolve_hardware, trainer_arguments
 from pianolm.training.resume import BEFORE_DECAY, LAST, WANDB_ID, given_checkpoint
 from pianolm.training.tracking import log_result, tracked
 
@@ -257,13 +257,14 @@ class Builder:
         """Checks before anything is built that this machine has the hardware for each training of the plan.
 
         Raises:
-            UserError: GPUs are asked for that it does not have.
+            UserError: GPUs or processes are asked for that it does not have.
         """
         store, _ = self._place(node)
         if node.given or (node.definition.publishes and store.find(node.stage, node.fingerprint)):
             return
         if node.definition.trains:
-            require(resolve_hardware(trainer_arguments(node.cfg, node.stage)))
+            hardware = resolve_hardware(trainer_arguments(node.cfg, node.stage))
+            require(hardware, together=node.stage not in SMALL)
         for needed in node.upstream.values():
             self.require_hardware(needed)
 

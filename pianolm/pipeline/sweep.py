@@ -95,7 +95,7 @@ class Sweep:
         status, value, error = "not run", None, ""
         if not (self._jobs / "stop").exists():
             code = self._wait_for(number, overrides, cfg, run_dir)
-            status = {0: "done", 143: "stopped", 130: "stopped"}.get(code, "failed")
+            status = {0: "done", 143: "stopped", 130: "stopped", 138: "stopped"}.get(code, "failed")
             value = _metric(run_dir, metric) if status == "done" else None
             error = _error(run_dir, code) if status == "failed" else ""
         result = JobResult(number, list(overrides), status, metric or "", value, error, str(run_dir))

@@ -17,6 +17,8 @@ from pianolm.errors import UserError
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 ONE_PROCESS = {"devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "32-true"}
 """What the stages of `SMALL` train with on any hardware."""
+DISTRIBUTED = ("ddp", "fsdp")
+"""Strategies of several processes: each holds the whole model, or a part of every weight (FSDP2)."""
 SMALL = ("beats", "velvq")
 """Stages whose options have their own group, and whose networks train in full precision on one process."""
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
@@ -29,9 +31,9 @@ class Hardware:
 
     Attributes:
         accelerator: cpu or gpu.
-        devices: Processes on this machine.
+        devices: Processes on each machine.
         num_nodes: Machines.
-        strategy: Lightning's strategy.
+        strategy: Lightning's strategy; fsdp is `pianolm.training.sharding.ShardedStrategy`.
         precision: Lightning's precision.
     """
 
@@ -47,6 +49,57 @@ class Hardware:
         return self.devices * self.num_nodes
 
 
+@dataclass(frozen=True)
+class Launcher:
+    """The program that started several processes of this command.
+
+    Attributes:
+        name: torchrun or srun.
+        rank: Number of this process among all.
+        processes: Processes in all.
+        devices: Processes on each machine.
+    """
+
+    name: str
+    rank: int
+    processes: int
+    devices: int
+
+    @property
+    def num_nodes(self) -> int:
+        """Machines."""
+        return self.processes // self.devices
+
+
+def find_launcher() -> Launcher | None:
+    """torchrun or srun, where one of them started this process beside others; None elsewhere.
+
+    In a SLURM job, the batch script itself and a step of one process were not started beside others.
+
+    Raises:
+        UserError: The machines have different numbers of processes, or srun was not told how many each has.
+    """
+    env = os.environ
+    if "TORCHELASTIC_RUN_ID" in env:
+        found = Launcher("torchrun", *(int(env[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")))
+    elif int(env.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
+        if "SLURM_NTASKS_PER_NODE" not in env:
+            raise UserError(
+                f"srun started {env['SLURM_STEP_NUM_TASKS']} processes without --ntasks-per-node; give it, so that "
+                "every machine has equally many"
+            )
+        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_NTASKS_PER_NODE")
+        found = Launcher("srun", *(int(env[name]) for name in names))
+    else:
+        return None
+    if found.processes % found.devices:
+        raise UserError(
+            f"{found.name} started {found.processes} processes, {found.devices} of them on this machine; expected "
+            "equally many on every machine"
+        )
+    return found if found.processes > 1 else None
+
+
 def trainer_arguments(cfg: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
     """The Trainer's arguments of a stage: base and finetune have their own, which default to `trainer`."""
     arguments: Mapping[str, Any] = cfg.get(stage, {}).get("trainer", cfg["trainer"])
@@ -58,20 +111,26 @@ def resolve_hardware(wanted: Mapping[str, Any]) -> Hardware:
 
     Args:
         wanted: Mapping with `accelerator`, `devices`, `num_nodes`, `strategy` and `precision`: the group `trainer` or
-            `hardware`.
+            `hardware`. Devices and machines that are `auto` are those of torchrun or srun, where one of them started
+            this process, else all GPUs of this machine.
     """
-    accelerator, devices = wanted["accelerator"], wanted["devices"]
+    accelerator, devices, num_nodes = wanted["accelerator"], wanted["devices"], wanted["num_nodes"]
+    launcher = find_launcher()
     if accelerator == "auto":
         accelerator = "gpu" if count_gpus() else "cpu"
-    if devices == "auto":
+    if devices == "auto" and launcher is not None:
+        devices = launcher.devices
+    elif devices == "auto":
         devices = max(count_gpus(), 1) if accelerator == "gpu" else 1
-    precision, strategy, num_nodes = wanted["precision"], wanted["strategy"], int(wanted["num_nodes"])
+    if num_nodes == "auto":
+        num_nodes = 1 if launcher is None else launcher.num_nodes
+    precision, strategy, processes = wanted["precision"], wanted["strategy"], int(devices) * int(num_nodes)
     if precision == "auto":
         fast = accelerator == "gpu" or bf16_instructions() is not None
         precision = "bf16-mixed" if fast else "32-true"
-    if strategy == "auto" and int(devices) * num_nodes > 1:
-        strategy = "ddp"
-    return Hardware(accelerator, int(devices), num_nodes, strategy, precision)
+    if strategy in ("auto", *DISTRIBUTED):
+        strategy = "auto" if processes == 1 else "ddp" if strategy == "auto" else strategy
+    return Hardware(accelerator, int(devices), int(num_nodes), strategy, precision)
 
 
 @functools.cache
@@ -100,13 +159,30 @@ def precision_said(hardware: Hardware) -> str:
     return f"precision {hardware.precision}, {reason}; hardware.precision={other} for the other"
 
 
-def require(hardware: Hardware) -> None:
-    """Checks that this machine has the hardware.
+def require(hardware: Hardware, together: bool = False) -> None:
+    """Checks that this machine has the hardware, and that as many processes were started as are asked for.
+
+    Args:
+        hardware: What is asked for.
+        together: Whether processes that torchrun or srun started share the work, as in training a language model.
 
     Raises:
-        UserError: GPUs are asked for that it does not have.
+        UserError: GPUs are asked for that it does not have, or other processes than were started.
     """
-    gpus = count_gpus()
+    launcher, gpus = find_launcher(), count_gpus()
+    asked = f"hardware.devices={hardware.devices} with hardware.num_nodes={hardware.num_nodes} found"
+    if launcher is None and hardware.num_nodes > 1:
+        raise UserError(
+            f"{asked}, but this process was started alone; start the same command on every machine with torchrun or "
+            "srun"
+        )
+    if together and launcher is not None:
+        started = launcher.devices, launcher.num_nodes
+        if started != (hardware.devices, hardware.num_nodes):
+            raise UserError(
+                f"{asked}, but {launcher.name} started {launcher.devices} on each of {launcher.num_nodes}; use "
+                "hardware=torchrun or hardware=slurm, which take what was started"
+            )
     if hardware.accelerator == "gpu" and hardware.devices > gpus:
         raise UserError(
             f"hardware.devices={hardware.devices} with hardware.accelerator=gpu found, but this machine shows "
@@ -135,12 +211,19 @@ def cores() -> int:
 
 
 def set_threads(cfg: Mapping[str, Any], processes: int) -> None:
-    """Sets torch's threads: processes that each take all cores slow each other down."""
+    """Sets torch's threads: processes that each take all cores of a machine slow each other down.
+
+    Args:
+        cfg: The configuration.
+        processes: Processes on this machine.
+    """
     threads = cfg["compute"]["threads"]
     if threads is not None or processes > 1:
         import torch
 
-        torch.set_num_threads(int(threads) if threads is not None else max(cores() // processes, 1))
+        # a process that srun started sees only its own cores where it was asked for several
+        mine = os.environ.get("SLURM_CPUS_PER_TASK") or cores() // processes
+        torch.set_num_threads(int(threads) if threads is not None else max(int(mine), 1))
 
 
 def keep_freed_memory() -> None:

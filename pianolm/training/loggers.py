@@ -56,14 +56,19 @@ def wandb_logger(
     """
     ctx = context.stage
     id_file = ctx.work / WANDB_ID
-    if not id_file.is_file():
-        id_file.write_text(secrets.token_hex(4))
+    _choose_id(id_file)
     arguments: dict[str, Any] = {
         **run_arguments(ctx, {"project": project, "group": group, "tags": tags}),
-        "id": id_file.read_text().strip(),
+        "id": id_file.read_text().strip() if id_file.is_file() else None,
         "resume": "allow",
     }
     return WandbLogger(save_dir=ctx.run_dir, experiment=_start_wandb(ctx.run_dir, arguments), **arguments)
+
+
+@rank_zero_only
+def _choose_id(id_file: Path) -> None:
+    if not id_file.is_file():
+        id_file.write_text(secrets.token_hex(4))
 
 
 @rank_zero_only

@@ -13,6 +13,12 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.pytorch.utilities import rank_zero_info
 
 from pianolm.config.neutral import is_limited
@@ -29,7 +35,9 @@ from pianolm.training.checkpointing import (
     ValidateAtTheEnd,
 )
 from pianolm.training.hardware import (
+    SMALL,
     Hardware,
+    find_launcher,
     keep_freed_memory,
     precision_said,
     require,
@@ -81,10 +89,13 @@ def fit(
     """
     quieten()
     hardware = resolve_hardware(arguments)
-    require(hardware)
+    require(hardware, together=ctx.name not in SMALL)
+    if hardware.processes > 1:
+        machines = f" on {hardware.num_nodes} machines" if hardware.num_nodes > 1 else ""
+        rank_zero_info(f"{ctx.name}: trains in {hardware.processes} processes{machines}, {hardware.strategy}")
     if arguments["precision"] == "auto":
         rank_zero_info(f"{ctx.name}: {precision_said(hardware)}")
-    set_threads(ctx.cfg, hardware.processes)
+    set_threads(ctx.cfg, hardware.devices)
     keep_freed_memory()
     ctx.work.mkdir(parents=True, exist_ok=True)
     start_from = checkpoint_to_start_from(ctx, module, int(arguments["max_steps"]))
@@ -124,7 +135,9 @@ def _arguments(
 ) -> dict[str, Any]:
     """Arguments for `lightning.Trainer`: what is left open is settled, and validation counts micro-batches."""
     steps = int(arguments["max_steps"])
-    plugins = arguments["plugins"] or []
+    plugins = instantiate(arguments["plugins"] or [], _convert_="all")
+    if not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
+        plugins = [_environment(hardware), *plugins]
     return {
         **arguments,
         "accelerator": hardware.accelerator,
@@ -136,8 +149,18 @@ def _arguments(
         "val_check_interval": min(int(arguments["val_check_interval"]), steps) * accumulate,
         "log_every_n_steps": min(int(arguments["log_every_n_steps"]), steps),
         "default_root_dir": arguments["default_root_dir"] or run_dir,
-        "plugins": [AtomicCheckpointIO(), *instantiate(plugins, _convert_="all")],
+        "plugins": [AtomicCheckpointIO(), *plugins],
     }
+
+
+def _environment(hardware: Hardware) -> ClusterEnvironment:
+    """Where ranks come from; Lightning would take torchrun or srun also for stages that train in one process."""
+    launcher = find_launcher()
+    if launcher is None or hardware.processes == 1:
+        return LightningEnvironment()
+    if launcher.name == "torchrun":
+        return TorchElasticEnvironment()
+    return SLURMEnvironment(auto_requeue=False)  # see `pianolm.pipeline.slurm`
 
 
 def _callbacks(context: RunContext, best: BestCheckpoint, keep_step: int | None) -> list[Callback]:
