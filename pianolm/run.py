@@ -240,8 +240,8 @@ def cli() -> None:
             or f"ended by {stop.signal_name} while no stage ran; artifacts that were built are complete"
         )
         print(f"pianolm: {told}", file=sys.stderr)
-        if stop.signum == REQUEUE and (told := requeue()) is not None:
-            print(f"pianolm: {told}", file=sys.stderr)
+        if stop.signum == REQUEUE and (answer := requeue()) is not None:
+            print(f"pianolm: {answer}", file=sys.stderr)
         sys.exit(stop.exit_code)
 
 

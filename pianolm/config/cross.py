@@ -80,15 +80,18 @@ def _hardware(cfg: Settings) -> Iterable[str]:
         value = cfg["hardware"][name]
         if value != "auto" and (not isinstance(value, int) or value < 1):
             yield f"hardware.{name}={value} found, expected a whole number of at least 1 or auto"
+    strategy, precision = cfg["hardware"]["strategy"], cfg["hardware"]["precision"]
+    if strategy == "fsdp" and precision == "16-mixed":
+        yield "hardware.precision=16-mixed with hardware.strategy=fsdp found, expected bf16-mixed, bf16-true or 32-true"
 
 
 def _optimizer(cfg: Settings) -> Iterable[str]:
     for stage in ("base", "finetune"):
         strategy = cfg[stage]["trainer"]["strategy"]
-        if cfg[stage]["optimizer"]["name"] == "muon" and strategy.startswith(("fsdp", "deepspeed")):
+        if cfg[stage]["optimizer"]["name"] == "muon" and strategy.startswith("deepspeed"):
             yield (
-                f"hardware.strategy={strategy} with optimizer=muon found, expected auto, ddp or optimizer=adamw: Muon "
-                "needs whole matrices and this strategy divides them"
+                f"hardware.strategy={strategy} with optimizer=muon found, expected auto, ddp, fsdp or optimizer=adamw: "
+                "Muon needs whole matrices and this strategy divides them"
             )
             return
 

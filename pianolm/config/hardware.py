@@ -33,6 +33,11 @@ class HardwareConfig:
         "auto: bf16-mixed on a GPU, and but for velvq and beats on a CPU with AMX or AVX-512 BF16; else 32-true.",
         choices=PRECISIONS,
     )
+    activation_checkpointing: bool = option(
+        False,
+        "Language models keep only the inputs of each layer and compute the rest again for the gradient: less memory, "
+        "more time, the same result.",
+    )
 
 
 @dataclass

@@ -21,6 +21,7 @@ from pianolm.lm.model import packing
 from pianolm.lm.optimizer import OptimizerSettings, Schedule, make_optimizer
 from pianolm.lm.scorer import TokenScorer, target_states
 from pianolm.tokenizer.grammar import Grammar
+from pianolm.training.sharding import is_sharded, shard
 from pianolm.training.throughput import MonitoredModule
 
 CHECKPOINT_KEY = "language_model"
@@ -176,6 +177,11 @@ class LanguageModule(MonitoredModule):
         """Metrics of the sums over all processes."""
         scorer.sums = self.trainer.strategy.reduce(scorer.sums, reduce_op="sum")
         return scorer.metrics()
+
+    def configure_model(self) -> None:
+        """Divides the weights among the processes where the strategy asks for it (`hardware=fsdp`)."""
+        if self.device_mesh is not None and not is_sharded(self):
+            shard(self, self.model.model.layers, ["target_losses"])
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and its schedule, which advances once per optimizer step."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -29,6 +30,7 @@ from pianolm.stage import Metrics, StageContext
 from pianolm.tokenizer.features import token_features
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.training.hardware import resolve_hardware
+from pianolm.training.sharding import is_sharded
 from pianolm.training.trainer import fit
 
 
@@ -56,8 +58,13 @@ def train_language_model(ctx: StageContext) -> Metrics:
         tokenizer.grammar if options["loss"]["constrained"] else None,
         {"model": ctx.cfg["model"], **{group: options[group] for group in ("optimizer", "loader", "loss")}},
     )
+    if ctx.cfg["hardware"]["activation_checkpointing"]:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     if ctx.cfg["model"]["compile"]:
-        model.model.compile()  # in place, so that names of weights do not change
+        # FSDP2 gathers the weights of each layer before it, which no compiled graph can hold
+        sharded = resolve_hardware(options["trainer"]).strategy == "fsdp"
+        for part in model.model.layers if sharded else [model.model]:
+            part.compile()  # in place, so that names of weights do not change
     result = fit(
         ctx,
         module,
@@ -69,6 +76,8 @@ def train_language_model(ctx: StageContext) -> Metrics:
     )
     if module.global_rank:
         return {}
+    if is_sharded(model):
+        model = _network(ctx, tokenizer, init="plain")
     return {
         **publish(ctx, model, result.best),
         "train/tokens_per_second": round(module.throughput.per_second, 1),
@@ -94,14 +103,20 @@ def make_data(ctx: StageContext) -> LMDataModule:
     )
 
 
-def make_model(ctx: StageContext, tokenizer: PianoTokenizer) -> LlamaForCausalLM:
-    """The network with fresh weights, or with those of upstream `base`."""
-    options, settings, v = ctx.cfg[ctx.name], ctx.cfg["model"], tokenizer.vocabulary
+def _network(ctx: StageContext, tokenizer: PianoTokenizer, **changes: Any) -> LlamaForCausalLM:
+    """The network of the configuration, with some options of `model` changed."""
+    options, settings, v = ctx.cfg[ctx.name], {**ctx.cfg["model"], **changes}, tokenizer.vocabulary
     features_VF = token_features(tokenizer) if settings["embedding"] == "codebook" else None
     context = int(options["loader"]["context"])
     model = build_llama(settings, v.size, v.pad, v.bos, v.eos, context, features_VF)
     if options["loss"]["constrained"]:
         setattr(model.config, CONSTRAINED_LOSS, True)
+    return model
+
+
+def make_model(ctx: StageContext, tokenizer: PianoTokenizer) -> LlamaForCausalLM:
+    """The network with fresh weights, or with those of upstream `base`."""
+    model = _network(ctx, tokenizer)
     rank_zero_info(f"{ctx.name}: model of {count_parameters(model):,} parameters")
     if "base" in ctx.upstream:
         report = warm_start(model, ctx.upstream["base"], tokenizer, ctx.upstream["tokens"])

@@ -33,7 +33,7 @@ from pianolm.stages import find_stage
 from pianolm.training.hardware import Launcher, find_launcher, resolve_hardware, trainer_arguments
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from torch.distributed import Store  # type: ignore[attr-defined]  # re-exported from C++
 
 _JOINING = timedelta(minutes=10)
 """How long processes that were started together wait for each other at the beginning."""
@@ -101,15 +101,16 @@ class ProcessGroup:
             UserError: Some do not come.
         """
         import torch.distributed as dist
+        from torch.distributed.rendezvous import rendezvous
 
         if launcher.name == "srun":  # torchrun sets both itself
-            from lightning.fabric.plugins.environments import SLURMEnvironment
+            from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
             environment = SLURMEnvironment(auto_requeue=False)
             os.environ["MASTER_ADDR"] = environment.main_address
             os.environ["MASTER_PORT"] = str(environment.main_port)
         try:
-            found = dist.rendezvous("env://", launcher.rank, launcher.processes, timeout=_JOINING)
+            found = rendezvous("env://", launcher.rank, launcher.processes, timeout=_JOINING)
             store, _, _ = next(found)
         except dist.DistError as error:
             place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
@@ -117,7 +118,7 @@ class ProcessGroup:
                 f"the {launcher.processes} processes that {launcher.name} started do not find each other at {place}: "
                 f"{error}; another address or port: MASTER_ADDR and MASTER_PORT"
             ) from error
-        return cls(launcher, dist.PrefixStore("pianolm", store))
+        return cls(launcher, _part_of(store, "pianolm"))
 
     @contextmanager
     def running(self, context: StageContext, accelerator: str) -> Iterator[None]:
@@ -175,7 +176,7 @@ class ProcessGroup:
 
         dist.init_process_group(
             "nccl" if accelerator == "gpu" else "gloo",
-            store=dist.PrefixStore(f"group {number}", self._store),
+            store=_part_of(self._store, f"group {number}"),
             rank=self.launcher.rank,
             world_size=self.launcher.processes,
             timeout=_COLLECTIVE,
@@ -186,6 +187,13 @@ class ProcessGroup:
             _leave_group()
 
 
+def _part_of(store: Store, name: str) -> Store:
+    """A store whose keys are apart from all others of the same one."""
+    from torch.distributed import PrefixStore  # type: ignore[attr-defined]  # re-exported from C++
+
+    return PrefixStore(name, store)
+
+
 @contextmanager
 def leading() -> Iterator[bool]:
     """Whether this process plans and publishes: false in all but one of the processes of torchrun or srun.
@@ -193,7 +201,7 @@ def leading() -> Iterator[bool]:
     In the others the block is entered when the first one has ended and there is nothing left to do.
     """
     launcher = find_launcher()
-    if launcher is None:
+    if launcher is None or launcher.processes == 1:
         yield True
         return
     group = ProcessGroup.join(launcher)

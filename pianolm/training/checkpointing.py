@@ -256,6 +256,24 @@ def _set_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state(state["cuda"])
 
 
+class BatchCounter(Callback):
+    """Counts the micro-batches of a resumed run as if it had always divided its batches as it does now.
+
+    With another number of processes an optimizer step may have another number of micro-batches, by whose count
+    Lightning knows where a step ends.
+    """
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Sets Lightning's counters before it restores them."""
+        batches = checkpoint["global_step"] * trainer.accumulate_grad_batches
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for counters in (progress["total"], progress["current"]):
+            missing = batches - counters["ready"]  # the last one may not be counted as completed yet
+            counters.update({name: count + missing for name, count in counters.items()})
+
+
 class ValidateAtTheEnd(Callback):
     """Validates after the last step whatever `val_check_interval` is, so that the last weights can be the best."""
 

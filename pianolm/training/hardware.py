@@ -72,9 +72,9 @@ class Launcher:
 
 
 def find_launcher() -> Launcher | None:
-    """torchrun or srun, where one of them started this process beside others; None elsewhere.
+    """torchrun, or srun with several processes, where one of them started this process; None elsewhere.
 
-    In a SLURM job, the batch script itself and a step of one process were not started beside others.
+    In a SLURM job, the batch script itself and a step of one process may start processes of their own.
 
     Raises:
         UserError: The machines have different numbers of processes, or srun was not told how many each has.
@@ -97,7 +97,7 @@ def find_launcher() -> Launcher | None:
             f"{found.name} started {found.processes} processes, {found.devices} of them on this machine; expected "
             "equally many on every machine"
         )
-    return found if found.processes > 1 else None
+    return found
 
 
 def trainer_arguments(cfg: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
@@ -221,9 +221,10 @@ def set_threads(cfg: Mapping[str, Any], processes: int) -> None:
     if threads is not None or processes > 1:
         import torch
 
-        # a process that srun started sees only its own cores where it was asked for several
-        mine = os.environ.get("SLURM_CPUS_PER_TASK") or cores() // processes
-        torch.set_num_threads(int(threads) if threads is not None else max(int(mine), 1))
+        launcher, mine = find_launcher(), cores() // processes
+        if launcher is not None and launcher.name == "srun":  # a process may see its own cores alone
+            mine = int(os.environ.get("SLURM_CPUS_PER_TASK", mine))
+        torch.set_num_threads(int(threads) if threads is not None else max(mine, 1))
 
 
 def keep_freed_memory() -> None:

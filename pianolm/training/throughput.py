@@ -16,6 +16,8 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from pianolm.training.sharding import whole
+
 
 class Stopwatch:
     """Seconds between `start` and `stop`, summed over all such intervals.
@@ -141,6 +143,7 @@ class MonitoredModule(L.LightningModule):
         if gradient_clip_val is not None and gradient_clip_algorithm == "value":
             nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
         if self.is_logging_step:
+            norm = whole(norm)  # under FSDP2 each process has the norm of its parts
             assert norm is not None, "computed above in a logging step"
             self.log_dict(
                 {

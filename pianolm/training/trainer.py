@@ -11,14 +11,12 @@ from typing import Any
 import lightning as L
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.environments import (
-    ClusterEnvironment,
-    LightningEnvironment,
-    SLURMEnvironment,
-    TorchElasticEnvironment,
-)
 from lightning.pytorch.utilities import rank_zero_info
 
 from pianolm.config.neutral import is_limited
@@ -27,6 +25,7 @@ from pianolm.signals import STOP, StoppedBySignalError
 from pianolm.stage import StageContext
 from pianolm.training.checkpointing import (
     AtomicCheckpointIO,
+    BatchCounter,
     BestCheckpoint,
     ConfigInCheckpoint,
     KeptCheckpoint,
@@ -47,6 +46,7 @@ from pianolm.training.hardware import (
 from pianolm.training.loggers import RunContext, log_pictures
 from pianolm.training.quiet import quieten
 from pianolm.training.resume import BEFORE_DECAY, LAST, checkpoint_step, checkpoint_to_start_from
+from pianolm.training.sharding import ShardedStrategy
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def fit(
     """
     quieten()
     hardware = resolve_hardware(arguments)
-    require(hardware, together=ctx.name not in SMALL)
+    require(hardware, ctx.name not in SMALL)
     if hardware.processes > 1:
         machines = f" on {hardware.num_nodes} machines" if hardware.num_nodes > 1 else ""
         rank_zero_info(f"{ctx.name}: trains in {hardware.processes} processes{machines}, {hardware.strategy}")
@@ -135,6 +135,7 @@ def _arguments(
 ) -> dict[str, Any]:
     """Arguments for `lightning.Trainer`: what is left open is settled, and validation counts micro-batches."""
     steps = int(arguments["max_steps"])
+    sharded = hardware.strategy == "fsdp"
     plugins = instantiate(arguments["plugins"] or [], _convert_="all")
     if not any(isinstance(plugin, ClusterEnvironment) for plugin in plugins):
         plugins = [_environment(hardware), *plugins]
@@ -143,11 +144,13 @@ def _arguments(
         "accelerator": hardware.accelerator,
         "devices": hardware.devices,
         "num_nodes": hardware.num_nodes,
-        "strategy": hardware.strategy,
+        "strategy": ShardedStrategy(hardware.processes) if sharded else hardware.strategy,
         "precision": hardware.precision,
         "accumulate_grad_batches": accumulate,
         "val_check_interval": min(int(arguments["val_check_interval"]), steps) * accumulate,
         "log_every_n_steps": min(int(arguments["log_every_n_steps"]), steps),
+        # weights gathered in inference mode could not be trained afterwards
+        "inference_mode": arguments["inference_mode"] and not sharded,
         "default_root_dir": arguments["default_root_dir"] or run_dir,
         "plugins": [AtomicCheckpointIO(), *plugins],
     }
@@ -176,6 +179,7 @@ def _callbacks(context: RunContext, best: BestCheckpoint, keep_step: int | None)
     return [
         *(entry for entry in entries if not isinstance(entry, LastCheckpoint)),
         ConfigInCheckpoint(context.stage.cfg, context.stage.name),
+        BatchCounter(),
         RandomStates(),
         ValidateAtTheEnd(),
         best,

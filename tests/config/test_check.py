@@ -82,9 +82,14 @@ def test_a_wrong_override_is_one_sentence(word: str, sentence: str) -> None:
 
 
 def test_muon_does_not_go_with_divided_matrices() -> None:
-    (found,) = config_problems(composed("optimizer=muon", "hardware.strategy=fsdp"))
-    assert "hardware.strategy=fsdp with optimizer=muon found, expected auto, ddp or optimizer=adamw" in found
-    assert config_problems(composed("optimizer=adamw", "hardware.strategy=fsdp")) == []
+    (found,) = config_problems(composed("optimizer=muon", "hardware.strategy=deepspeed"))
+    assert (
+        "hardware.strategy=deepspeed with optimizer=muon found, expected auto, ddp, fsdp or optimizer=adamw"
+        in found
+    )
+    assert config_problems(composed("optimizer=muon", "hardware=fsdp")) == []
+    (found,) = config_problems(composed("hardware=fsdp", "hardware.precision=16-mixed"))
+    assert "hardware.precision=16-mixed with hardware.strategy=fsdp found, expected bf16-mixed" in found
 
 
 def test_a_word_that_adds_an_unknown_key_is_refused() -> None:

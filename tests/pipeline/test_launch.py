@@ -77,6 +77,7 @@ run.cli()
 
 
 @pytest.mark.slow  # two processes that import torch, and Lightning for SLURM's addresses
+@pytest.mark.timeout(900)  # a machine that does other work
 def test_srun_is_recognised_by_what_it_sets_and_only_its_first_process_plans(tmp_path: Path) -> None:
     with launch.socket.socket() as probe:
         probe.bind(("", 0))
@@ -106,7 +107,7 @@ def test_srun_is_recognised_by_what_it_sets_and_only_its_first_process_plans(tmp
                 text=True,
             )
         )
-    outputs = [process.communicate(timeout=280)[0] for process in processes]
+    outputs = [process.communicate(timeout=800)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert "build   base" in outputs[0]
     assert outputs[1] == ""

@@ -128,6 +128,7 @@ def test_processes_share_the_cores_of_their_machine(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(hardware, "cores", lambda: 12)
     for given in (None, 5):
         set_threads({"compute": {"threads": given}}, 4)
-    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "8")
+    for key, value in {**SRUN, "SLURM_CPUS_PER_TASK": "8"}.items():
+        monkeypatch.setenv(key, value)
     set_threads({"compute": {"threads": None}}, 4)
     assert threads == [3, 5, 8]

@@ -164,7 +164,7 @@ def test_a_signal_saves_the_step_and_the_same_command_goes_on_exactly(
     signals = {
         SignalAt(signal.SIGTERM, batch=2 * BATCHES): 3,
         SignalAt(signal.SIGINT, validation=4): 4,
-        SignalAt(signal.SIGTERM, batch=4 * BATCHES + 1): 5,
+        SignalAt(signal.SIGUSR1, batch=4 * BATCHES + 1): 5,
         SignalAt(signal.SIGTERM, validation=6): 6,
     }
     for at, step in signals.items():

@@ -6,7 +6,8 @@ multiplied by √max(1, rows / columns).
 
 `torch.optim.Muon` takes these steps in bfloat16, which a processor without instructions for it multiplies far more
 slowly than float32: on one with AVX2 alone they took more than half of a training step of the model in the box. Here
-they run in float32 on CPUs, and for all matrices of one shape at once (`experiments/benchmarks/training-speed`).
+they run in float32 on CPUs, and for all matrices of one shape at once (`experiments/benchmarks/training-speed`). Under
+FSDP2 they need whole matrices: each process gathers and orthogonalizes its share of them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, Shard
 from torch.optim import AdamW, Muon, Optimizer
 
 from pianolm.lm.optimizer import OptimizerSettings, parameter_groups
@@ -57,12 +59,9 @@ class BatchedMuon(Muon):
                 if matrix.grad is not None:
                     of_shape[matrix.shape].append((matrix, self._momentum(matrix, group)))
             for (rows, columns), pairs in of_shape.items():
-                directions = orthogonalize(
-                    torch.stack([update for _, update in pairs]),
-                    group["ns_coefficients"],
-                    group["ns_steps"],
-                    group["eps"],
-                )
+                updates_NRC = torch.stack([update for _, update in pairs])
+                of_group = group["ns_coefficients"], group["ns_steps"], group["eps"]
+                directions = _orthogonalize_together(updates_NRC, *of_group)
                 rate = group["lr"] * _scale(rows, columns, group["adjust_lr_fn"])
                 for (matrix, _), direction in zip(pairs, directions, strict=True):
                     matrix.mul_(1 - group["lr"] * group["weight_decay"])
@@ -92,6 +91,18 @@ def _scale(rows: int, columns: int, adjust_lr_fn: str | None) -> float:
     if adjust_lr_fn == "match_rms_adamw":
         return 0.2 * math.sqrt(max(rows, columns))
     return math.sqrt(max(1, rows / columns))
+
+
+def _orthogonalize_together(updates_NRC: Tensor, *settings: Any) -> Tensor:
+    """`orthogonalize`; where each process holds some rows of all matrices, it does its share of whole matrices."""
+    if not isinstance(updates_NRC, DTensor):
+        return orthogonalize(updates_NRC, *settings)
+    mesh, rows = updates_NRC.device_mesh, updates_NRC.placements
+    own_nRC = updates_NRC.redistribute(mesh, [Shard(0)]).to_local()
+    directions_nRC = orthogonalize(own_nRC, *settings).contiguous()
+    shape, stride = updates_NRC.shape, updates_NRC.stride()
+    directions_NRC = DTensor.from_local(directions_nRC, mesh, [Shard(0)], shape=shape, stride=stride)
+    return directions_NRC.redistribute(mesh, rows)
 
 
 def orthogonalize(matrices_NRC: Tensor, coefficients: Sequence[float], steps: int, epsilon: float) -> Tensor:
