@@ -17,8 +17,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pianolm.beat_tracking.excerpts import BeatNotes, Excerpt, excerpt
+from pianolm.beat_tracking.excerpts import Excerpt, excerpt
 from pianolm.beat_tracking.expression import perform
+from pianolm.data.beat_notes import BeatNotes
 from pianolm.data.cell_store import CellStore
 from pianolm.data.step_sampler import StepSampler, batch_loader
 from pianolm.errors import UserError

@@ -1,6 +1,6 @@
-"""Pieces of a cell store as music to perform, and excerpts of performances with the targets of the network.
+"""Excerpts of performances with the targets of the network.
 
-Shapes: N notes, B beats (a grid has B + 1 beat times), D bars, T frames of an excerpt, F features.
+Shapes: N notes, B beats, D downbeats, T frames of an excerpt, F features.
 """
 
 from __future__ import annotations
@@ -11,63 +11,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pianolm.data.cell_store import CellStore
 from pianolm.music.beat_features import FRAMES_PER_SEC, LEAD_SEC, TAIL_SEC, beat_features
-from pianolm.music.beats import FRAMES
-from pianolm.music.cells import cells_to_frames
 from pianolm.music.notes import Notes
 
 _TARGET_FRAMES = 2
 """Frames from a beat at which its target has fallen to 0."""
 _MARGIN_SEC = 0.3
 """Time before the first and after the last onset in which beats are learned; nothing tells those further away."""
-
-
-@dataclass(frozen=True)
-class BeatNotes:
-    """A piece of a cell store: notes and bars counted in beats, and the beat times that it came with.
-
-    Attributes:
-        onset_beat: [N] ascending.
-        end_beat: [N].
-        pitch: [N].
-        velocity: [N].
-        beats_sec: [B + 1].
-        bar_start: [D] ascending indices of the beats at which a bar starts; empty if unknown.
-        is_score: Whether it is a score: in strict time, and with velocities that no one played.
-    """
-
-    onset_beat: NDArray[np.float64]
-    end_beat: NDArray[np.float64]
-    pitch: NDArray[np.int64]
-    velocity: NDArray[np.int64]
-    beats_sec: NDArray[np.float64]
-    bar_start: NDArray[np.intp]
-    is_score: bool
-
-    @classmethod
-    def of_store(cls, store: CellStore, index: int) -> BeatNotes:
-        """Reads a piece of a store."""
-        notes = cells_to_frames(store.cells(index))
-        notes = notes[np.lexsort((notes["pitch"], notes["onset"]))]
-        return cls(
-            onset_beat=notes["onset"] / FRAMES,
-            end_beat=notes["end"] / FRAMES,
-            pitch=notes["pitch"].astype(np.int64),
-            velocity=notes["velocity"].astype(np.int64),
-            beats_sec=np.array(store.beats_sec(index)),
-            bar_start=store.bar_starts(index),
-            is_score=store.pieces[index].kind == "score",
-        )
-
-    @property
-    def n_beats(self) -> int:
-        """Number of beats of the grid."""
-        return self.beats_sec.size - 1
-
-    def seconds(self, beat: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Times of places in beats, on the beat times that the piece came with."""
-        return np.interp(beat, np.arange(self.beats_sec.size), self.beats_sec)
 
 
 @dataclass(frozen=True)

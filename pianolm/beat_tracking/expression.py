@@ -15,7 +15,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from pianolm.beat_tracking.excerpts import BeatNotes, Performance
+from pianolm.beat_tracking.excerpts import Performance
+from pianolm.data.beat_notes import BeatNotes
 from pianolm.music.notes import Notes, make_notes
 
 Floats = NDArray[np.float64]

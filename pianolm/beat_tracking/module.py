@@ -22,7 +22,8 @@ from pianolm.music.beat_agreement import f_measure
 from pianolm.music.beat_decoding import decode_bars, decode_beats
 from pianolm.music.beat_features import FEATURES, FRAMES_PER_SEC
 from pianolm.music.beat_network import GROUP, NORM_EPSILON, STEM_TAPS, TRUNK_TAPS, BeatNetwork, NetworkSizes
-from pianolm.training.throughput import MonitoredModule
+from pianolm.training.adamw import adamw_with_cosine
+from pianolm.training.small_network import ExportedModule
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class TorchBeatNetwork(nn.Module):
         )
 
 
-class BeatModule(MonitoredModule):
+class BeatModule(ExportedModule):
     """Trains the network on excerpts: `features` [B, T, F], `target` and `weight` [B, T, 2].
 
     Args:
@@ -186,20 +187,7 @@ class BeatModule(MonitoredModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; linear warm-up, then a cosine down to 0."""
         s = self.settings
-        matrices = [p for p in self.parameters() if p.ndim > 1]
-        vectors = [p for p in self.parameters() if p.ndim == 1]
-        groups = [
-            {"params": matrices, "weight_decay": s.weight_decay},
-            {"params": vectors, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=s.lr)
-
-        def factor(step: int) -> float:
-            progress = min(step / s.max_steps, 1.0)
-            return min((step + 1) / max(s.warmup_steps, 1), 0.5 + 0.5 * math.cos(math.pi * progress))
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return adamw_with_cosine(self, s.lr, s.max_steps, s.warmup_steps, s.weight_decay)
 
     def export_weights(self, directory: Path) -> None:
         """Writes the network as `BeatNetwork.from_directory` reads it."""

@@ -41,10 +41,15 @@ class DynamicsConfig(EvaluateConfig):
         None, "Number of beats of each piece, from its first note; null: all.", at_least=1
     )
     temperature: float = option(
-        1.0, "Sampling temperature; 0 takes the most likely velocity of each cell.", at_least=0
+        1.0,
+        "Sampling temperature; 0 takes the most likely velocity of each cell, or a dynamics model's expected one.",
+        at_least=0,
     )
     top_p: float = option(
         1.0, "Smallest set of velocities with this probability; 1: off.", above=0, at_most=1
+    )
+    told_median: bool = option(
+        False, "Tells a dynamics model the median velocity of each piece, as published comparisons do."
     )
 
 

@@ -30,7 +30,7 @@ class HardwareConfig:
     )
     precision: str = option(
         "auto",
-        "auto: bf16-mixed on a GPU, and but for velvq and beats on a CPU with AMX or AVX-512 BF16; else 32-true.",
+        "auto: bf16-mixed on a GPU and, in base and finetune, on a CPU with AMX or AVX-512 BF16; else 32-true.",
         choices=PRECISIONS,
     )
     activation_checkpointing: bool = option(

@@ -11,6 +11,7 @@ from omegaconf import MISSING
 
 from pianolm.config.beats import BeatsConfig
 from pianolm.config.data import DATA, DataConfig
+from pianolm.config.dynamics import DynamicsModelConfig
 from pianolm.config.evaluate import EVALUATE, ArtifactsConfig, EvaluateConfig, PlotConfig
 from pianolm.config.export import ExportConfig
 from pianolm.config.generate import GenerateConfig
@@ -78,6 +79,7 @@ class Config:
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     velvq: VelVQConfig = field(default_factory=VelVQConfig)
     beats: BeatsConfig = field(default_factory=BeatsConfig)
+    dynamics: DynamicsModelConfig = field(default_factory=DynamicsModelConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

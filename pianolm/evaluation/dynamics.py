@@ -34,8 +34,8 @@ COMPARISONS = (MODEL, CONSTANT, HUMAN, PAIRED, PAIRED_CONSTANT)
 notes that both play), and model and median on these notes alone."""
 _FIGURES = ("mae", "r", "js")
 
-Render = Callable[[Piece, int], Piece]
-"""Returns a piece with new velocities; the number is the index of the piece."""
+Render = Callable[[Piece, int, float], Piece]
+"""Returns a piece with new velocities, given the index of the piece and the median velocity of the pianist."""
 
 
 @dataclass(frozen=True)
@@ -59,31 +59,47 @@ def run(ctx: StageContext) -> Metrics:
     Raises:
         UserError: The model, the cells or a setting cannot be used, or there is nothing to measure.
     """
-    from pianolm.generation.piano_lm import PianoLM  # imports torch, which a plan does without
     from pianolm.training.hardware import require, resolve_hardware, set_threads
 
-    settings, seed = ctx.cfg["evaluate"], int(ctx.cfg["seed"])
+    settings = ctx.cfg["evaluate"]
     pieces, beats = (_count(settings, name) for name in ("pieces", "beats"))
     set_threads(ctx.cfg, 1)
     hardware = resolve_hardware(ctx.cfg["hardware"])
     require(hardware)
-    lm = PianoLM.from_pretrained(ctx.upstream["model"], "cuda" if hardware.accelerator == "gpu" else "cpu")
-    if lm.tokenizer.codec is None:
-        raise UserError(
-            f"evaluate=dynamics: {ctx.upstream['model']} holds a model of mode base, whose tokens have no velocity; "
-            "give one of stage=finetune as upstream.model"
-        )
+    render = _renderer(ctx, "cuda" if hardware.accelerator == "gpu" else "cpu")
     store = CellStore.open(ctx.upstream["cells"])
     selected, flat = _select(store, ctx.cfg, beats)
     indices = evenly_spaced(selected, pieces)
-
-    def render(piece: Piece, index: int) -> Piece:
-        return lm.render_dynamics(piece, float(settings["temperature"]), top_p=1.0, seed=seed + index)
-
     measured = measure(render, store, indices, beats)
     results = list(report_progress(measured, len(indices), _describe))
     _write_pieces(ctx.run_dir / "pieces.csv", results)
     return {**_metrics(results), "flat_pieces_left_out": flat}
+
+
+def _renderer(ctx: StageContext, device: str) -> Render:
+    """Gives velocities with a dynamics model or a language model, whichever `upstream.model` holds."""
+    from pianolm.dynamics.renderer import DynamicsModel, is_dynamics_model  # torch, which a plan does without
+    from pianolm.generation.piano_lm import PianoLM
+
+    path, settings, seed = ctx.upstream["model"], ctx.cfg["evaluate"], int(ctx.cfg["seed"])
+    temperature, is_told = float(settings["temperature"]), bool(settings["told_median"])
+    if is_dynamics_model(path):
+        model = DynamicsModel.from_pretrained(path)
+        return lambda piece, index, median: model.render(
+            piece, temperature, seed + index, median if is_told else None
+        )
+    if is_told:
+        raise UserError(
+            f"evaluate.told_median=true: {path} holds a language model, which cannot be told how loud a piece is; give "
+            "a model of stage=dynamics as upstream.model"
+        )
+    lm = PianoLM.from_pretrained(path, device)
+    if lm.tokenizer.codec is None:
+        raise UserError(
+            f"evaluate=dynamics: {path} holds a model of mode base, whose tokens have no velocity; give one of "
+            "stage=finetune or stage=dynamics as upstream.model"
+        )
+    return lambda piece, index, _: lm.render_dynamics(piece, temperature, top_p=1.0, seed=seed + index)
 
 
 MEASURE = Measure("dynamics", needs=("model", "cells"), run=run)
@@ -108,7 +124,7 @@ def measure(
         beats_sec = np.asarray(store.beats_sec(index))[: cells.n_beats + 1]
         bars = store.bar_starts(index)
         piece = Piece.from_cells(hidden, beats_sec, bar_starts=bars[bars <= cells.n_beats])
-        rendered_N = render(piece, index).frame_notes
+        rendered_N = render(piece, index, float(np.median(notes_N["velocity"]))).frame_notes
         assert all(np.array_equal(rendered_N[name], notes_N[name]) for name in ("pitch", "onset")), (
             "same notes"
         )

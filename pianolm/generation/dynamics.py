@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from pianolm.generation.config import GenerationConfig
 from pianolm.generation.generator import Generator
 from pianolm.generation.sampling import Sampler
-from pianolm.music.beats import FRAMES
-from pianolm.music.cells import Cells, seconds_to_frames
+from pianolm.music.cells import Cells
 from pianolm.music.piece import Piece
 from pianolm.tokenizer.grammar import Phase, State
 from pianolm.tokenizer.tokenizer import PianoTokenizer
@@ -71,20 +70,10 @@ def with_velocities(piece: Piece, rendered: Piece) -> Piece:
     """A piece with the velocities of another one, which has the same music on frames; nothing else changes.
 
     Args:
-        piece: Its notes get new velocities: each that of the note of `rendered` with its pitch that begins nearest.
+        piece: Its notes get new velocities: see `Piece.with_velocities_of`.
         rendered: Has notes of every pitch of `piece`.
     """
-    onset = seconds_to_frames(piece.notes["onset_sec"], piece.beats_sec)
-    given = rendered.frame_notes  # sorted by (pitch, onset)
-    n_frames = piece.n_beats * FRAMES
-    key = given["pitch"].astype(np.int64) * 2 * n_frames + given["onset"]
-    wanted = piece.notes["pitch"].astype(np.int64) * 2 * n_frames + np.clip(onset, 0, n_frames - 1)
-    after = np.minimum(np.searchsorted(key, wanted), key.size - 1)
-    before = np.maximum(after - 1, 0)
-    nearest = np.where(np.abs(key[before] - wanted) < np.abs(key[after] - wanted), before, after)
-    notes = piece.notes.copy()
-    notes["velocity"] = given["velocity"][nearest]
-    return replace(piece, notes=notes, flat=False, skipped=rendered.skipped)
+    return replace(piece.with_velocities_of(rendered.frame_notes), skipped=rendered.skipped)
 
 
 def _velocity_tokens(

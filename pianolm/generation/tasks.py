@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pianolm.dynamics.renderer import DynamicsModel
 from pianolm.errors import UserError
 from pianolm.generation.config import GenerationConfig
 from pianolm.generation.output import OutputPiece
@@ -18,12 +19,16 @@ from pianolm.tokenizer.vocabulary import Kind
 
 
 def generate_output(
-    lm: PianoLM, prompts: list[Prompt], options: Mapping[str, Any], seed: int, say: Callable[[str], None]
+    lm: PianoLM | DynamicsModel,
+    prompts: list[Prompt],
+    options: Mapping[str, Any],
+    seed: int,
+    say: Callable[[str], None],
 ) -> tuple[list[OutputPiece], Metrics]:
     """The pieces of a run and its metrics.
 
     Args:
-        lm: The model.
+        lm: The model; a dynamics model for mode dynamics alone.
         prompts: Prompt files, none to generate from nothing.
         options: The options `generate.*`.
         seed: Of the random numbers.
@@ -37,7 +42,9 @@ def generate_output(
     for prompt in prompts:
         for sentence in left_out(prompt.piece):
             say(f"prompt {prompt.path}: {sentence}")
-    if options["mode"] == "dynamics":
+    if isinstance(lm, DynamicsModel):
+        pieces, metrics = _render_by_dynamics_model(lm, prompts, options, seed)
+    elif options["mode"] == "dynamics":
         pieces, metrics = _render_dynamics(lm, prompts, options, seed)
     else:
         pieces, metrics = _continue(lm, prompts, options, seed, say)
@@ -102,6 +109,30 @@ def _render_dynamics(
         "pieces": len(pieces),
         "valid_fraction": valid / len(pieces),
         "tokens_per_second": round(n_sampled / seconds, 1),
+        "beats_per_second": round(sum(one.piece.n_beats for one in pieces) / seconds, 2),
+    }
+
+
+def _render_by_dynamics_model(
+    model: DynamicsModel, prompts: list[Prompt], options: Mapping[str, Any], seed: int
+) -> tuple[list[OutputPiece], Metrics]:
+    """Each prompt's notes with new velocities, once per piece."""
+    temperature = GenerationConfig.from_options(options).rule_of("velocity").temperature
+    names = iter(_names(prompts, options["pieces"]))
+    start = time.perf_counter()
+    pieces = [
+        OutputPiece(
+            next(names),
+            model.render(prompt.piece, temperature, seed + number),
+            source=prompt.path,
+        )
+        for prompt in prompts
+        for number in range(options["pieces"])
+    ]
+    seconds = time.perf_counter() - start
+    return pieces, {
+        "pieces": len(pieces),
+        "notes_per_second": round(sum(one.piece.notes.size for one in pieces) / seconds, 1),
         "beats_per_second": round(sum(one.piece.n_beats for one in pieces) / seconds, 2),
     }
 

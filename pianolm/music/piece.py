@@ -16,7 +16,7 @@ from pianolm.errors import UserError
 from pianolm.music import bars
 from pianolm.music import beats as beat_grids
 from pianolm.music.beat_estimation import estimate_beats, load_tracker
-from pianolm.music.beats import BeatAnnotation, Repairs
+from pianolm.music.beats import FRAMES, BeatAnnotation, Repairs
 from pianolm.music.cells import (
     Cells,
     Collisions,
@@ -25,6 +25,7 @@ from pianolm.music.cells import (
     frames_to_cells,
     frames_to_notes,
     notes_to_frames,
+    seconds_to_frames,
 )
 from pianolm.music.grid import Grid, annotated_grid, tempo_map_grid, track_beats
 from pianolm.music.midi import MidiContent, read_midi, write_midi
@@ -225,6 +226,23 @@ class Piece:
     def with_flat(self, flat: bool) -> Piece:
         """The same piece with another value of `flat`."""
         return replace(self, flat=flat)
+
+    def with_velocities_of(self, given: FrameNotes) -> Piece:
+        """The same notes, each with the velocity of the given note of its pitch that begins nearest.
+
+        Args:
+            given: Notes on the grid, sorted by (pitch, onset), of every pitch of the piece.
+        """
+        onset = seconds_to_frames(self.notes["onset_sec"], self.beats_sec)
+        n_frames = self.n_beats * FRAMES
+        key = given["pitch"].astype(np.int64) * 2 * n_frames + given["onset"]
+        wanted = self.notes["pitch"].astype(np.int64) * 2 * n_frames + np.clip(onset, 0, n_frames - 1)
+        after = np.minimum(np.searchsorted(key, wanted), key.size - 1)
+        before = np.maximum(after - 1, 0)
+        nearest = np.where(np.abs(key[before] - wanted) < np.abs(key[after] - wanted), before, after)
+        notes = self.notes.copy()
+        notes["velocity"] = given["velocity"][nearest]
+        return replace(self, notes=notes, flat=False)
 
     def to_midi(self, path: str | Path, source: str | Path | None = None) -> None:
         """Writes a MIDI file: a quarter note per beat, a tempo per beat, and time signatures if bars are known.

@@ -21,6 +21,7 @@ TRAINING = (
     "tokenizer",
     "velvq",
     "beats",
+    "dynamics",
     "model",
     "trainer",
     "optimizer",

@@ -20,6 +20,7 @@ from pianolm.stages.tokenize import build_tokenizer
 from pianolm.tokenizer.config import read_settings, tokenizer_directory
 
 if TYPE_CHECKING:
+    from pianolm.dynamics.renderer import DynamicsModel
     from pianolm.generation.piano_lm import PianoLM
 
 
@@ -48,6 +49,7 @@ def needs(cfg: Mapping[str, Any]) -> dict[str, Need]:
 
 def run(ctx: StageContext) -> Metrics:
     """Generates and writes the files of the run to `ctx.run_dir`."""
+    from pianolm.dynamics.renderer import is_dynamics_model
     from pianolm.generation.config import GenerationConfig, told_of_model
     from pianolm.generation.output import PAGE, add_prompts, page_text, write_output
     from pianolm.generation.tasks import generate_output
@@ -61,14 +63,18 @@ def run(ctx: StageContext) -> Metrics:
     set_threads(ctx.cfg, 1)
     hardware = resolve_hardware(ctx.cfg["hardware"])
     require(hardware)
-    lm = _load(ctx, "cuda" if hardware.accelerator == "gpu" else "cpu")
-    config = GenerationConfig.from_options(options)
-    if told := told_of_model(config, lm.generation_defaults):
-        print(f"{ctx.name}: {told}", flush=True)
-    sampling = config.over(lm.generation_defaults)
-    options = {**options, **sampling.sampling}
+    sampling = GenerationConfig.from_options(options)
+    model: PianoLM | DynamicsModel
+    if is_dynamics_model(ctx.upstream["model"]):
+        model = _load_dynamics(ctx)
+    else:
+        model = _load(ctx, "cuda" if hardware.accelerator == "gpu" else "cpu")
+        if told := told_of_model(sampling, model.generation_defaults):
+            print(f"{ctx.name}: {told}", flush=True)
+        sampling = sampling.over(model.generation_defaults)
+        options = {**options, **sampling.sampling}
     pieces, metrics = generate_output(
-        lm, prompts, options, int(ctx.cfg["seed"]), lambda told: print(f"{ctx.name}: {told}", flush=True)
+        model, prompts, options, int(ctx.cfg["seed"]), lambda told: print(f"{ctx.name}: {told}", flush=True)
     )
     pieces = add_prompts(pieces, prompts, options["mode"])
     page_cfg = {**ctx.cfg, "generate": options}
@@ -79,6 +85,19 @@ def run(ctx: StageContext) -> Metrics:
     if page is not None:
         print(f"{ctx.name}: to see and hear the pieces, open {ctx.run_dir / PAGE}", flush=True)
     return {**metrics, "sampling": sampling.words()}
+
+
+def _load_dynamics(ctx: StageContext) -> DynamicsModel:
+    """The published dynamics model, which gives velocities and writes no notes."""
+    from pianolm.dynamics.renderer import DynamicsModel
+
+    path, mode = ctx.upstream["model"], ctx.cfg["generate"]["mode"]
+    if mode != "dynamics":
+        raise UserError(
+            f"upstream.model={path}: a dynamics model found, which gives velocities to notes; use it with "
+            f"generate.mode=dynamics prompt=FILE.mid, or give a language model for generate.mode={mode}"
+        )
+    return DynamicsModel.from_pretrained(path)
 
 
 def _load(ctx: StageContext, device: str) -> PianoLM:

@@ -19,7 +19,7 @@ ONE_PROCESS = {"devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "3
 """What the stages of `SMALL` train with on any hardware."""
 DISTRIBUTED = ("ddp", "fsdp")
 """Strategies of several processes: each holds the whole model, or a part of every weight (FSDP2)."""
-SMALL = ("beats", "velvq")
+SMALL = ("beats", "dynamics", "velvq")
 """Stages whose options have their own group, and whose networks train in full precision on one process."""
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
 _PROCESSOR = Path("/proc/cpuinfo")

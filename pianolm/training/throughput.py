@@ -99,6 +99,7 @@ class MonitoredModule(L.LightningModule):
     Attributes:
         monitor: Validation metric that chooses the best weights; the lowest value is best.
         throughput: Items per second of this run, over all processes.
+        items: What it counts.
     """
 
     monitor: str = "val/loss"
@@ -106,7 +107,7 @@ class MonitoredModule(L.LightningModule):
     def __init__(self, items: str) -> None:
         super().__init__()
         self.throughput = Throughput()
-        self._items = items
+        self.items = items
 
     @property
     def is_logging_step(self) -> bool:
@@ -118,7 +119,7 @@ class MonitoredModule(L.LightningModule):
         """Counts the items of an optimizer step, and logs the throughput since the last row."""
         self.throughput.step(items)
         if self.is_logging_step and (per_second := self.throughput.since_last_call()):
-            self.log(f"train/{self._items}_per_second", per_second)
+            self.log(f"train/{self.items}_per_second", per_second)
 
     def on_validation_start(self) -> None:
         """Validation does not count in the throughput."""

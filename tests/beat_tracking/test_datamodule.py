@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pianolm.beat_tracking.datamodule import EXCERPT_FRAMES, BeatDataModule, Excerpts
-from pianolm.beat_tracking.excerpts import BeatNotes
+from pianolm.data.beat_notes import BeatNotes
 from pianolm.errors import UserError
 from tests.beat_tracking.toys import OPTIONS, make_store
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pianolm.beat_tracking.excerpts import BeatNotes, Performance, excerpt
+from pianolm.beat_tracking.excerpts import Performance, excerpt
+from pianolm.data.beat_notes import BeatNotes
 from pianolm.music.notes import make_notes
 from tests.beat_tracking.toys import make_store, waltz
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pianolm.beat_tracking.excerpts import BeatNotes
 from pianolm.beat_tracking.module import BeatSettings
+from pianolm.data.beat_notes import BeatNotes
 from pianolm.data.cell_store import CellStore, CellStoreWriter, PieceRow
 from pianolm.data.reading import downbeat_flags
 from pianolm.music.beats import BeatAnnotation

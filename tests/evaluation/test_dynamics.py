@@ -90,13 +90,14 @@ def sonata(*pieces: Piece) -> Humans:
     return [("toy/sonata", piece) for piece in pieces]
 
 
-def copying(humans: Humans) -> Callable[[Piece, int], Piece]:
+def copying(humans: Humans) -> Callable[[Piece, int, float], Piece]:
     """A model that returns the velocities of the pianist; the piece it is given has one velocity."""
 
-    def render(piece: Piece, number: int) -> Piece:
+    def render(piece: Piece, number: int, median: float) -> Piece:
         assert np.unique(piece.notes["velocity"]).size == 1
         known = {(n["pitch"], n["onset"]): n["velocity"] for n in humans[number][1].frame_notes}
         velocity = [known[n["pitch"], n["onset"]] for n in piece.frame_notes]
+        assert median == np.median(velocity)
         order = np.lexsort((piece.frame_notes["pitch"], piece.frame_notes["onset"]))
         notes = piece.notes.copy()
         notes["velocity"] = np.array(velocity)[order]

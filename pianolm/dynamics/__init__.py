@@ -1,0 +1,1 @@
+"""The dynamics model: velocities of all notes from all notes, past and to come."""

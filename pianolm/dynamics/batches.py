@@ -1,0 +1,172 @@
+"""Notes as batches of the dynamics model: windows of pieces, in training with some of the velocities hidden.
+
+Shapes: B windows of a batch, N notes, F features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from pianolm.data.beat_notes import BeatNotes
+from pianolm.data.cell_store import CellStore
+from pianolm.dynamics.features import (
+    BIN_WIDTH,
+    UNKNOWN_VELOCITY,
+    NoteFeatures,
+    note_features,
+)
+
+WINDOW_NOTES = 256
+_TRANSPOSE = 6
+_LOUDER = 10
+"""Most MIDI units by which a window is played louder or softer."""
+_ALL_HIDDEN = 0.3
+_TOLD = 0.5
+"""Shares of the windows in which all velocities are hidden, and in which the piece's median velocity is told."""
+_PIECES_IN_MEMORY = 2048
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Notes with velocities, of which some are known to the model.
+
+    Attributes:
+        features: Of N notes.
+        known: [N] velocities that the model is given, 0 where one is hidden.
+        velocity: [N] velocities played.
+        level: Median velocity of the piece; NaN where the model is not told.
+    """
+
+    features: NoteFeatures
+    known: NDArray[np.int64]
+    velocity: NDArray[np.int64]
+    level: float
+
+
+def collate(windows: Sequence[Window]) -> Batch:
+    """The batch [B, N] of windows, padded to the longest.
+
+    `velocity` has bins, `target` the velocities played, 0 where there is no loss: at known notes and beyond the end.
+    """
+    length = max(window.velocity.size for window in windows)
+    batch = {
+        name: torch.stack([_padded(getattr(window.features, name), length) for window in windows])
+        for name in NoteFeatures._fields
+    }
+    bins = [np.where(w.known > 0, w.known // BIN_WIDTH, UNKNOWN_VELOCITY) for w in windows]
+    batch["velocity"] = torch.stack([_padded(one, length) for one in bins])
+    hidden = [np.where(w.known > 0, 0, w.velocity) for w in windows]
+    batch["target"] = torch.stack([_padded(one, length) for one in hidden])
+    batch["is_note"] = torch.stack([_padded(np.ones(w.velocity.size, bool), length) for w in windows])
+    batch["level"] = torch.tensor([window.level for window in windows], dtype=torch.float32)
+    return batch
+
+
+def _padded(array: NDArray[Any], length: int) -> Tensor:
+    out = np.zeros((length, *array.shape[1:]), array.dtype)
+    out[: len(array)] = array
+    return torch.from_numpy(out)
+
+
+def part(features: NoteFeatures, notes: slice) -> NoteFeatures:
+    """The features of some of the notes."""
+    return NoteFeatures(*(array[notes] for array in features))
+
+
+class Windows(Dataset[Batch]):
+    """Batches of windows, each a function of (seed, number of the batch).
+
+    A piece is drawn with a probability proportional to its number of notes. With `in_order`, batch k has the next
+    pieces in order, a window of each in which all velocities are hidden and the level is told.
+
+    Args:
+        store: The cell store.
+        pieces: Indices of its pieces.
+        batch_windows: B.
+        seed: Seed of everything that is drawn.
+        length: Number of batches.
+        in_order: Whether pieces come in order.
+    """
+
+    def __init__(
+        self,
+        store: CellStore,
+        pieces: list[int],
+        batch_windows: int,
+        seed: int,
+        length: int,
+        in_order: bool = False,
+    ) -> None:
+        self._store, self._pieces, self._length, self._in_order = store, pieces, length, in_order
+        self._seed, self._size = seed, batch_windows
+        notes = np.array([store.pieces[i].notes for i in pieces], np.float64)
+        self._share = notes / notes.sum()
+        self._read = lru_cache(_PIECES_IN_MEMORY)(lambda index: _Read.of(BeatNotes.of_store(store, index)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a cache cannot be pickled, and a loader's process fills its own
+        return Windows, (self._store, self._pieces, self._size, self._seed, self._length, self._in_order)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, k: int) -> Batch:
+        if not 0 <= k < self._length:
+            raise IndexError(k)
+        rng = np.random.Generator(
+            np.random.Philox(key=np.array([self._seed, 2 * k + self._in_order], np.uint64))
+        )
+        if self._in_order:
+            chosen = self._pieces[k * self._size : (k + 1) * self._size]
+            return collate([self._read(i).middle() for i in chosen])
+        chosen = rng.choice(self._pieces, self._size, p=self._share).tolist()
+        return collate([self._read(i).drawn(rng) for i in chosen])
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A piece as it is kept in memory."""
+
+    features: NoteFeatures
+    velocity: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, music: BeatNotes) -> _Read:
+        return cls(note_features(music), music.velocity)
+
+    def _window(self, first: int) -> tuple[NoteFeatures, NDArray[np.int64]]:
+        notes = slice(first, first + WINDOW_NOTES)
+        return part(self.features, notes), self.velocity[notes]
+
+    def middle(self) -> Window:
+        """The window in the middle, all hidden, the level told."""
+        features, velocity = self._window(max((self.velocity.size - WINDOW_NOTES) // 2, 0))
+        return Window(features, np.zeros_like(velocity), velocity, float(np.median(self.velocity)))
+
+    def drawn(self, rng: np.random.Generator) -> Window:
+        """A window for training: transposed, louder or softer, with some of its velocities hidden."""
+        last = max(self.velocity.size - WINDOW_NOTES, 0)
+        features, played = self._window(int(rng.integers(0, last + 1)))
+        step = int(rng.integers(-_TRANSPOSE, _TRANSPOSE + 1))
+        pitch = features.pitch + step
+        if pitch.min() >= 0 and pitch.max() <= 127:
+            features = features._replace(pitch=pitch)
+        louder = int(rng.integers(-_LOUDER, _LOUDER + 1))
+        velocity = np.clip(played + louder, 1, 127)
+        level = float(np.clip(np.median(self.velocity) + louder, 1, 127))
+        share = 1.0 if rng.random() < _ALL_HIDDEN else math.cos(math.pi / 2 * rng.random())
+        is_hidden = rng.random(velocity.size) < share
+        is_hidden[rng.integers(velocity.size)] = True  # there is always something to learn
+        known = np.where(is_hidden, 0, velocity)
+        return Window(features, known, velocity, level if rng.random() < _TOLD else math.nan)

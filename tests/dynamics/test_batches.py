@@ -1,0 +1,63 @@
+"""Batches: a function of their number, with hidden velocities that do not leak."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pianolm.dynamics.batches import Windows
+from pianolm.dynamics.datamodule import DynamicsDataModule
+from pianolm.dynamics.features import BIN_WIDTH, UNKNOWN_VELOCITY
+from pianolm.errors import UserError
+from tests.dynamics.toys import OPTIONS, make_store
+
+
+def test_a_batch_depends_on_its_number_and_the_seed(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", ["train"] * 3)
+    windows = Windows(store, [0, 1, 2], 4, 0, 10)
+    windows[0]  # earlier draws change nothing
+    again = pickle.loads(pickle.dumps(Windows(store, [0, 1, 2], 4, 0, 10)))
+    for name, tensor in windows[7].items():
+        assert torch.equal(tensor.nan_to_num(), again[7][name].nan_to_num()), name
+    assert not torch.equal(windows[7]["velocity"], windows[6]["velocity"])
+    assert not torch.equal(windows[7]["velocity"], Windows(store, [0, 1, 2], 4, 1, 10)[7]["velocity"])
+    with pytest.raises(IndexError):
+        windows[10]
+
+
+def test_a_velocity_is_either_known_or_learned(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", ["train"] * 3)
+    windows = Windows(store, [0, 1, 2], 8, 0, 20)
+    levels, shares = [], []
+    for k in range(20):
+        batch = windows[k]
+        hidden = batch["velocity"] == UNKNOWN_VELOCITY
+        assert torch.equal(hidden & batch["is_note"], batch["target"] > 0)
+        assert (batch["velocity"][~hidden] * BIN_WIDTH <= 127).all()
+        levels += batch["level"].tolist()
+        shares += ((batch["target"] > 0).sum(1) / batch["is_note"].sum(1)).tolist()
+    assert 0.3 < np.isnan(levels).mean() < 0.7
+    assert 0.2 < (np.array(shares) == 1).mean() < 0.5
+    assert min(shares) < 0.3
+
+
+def test_validation_hides_everything_and_tells_the_level(tmp_path: Path) -> None:
+    make_store(tmp_path / "store", ["train", "validation", "validation"])
+    data = DynamicsDataModule(tmp_path / "store", OPTIONS, seed=0)
+    data.setup()
+    (batch,) = data.val_dataloader()
+    assert len(batch["pitch"]) == 2
+    assert ((batch["velocity"] == UNKNOWN_VELOCITY) | ~batch["is_note"]).all()
+    assert not torch.isnan(batch["level"]).any()
+    (again,) = data.val_dataloader()
+    assert torch.equal(batch["target"], again["target"])
+
+
+def test_flat_pieces_are_refused(tmp_path: Path) -> None:
+    make_store(tmp_path / "store", ["train"] * 2, flat=True)
+    with pytest.raises(UserError, match="none of 2 training pieces has velocities"):
+        DynamicsDataModule(tmp_path / "store", OPTIONS, seed=0).setup()
