@@ -81,7 +81,14 @@ def _padded(array: NDArray[Any], length: int) -> Tensor:
 
 def part(features: NoteFeatures, notes: slice) -> NoteFeatures:
     """The features of some of the notes."""
-    return NoteFeatures(*(array[notes] for array in features))
+    return NoteFeatures(
+        features.pitch[notes],
+        features.frame[notes],
+        features.bar_position[notes],
+        features.bar_length[notes],
+        features.onset_beat[notes],
+        features.values[notes],
+    )
 
 
 class Windows(Dataset[Batch]):

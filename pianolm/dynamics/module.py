@@ -70,6 +70,7 @@ class DynamicsModule(ExportedModule):
     """
 
     monitor = "val/loss"
+    centres_V: Tensor
 
     def __init__(self, settings: DynamicsSettings) -> None:
         super().__init__("notes")
