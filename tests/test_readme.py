@@ -66,6 +66,7 @@ class Workspace:
             "upstream.model=FILE": f"upstream.model={self.model}/model.safetensors",
             "upstream.base=FILE": f"upstream.base={self.model}/model.safetensors",
             "upstream.codebook=FILE": f"upstream.codebook={codebook}",
+            "upstream.model=artifacts/dynamics/NAME": f"upstream.model={self.model}",
             "data.tracker=artifacts/beats/NAME": f"data.tracker={self.root}/tracker",
             "data.parts.pop909=PATH": f"data.parts.pop909={self.root}/pop909",
             "data.parts.scores=PATH": f"data.parts.scores={self.root}/scores",

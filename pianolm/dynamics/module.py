@@ -70,14 +70,14 @@ class DynamicsModule(ExportedModule):
     """
 
     monitor = "val/loss"
-    centres_V: Tensor
+    centres: Tensor
 
     def __init__(self, settings: DynamicsSettings) -> None:
         super().__init__("notes")
         self.save_hyperparameters(asdict(settings))
         self.settings = settings
         self.network = DynamicsNetwork(DynamicsSizes(settings.width, settings.layers), settings.dropout)
-        self.register_buffer("centres_V", torch.tensor(BIN_CENTRES, dtype=torch.float32), persistent=False)
+        self.register_buffer("centres", torch.tensor(BIN_CENTRES, dtype=torch.float32), persistent=False)
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         """[B, N, V] logits."""
@@ -103,7 +103,7 @@ class DynamicsModule(ExportedModule):
         loss, logits_BNV = self._loss(batch)
         size = len(logits_BNV)
         self.log("val/loss", loss, batch_size=size)
-        expected_BN = logits_BNV.float().softmax(dim=-1) @ self.centres_V
+        expected_BN = logits_BNV.float().softmax(dim=-1) @ self.centres
         correlation, error = [], []
         for expected, target in zip(expected_BN, batch["target"], strict=True):
             found, played = expected[target > 0], target[target > 0].float()
