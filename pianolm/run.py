@@ -46,7 +46,8 @@ from pianolm.pipeline.launch import leading
 from pianolm.pipeline.model_choice import choose_models
 from pianolm.pipeline.run_log import LOG, RUN_LOG, link_latest
 from pianolm.pipeline.slurm import requeue
-from pianolm.pipeline.sweep import ERROR, TRACEBACK, Sweep, SweepCallback
+from pianolm.pipeline.sweep import ERROR, TRACEBACK, RefusedError, Sweep, SweepCallback
+from pianolm.report.sweep_results import CSV, STUDY
 from pianolm.signals import REQUEUE, STOP, StoppedBySignalError
 from pianolm.stages import find_stage
 from pianolm.training.hardware import find_launcher
@@ -110,10 +111,6 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-class _RefusedError(BaseException):
-    """Carries a user's error past Hydra, which would print all overrides before the sentence."""
-
-
 def job(cfg: DictConfig) -> float | None:
     """One Hydra job; under `-m` it runs in a process of its own. Returns the metric that a sweep minimises."""
     hydra_cfg = HydraConfig.get()
@@ -131,7 +128,7 @@ def job(cfg: DictConfig) -> float | None:
     try:
         metrics = execute(plain, run_dir, overrides=list(hydra_cfg.overrides.task))
     except UserError as error:
-        raise _RefusedError(error) from error
+        raise RefusedError(error) from error
     value = metrics.get(objective) if objective is not None else None
     return None if value is None else float(value)
 
@@ -157,16 +154,14 @@ def _end_sweep(sweep: Sweep) -> None:
         StoppedBySignalError: A signal ended it.
         SystemExit: A job failed.
     """
-    lines, failed = sweep.report()
+    lines, failed = sweep.report(failed_are_final=(sweep.directory / STUDY).exists())
     for line in lines:
         _say(line)
     if lines:
-        _say(str(sweep.directory / "sweep.csv"))
+        _say(str(sweep.directory / CSV))
     if STOP.received:
         name = signal.Signals(STOP.received).name
-        told = (
-            f"the sweep was ended by {name}; the same command reuses what is built and goes on with the rest"
-        )
+        told = f"the sweep was ended by {name}; the same command keeps what is done and goes on with the rest"
         raise StoppedBySignalError(STOP.received, told)
     if failed:
         sys.exit(1)
@@ -226,10 +221,10 @@ def cli() -> None:
     LOG.start()
     try:
         _main(sys.argv[1:])
-    except (UserError, _RefusedError, HydraException, OmegaConfBaseException) as error:
+    except (UserError, RefusedError, HydraException, OmegaConfBaseException) as error:
         if full:
             raise
-        cause = error.__cause__ if isinstance(error, _RefusedError) and error.__cause__ else error
+        cause = error.__cause__ if isinstance(error, RefusedError) and error.__cause__ else error
         for line in explain(cause).splitlines():
             print(line if line.startswith(" ") else f"pianolm: {line}", file=sys.stderr)
         sys.exit(1)

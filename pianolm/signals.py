@@ -77,6 +77,8 @@ class StopSignals:
     def install(self) -> None:
         """Handles the signals in this process from now on."""
         self.received, self.deferred, self._owner = 0, False, os.getpid()
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)  # Ray blocks SIGINT in its workers
         self.install_again()
 
     def install_again(self) -> None:

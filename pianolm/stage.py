@@ -69,6 +69,7 @@ class Stage:
         version: Raised when the same settings give another result.
         sentence: What the stage does, shown by `--help`.
         objective: The metric that a sweep minimises; None where there is none.
+        headlines: Further metrics in the table of a sweep.
         publishes: Whether the result is an artifact; else it lies in the run directory.
         trains: Whether it trains with Lightning, so that it may resume and use several processes.
         check: Raises `UserError` for what can be known before anything is built.
@@ -83,6 +84,7 @@ class Stage:
     settings: Callable[[Config], Mapping[str, Any]] = field(default=_nothing)
     version: int = 1
     objective: str | None = None
+    headlines: tuple[str, ...] = ()
     publishes: bool = True
     trains: bool = False
     check: Callable[[Config], None] | None = None

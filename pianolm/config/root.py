@@ -18,6 +18,7 @@ from pianolm.config.generate import GenerateConfig
 from pianolm.config.hardware import ComputeConfig, HardwareConfig, PathsConfig
 from pianolm.config.model import ModelConfig
 from pianolm.config.option import modules, option
+from pianolm.config.sweeps import OptunaSweeperConfig, RayLauncherConfig
 from pianolm.config.tokenizer import CodebookConfig, TokenizerConfig
 from pianolm.config.training import (
     BaseConfig,
@@ -121,6 +122,8 @@ def register() -> None:
     for group, (_, variants) in VARIANTS.items():
         for choice, cls in variants.items():
             store.store(group=group, name=f"{SCHEMA}_{choice}", node=cls)
+    store.store(group="hydra/launcher", name="ray", node=RayLauncherConfig, provider="pianolm")
+    store.store(group="hydra/sweeper", name="optuna", node=OptunaSweeperConfig, provider="pianolm")
 
 
 def group_names() -> list[str]:

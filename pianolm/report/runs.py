@@ -12,6 +12,8 @@ from omegaconf import OmegaConf
 
 from pianolm.errors import UserError
 from pianolm.report.curves import save_curves
+from pianolm.report.sweep_plot import MOST_BEST, save_sweep
+from pianolm.report.sweep_results import ranked, read_results
 from pianolm.report.training_log import find_runs, read_curves
 
 _MOST_CHARACTERS = 90
@@ -21,7 +23,7 @@ Runs = dict[Path, dict[str, list[Path]]]
 
 
 def selected_runs(settings: Mapping[str, Any]) -> Runs:
-    """The runs that `plot.run` names.
+    """The runs that `plot.run` names; of a sweep those with the best validation metric.
 
     Raises:
         UserError: A directory does not exist, or has no CSV file of a trained stage.
@@ -31,18 +33,47 @@ def selected_runs(settings: Mapping[str, Any]) -> Runs:
         raise UserError("plot.run is not set: stage=plot draws training runs; give plot.run=DIR")
     runs: Runs = {}
     for name in [names] if isinstance(names, str) else names:
-        path = Path(str(name)).expanduser()
-        directories = [path] if path.is_dir() else [Path(match) for match in sorted(glob.glob(str(path)))]
-        if not directories:
-            raise UserError(f"plot.run={name}: no such directory; give a run directory, under outputs/")
-        below = {run: parts for path in directories for run, parts in find_runs(path.resolve()).items()}
-        if not below:
+        directories = _directories(name)
+        below = {run: parts for path in directories for run, parts in _runs_below(path).items()}
+        if not below and not any(read_results(path) for path in directories):
             raise UserError(
                 f"plot.run={name}: no <stage>/csv/metrics.csv in it, so nothing was trained there; give the run "
                 "directory of a training, where metrics.json was written"
             )
         runs |= below
     return runs
+
+
+def _directories(name: object) -> list[Path]:
+    path = Path(str(name)).expanduser()
+    directories = [path] if path.is_dir() else [Path(match) for match in sorted(glob.glob(str(path)))]
+    if not directories:
+        raise UserError(f"plot.run={name}: no such directory; give a run directory, under outputs/")
+    return [directory.resolve() for directory in directories]
+
+
+def _runs_below(directory: Path) -> dict[Path, dict[str, list[Path]]]:
+    """The runs at or below a directory; of a sweep its best ones."""
+    runs = find_runs(directory)
+    best = [directory / Path(one.directory).name for one in ranked(read_results(directory))[:MOST_BEST]]
+    return {run: parts for run, parts in runs.items() if not best or run in best}
+
+
+def draw_sweeps(settings: Mapping[str, Any], directory: Path) -> list[Path]:
+    """Draws `sweep.png` for a sweep that `plot.run` names, `sweep_<name>.png` for each of several.
+
+    Returns:
+        The pictures, without those of sweeps in which no job has a validation metric.
+    """
+    names = settings["run"]
+    named = [path for name in ([names] if isinstance(names, str) else names) for path in _directories(name)]
+    sweeps = {path: results for path in named if (results := read_results(path))}
+    pictures = []
+    for path, results in sweeps.items():
+        picture = directory / ("sweep.png" if len(sweeps) == 1 else f"sweep_{path.name}.png")
+        if save_sweep(results, picture, path.name):
+            pictures.append(picture)
+    return pictures
 
 
 def run_names(runs: list[Path]) -> list[str]:

@@ -20,5 +20,6 @@ STAGE = Stage(
     settings=lambda cfg: language_model_settings(cfg, "base"),
     version=6,
     objective="val/loss",
+    headlines=("val/bits_per_note", "parameters"),
     trains=True,
 )

@@ -72,4 +72,5 @@ STAGE = Stage(
     needs=lambda cfg: {"cells": Need("prepare", given="cells")},
     settings=lambda cfg: {"codebook": cfg["codebook"], "vocabulary": cfg["tokenizer"]["vocabulary"]},
     objective="codes_per_cell",
+    headlines=("coverage_l1", "coverage_l2", "coverage_l3"),
 )

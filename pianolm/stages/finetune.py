@@ -42,6 +42,7 @@ STAGE = Stage(
     settings=lambda cfg: language_model_settings(cfg, "finetune"),
     version=6,
     objective="val/loss",
+    headlines=("val/bits_per_note", "parameters"),
     trains=True,
     check=_check,
 )

@@ -1,7 +1,7 @@
 """Stage `plot`: curves of training runs, from the CSV files in their directories, or a page of the prepared data.
 
-Reads `plot.*`. Writes to the run directory `curves_<stage>.png` for each trained stage, or with `plot=data`
-`report.html`, for which it needs the cell store.
+Reads `plot.*`. Writes to the run directory `curves_<stage>.png` for each trained stage and `sweep.png` for a sweep, or
+with `plot=data` `report.html`, for which it needs the cell store.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def _draw_data(ctx: StageContext) -> Metrics:
 
 
 def _draw_runs(ctx: StageContext) -> Metrics:
-    from pianolm.report.runs import draw_runs, selected_runs  # matplotlib is slow to import
+    from pianolm.report.runs import draw_runs, draw_sweeps, selected_runs  # matplotlib is slow to import
 
     runs = selected_runs(ctx.cfg["plot"])
-    pictures = draw_runs(runs, ctx.run_dir)
+    pictures = [*draw_sweeps(ctx.cfg["plot"], ctx.run_dir), *draw_runs(runs, ctx.run_dir)]
     if not pictures:
         raise UserError(f"plot.run={ctx.cfg['plot']['run']}: no row in its metrics.csv yet; plot again later")
     for picture in pictures:

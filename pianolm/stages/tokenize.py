@@ -150,4 +150,5 @@ STAGE = Stage(
     version=3,
     check=_check,
     objective="tokens_per_note",
+    headlines=("tokens",),
 )

@@ -38,5 +38,6 @@ STAGE = Stage(
     settings=_settings,
     version=3,
     objective="val/velocity_mae",
+    headlines=("val/codes_used", "val/code_perplexity"),
     trains=True,
 )

@@ -3,38 +3,112 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pianolm.pipeline.sweep import JobResult, table
+from pianolm.errors import UserError
+from pianolm.pipeline.job_cores import Share
+from pianolm.pipeline.sweep import ERROR, Sweep
+from pianolm.report.sweep_results import JOBS
+from pianolm.run import execute
+from pianolm.signals import STOP
 from tests.experiment import load
 from tests.test_run import run_cli
+from tests.tiny import tiny
 
 runs = load("exact-resume/runs.py")
 
 
-def result(
-    job: int, words: str, status: str = "done", value: float | None = None, error: str = ""
-) -> JobResult:
-    return JobResult(job, words.split(), status, "val/loss", value, error, f"/runs/{job}")
+PREPARE = ("stage=prepare", "data.pieces=3", "data.kinds=[performance]")
 
 
-def test_the_table_shows_where_jobs_differ_and_the_metric_or_why_there_is_none() -> None:
-    results = [
-        result(0, "stage=base model.width=32", value=3.14159265),
-        result(1, "stage=base model.width=64 seed=1", "failed", error="out of\nluck"),
-        result(10, "stage=base model.width=128", "not run"),
-    ]
-    assert table(results) == [
-        "job  overrides              val/loss",
-        "  0  model.width=32         3.14159",
-        "  1  model.width=64 seed=1  failed: out of luck",
-        " 10  model.width=128        not run",
-    ]
-    assert table(results[:1])[1] == "  0  stage=base model.width=32  3.14159"
+class Trial:
+    """A sweep whose jobs run in this process.
+
+    Attributes:
+        ran: Numbers of the jobs that ran.
+    """
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.ran = folder, []  # type: Path, list[int]
+
+        def wait_for(sweep: Sweep, number: int, words: list[str], cfg: dict[str, Any], run_dir: Path) -> int:
+            self.ran.append(number)
+            try:
+                execute(cfg, run_dir)
+            except UserError as error:
+                (run_dir / ERROR).write_text(str(error))
+                return 1
+            return 0
+
+        monkeypatch.setattr(Sweep, "_wait_for", wait_for)
+
+    def run(self, *jobs: tuple[str, ...], command: str = "a command") -> tuple[list[str], bool]:
+        """Runs jobs with these overrides; returns the lines for the terminal and whether one failed."""
+        sweep = Sweep(self.folder / "sweep")
+        self.ran.clear()
+        try:
+            sweep.start([command], Share())
+            for number, words in enumerate(jobs):
+                cfg = tiny(self.folder, *(word for word in words if not word.startswith("data.pieces")))
+                cfg["data"]["pieces"] = 3
+                sweep.run_job(number, words, cfg, self.folder / "sweep" / str(number), None)
+            return sweep.report()
+        finally:
+            STOP.deferred, STOP.forward = False, None
+
+    def jobs_missing(self) -> bool:
+        return Sweep(self.folder / "sweep").is_unfinished(["a command"])
+
+
+def test_the_same_command_runs_only_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trial, jobs = Trial(tmp_path, monkeypatch), [(*PREPARE, f"data.seed={seed}") for seed in (1, 2)]
+    bad = ("stage=prepare", "data.kinds=[score]")
+    assert trial.run(*jobs, bad)[1], "one failed"
+    assert trial.ran == [0, 1, 2]
+    assert trial.jobs_missing()
+    lines, _ = trial.run(*jobs, bad)
+    assert trial.ran == [2], "the failed one alone"
+    assert [line.split()[0] for line in lines if "done" in line] == ["0", "1"]
+    shutil.rmtree(json.loads((tmp_path / "sweep" / "0" / "metrics.json").read_text())["artifact"])
+    assert not trial.run(jobs[0], (*PREPARE, "data.seed=3"))[1]
+    assert trial.ran == [0, 1], "one whose artifact is gone, and one with other options"
+    assert not trial.jobs_missing()
+    with pytest.raises(UserError, match="the sweep of another command found"):
+        trial.run(jobs[0], command="another")
+
+
+def test_a_sweep_that_runs_is_not_continued(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path)
+    try:
+        sweep.start(["a command"], Share())
+        assert not Sweep(tmp_path).is_unfinished(["a command"])
+        with pytest.raises(UserError, match="runs in another process"):
+            Sweep(tmp_path).start(["a command"], Share())
+    finally:
+        STOP.deferred, STOP.forward = False, None
+
+
+def test_a_job_on_another_machine_is_stopped_by_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = Sweep(tmp_path)
+    try:
+        sweep.start(["a command"], Share())
+    finally:
+        STOP.deferred, STOP.forward = False, None
+    monkeypatch.setattr("socket.gethostname", lambda: "another")
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
+        (tmp_path / JOBS / "stop").write_text(str(int(signal.SIGINT)))
+        assert sweep._signalled(0, process) == -signal.SIGTERM
+    assert not list((tmp_path / JOBS).glob("*.pid"))
 
 
 @pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow)])
@@ -50,19 +124,26 @@ def test_a_failed_job_is_one_sentence_and_the_others_run(launcher: str, tmp_path
     assert done.returncode == 1, done.stdout + done.stderr
     sentence = "data.kinds=['score']: no file of that kind in data.source=demo"
     assert done.stderr == f"pianolm: {sentence}\n"
-    *_, head, first, second, path = done.stdout.splitlines()
-    assert head.split() == ["job", "overrides", "result"]
-    assert first == f"  0  data.kinds=[score]        failed: {sentence}"
-    assert second == "  1  data.kinds=[performance]  done"
+    *_, head, first, second, failed, path = done.stdout.splitlines()
+    assert head.split()[:3] == ["job", "data.kinds", "state"]
+    assert first.split()[:3] == ["0", "[score]", "failed"]
+    assert second.split()[:3] == ["1", "[performance]", "done"]
+    log = (tmp_path / "outputs" / "latest" / "0" / "run.log").resolve()
+    assert failed == f"failed: job 0 (data.kinds=[score]): {sentence}; log: {log}"
     assert Path(path) == (tmp_path / "outputs" / "latest" / "sweep.csv").resolve()
     with Path(path).open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["job"], row["status"], row["error"]) for row in rows] == [
+    assert [(row["job"], row["state"], row["error"]) for row in rows] == [
         ("0", "failed", sentence),
         ("1", "done", ""),
     ]
     assert head in (tmp_path / "outputs" / "latest" / "run.log").read_text()
-    assert sentence in (Path(rows[0]["directory"]) / "run.log").read_text()
+    assert sentence in log.read_text()
+    if launcher == "basic":
+        again = run_cli(*words, cwd=tmp_path)
+        assert again.stdout.startswith("sweep: continues outputs/multirun/"), again.stderr
+        assert "job 1: done before" in again.stdout
+        assert again.stdout.splitlines()[-1] == path
 
 
 @pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow)])
@@ -83,5 +164,5 @@ def test_sigterm_lets_the_running_jobs_save_and_starts_no_other(launcher: str, t
     assert states[0] == "stopped"
     assert len(states) == 3
     if launcher == "basic":
-        assert run.output[-3].split() == ["2", "seed=3", "not", "run"]
+        assert run.output[-3].split()[:4] == ["2", "3", "not", "run"]
     assert "Traceback" not in text

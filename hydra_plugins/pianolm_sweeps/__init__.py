@@ -1,0 +1,1 @@
+"""Plugins of Hydra, which looks for them in this package: `hydra/launcher=ray` and `hydra/sweeper=optuna`."""
