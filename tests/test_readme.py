@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.override_parser.types import IntervalSweep
 
 from pianolm.config.check import parse
 from pianolm.pipeline.graph import Planner
@@ -107,6 +108,8 @@ class Workspace:
         (override,) = parse([word])[0]
         if not override.is_sweep_override():
             return [word]
+        if isinstance(interval := override.value(), IntervalSweep):
+            return [f"{override.key_or_group}={interval.start}"]  # as a sampler may choose
         return [f"{override.key_or_group}={value}" for value in override.sweep_string_iterator()]
 
     def run(self, line: str) -> dict[str, Any]:

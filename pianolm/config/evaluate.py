@@ -96,7 +96,7 @@ class PlotConfig:
     )
     run: Any = option(
         None,
-        "A run directory, one above several (a sweep's), a pattern ('outputs/base/*'), or a list of these.",
+        "A run directory, that of a sweep or of several runs, a pattern ('outputs/base/*'), or a list of these.",
     )
 
 
