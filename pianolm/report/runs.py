@@ -78,8 +78,8 @@ def draw_sweeps(settings: Mapping[str, Any], directory: Path) -> list[Path]:
 
 def run_names(runs: list[Path]) -> list[str]:
     """Short names: directories relative to the common one, each with the overrides that not all runs have."""
-    if len(runs) == 1:
-        return [runs[0].name]
+    if len(runs) < 2:
+        return [run.name for run in runs]
     common = os.path.commonpath(runs)
     overrides = [_overrides(path) for path in runs]
     names = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from pianolm.errors import UserError
 from pianolm.report.runs import draw_finished, run_names, selected_runs
+from pianolm.report.sweep_results import JOBS, JobResult, write_result
 from pianolm.run import execute
 from pianolm.stage import StageContext
 from pianolm.stages import plot
@@ -44,6 +46,24 @@ def test_runs_are_compared_by_list_pattern_and_directory_above(tmp_path: Path) -
     assert size(out / "curves_base.png")[0] > 1000
     assert run_names([first, second]) == ["0  base.learning_rate=0.1", "1  base.learning_rate=0.2"]
     assert run_names([first]) == ["0"]
+
+
+def test_of_a_sweep_options_are_drawn_and_the_curves_of_its_best_runs(tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    (sweep / JOBS).mkdir(parents=True)
+    for job in range(10):
+        directory = sweep / str(job)
+        if job > 1:  # the other ones reuse what was trained elsewhere
+            write_rows(directory, "base", rows(range(20), shift=job))
+        words, metrics = ["stage=base", f"optimizer.lr={job + 1}e-3"], {"val/loss": 5.0 + job}
+        result = JobResult(job, words, "done", str(directory), "val/loss", metrics=metrics)
+        write_result(sweep / JOBS / f"{job}.json", result)
+    assert plot.run(context(tmp_path / "out", str(sweep))) == {"pictures": 2, "runs": 6}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"sweep.png", "curves_base.png"}
+    assert list(selected_runs({"run": str(sweep)})) == [sweep / str(job) for job in range(2, 8)]
+    for job in range(2, 10):
+        shutil.rmtree(sweep / str(job))
+    assert plot.run(context(tmp_path / "again", str(sweep))) == {"pictures": 1, "runs": 0}
 
 
 def test_a_wrong_run_is_told_in_one_sentence(tmp_path: Path) -> None:
