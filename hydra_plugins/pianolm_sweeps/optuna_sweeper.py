@@ -27,6 +27,7 @@ class OptunaSweeper(Sweeper):
         """Runs the trials that the study lacks."""
         from pianolm.pipeline.optuna_study import run_trials
 
+        assert self.config is not None, "set up"
         run_trials(self._options, arguments, self.config.stage.name, self._launch)
 
     def _launch(self, batch: list[list[str]], first: int) -> None:

@@ -100,11 +100,11 @@ def _distribution(override: Override) -> optuna.distributions.BaseDistribution:
         if isinstance(value.start, int) and isinstance(value.end, int):
             return IntDistribution(value.start, value.end, log=log)
         return FloatDistribution(float(value.start or 0), float(value.end or 0), log=log)
-    if isinstance(value, RangeSweep) and all(
-        isinstance(v, int) for v in (value.start, value.stop, value.step)
-    ):
-        numbers = value.range()
-        return IntDistribution(numbers[0], numbers[-1], step=int(value.step))
+    if isinstance(value, RangeSweep):
+        start, stop, step = value.start, value.stop, value.step
+        if isinstance(start, int) and isinstance(stop, int) and isinstance(step, int):
+            numbers = range(start, stop, step)
+            return IntDistribution(numbers[0], numbers[-1], step=step)
     return CategoricalDistribution(list(override.sweep_string_iterator()))
 
 

@@ -50,7 +50,7 @@ def launch(
     sweep.share(Share.of_cores(cpus))
     import ray
 
-    more = OmegaConf.to_container(OmegaConf.create(options["options"]))
+    more: Any = OmegaConf.to_container(OmegaConf.create(options["options"]))
     remote = ray.remote(_execute).options(**{"num_cpus": cpus, "num_gpus": options["num_gpus"], **more})
     state, here = Singleton.get_state(), os.getcwd()
     running = [
