@@ -118,7 +118,7 @@ def table(results: Sequence[JobResult]) -> list[str]:
     for place, one in enumerate(results):
         figures = [_short(one.metrics.get(name)) for name in (*names, "seconds")]
         options = [values[place] for values in swept.values()]
-        rows.append([str(one.job), *options, one.state, *figures, os.path.relpath(one.directory)])
+        rows.append([str(one.job), *options, one.state, *figures, _beside(one.directory)])
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     texts = 1 + len(
         swept
@@ -136,6 +136,12 @@ def table(results: Sequence[JobResult]) -> list[str]:
         if one.state == "failed":
             lines.append(f"failed: {label(results, one)}: {' '.join(one.error.split())}; log: {one.log}")
     return lines
+
+
+def _beside(directory: str) -> str:
+    """A directory relative to the current one if it lies below it."""
+    relative = os.path.relpath(directory)
+    return directory if relative.startswith("..") else relative
 
 
 def _short(value: float | None) -> str:
