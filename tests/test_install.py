@@ -34,7 +34,7 @@ def files(folder: Path, pattern: str, below: Path) -> set[str]:
 
 def test_a_wheel_has_the_code_the_configuration_and_the_models(wheel: zipfile.ZipFile) -> None:
     packed = set(wheel.namelist())
-    assert files(ROOT / "pianolm", "*.py", ROOT) <= packed
+    assert files(ROOT / "pianolm", "*.py", ROOT) | files(ROOT / "hydra_plugins", "*.py", ROOT) <= packed
     assert {f"pianolm/{name}" for name in files(ROOT / "conf", "*.yaml", ROOT)} <= packed
     models = {name for name in files(ROOT / "pianolm" / "models", "*", ROOT) if "__pycache__" not in name}
     assert models <= packed
