@@ -56,6 +56,7 @@ def tables(rows: list[Row]) -> dict[str, list[str]]:
         "leaks": _leaks(of_kind(rows, "mix")),
         "noise": _noise(of_kind(rows, "wrong_and_missing")),
         "shingles": _shingles(of_kind(rows, "shingles")),
+        "windows": _windows(of_kind(rows, "window_ms")),
         "coverage": [_coverage(rows)],
         "scale": _scale(scale(rows)),
     }
@@ -102,6 +103,24 @@ def _shingles(rows: list[Row]) -> list[str]:
     header = ["shingles", "one work: 1 %, 5 %, median", "others by the composer: median, 99 %, most"]
     figures = ("same_1_5_50", "other_50_99_100")
     return table(header, [[row["shingles"], *(_listed(row[key], 3) for key in figures)] for row in rows])
+
+
+def _windows(rows: list[Row]) -> list[str]:
+    """A row a window, with its two measurements side by side."""
+    of = {(row["window_ms"], row["of"]): row for row in rows}
+    cells = [
+        [
+            f"{window} ms",
+            *(
+                f"{of[window, name][key]:.3f}"
+                for name in ("files", "renditions")
+                for key in ("precision", "recall")
+            ),
+        ]
+        for window in dict.fromkeys(row["window_ms"] for row in rows)
+    ]
+    header = [f"{name}: {key}" for name in ("files", "renditions") for key in ("precision", "recall")]
+    return table(["notes together within", *header], cells)
 
 
 def _scale(rows: list[Row]) -> list[str]:

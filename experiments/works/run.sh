@@ -17,6 +17,7 @@ measured() { # NAME COMMAND…: runs the command with the file of its rows as la
   fi
 }
 measured works "$here/measure.py" "$ASAP" "$ACPAS" "$others"
+measured windows "$here/windows.py" "$ASAP" "$ACPAS"
 measured leaks "$here/leaks.py" "$ASAP" "$ACPAS" "$POP909" "$SCORES"
 for files in ${FILES:-1437 2875 5750}; do
   [ -e "$runs/files-$files-sources.csv" ] || python "$here/scale.py" make "$files" "$runs/files-$files" "$ASAP" "$ACPAS" "$others"
