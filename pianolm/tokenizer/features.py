@@ -19,9 +19,11 @@ from pianolm.tokenizer.sequence import LAST_POSITION
 from pianolm.tokenizer.tempo import LOWEST_BPM, RANGE_BPM
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.tokenizer.velocity import VelocityCodec
-from pianolm.tokenizer.vocabulary import CODE_KINDS, DURATION_BINS, TUNINGS, Kind
+from pianolm.tokenizer.vocabulary import CODE_KINDS, DURATION_BINS, FILL_MARKS, MARKS, TUNINGS, Kind
 
-_KINDS = tuple(kind for kind in Kind if kind not in (Kind.BAR, Kind.PEDAL, Kind.DURATION, Kind.TUNING))
+_KINDS = tuple(
+    kind for kind in Kind if kind not in (Kind.BAR, Kind.PEDAL, Kind.DURATION, Kind.TUNING, *FILL_MARKS)
+)
 """Kinds with a column in every tokenizer; kinds that an option adds have a column only with that option."""
 BLUR_FRAMES = 1.5
 """Standard deviation of the bell that smooths onsets and ends of patterns, so that neighbouring frames are similar."""
@@ -87,7 +89,10 @@ def _kinds(tokenizer: PianoTokenizer) -> NDArray[np.float64]:
     }
     shown = (*_KINDS, *(kind for kind, used in optional.items() if used))
     column = [shown.index(kind if kind in shown else Kind.RESERVED) for kind in Kind]
-    return np.eye(len(shown))[np.array(column)[tokenizer.vocabulary.kind_of]]
+    of_kind = np.eye(len(shown))[column]
+    # each with a second column, so that they differ without a column that other tokenizers lack
+    of_kind[list(FILL_MARKS), [shown.index(kind) for kind in MARKS]] = 1
+    return of_kind[tokenizer.vocabulary.kind_of]
 
 
 def _patterns(tokenizer: PianoTokenizer) -> dict[str, NDArray[np.float64]]:

@@ -14,9 +14,18 @@ note:
     tie    :=  duration pitch codes velocity?     ties=explicit
     cell   :=  pitch codes velocity?              with either
 
+With `fill` the table also has the marks of fill sequences, in which some beats come last (`pianolm.tokenizer.fill`):
+
+    prefix <gap> (pitch pitch)? gap <suffix> suffix <middle> middle [EOS]
+
+Prefix and suffix may be empty, and an EOS may end the suffix. Gap and suffix begin without ties; the middle goes on
+where the prefix ends, and its tempi and bars are those of the gap. Marks are given, not chosen: `allows` knows them,
+and `allowed`, from which masks are made, leaves them out.
+
 A state is a phase (a row of the table) and what the table cannot express: the last pitch of the beat, since pitches
-ascend; whether the open cell sounds and strikes a note; and the ties. Duration and pitch of an explicit tie follow from
-the tokens before, so that exactly one id is allowed for each.
+ascend; whether the open cell sounds and strikes a note; the ties; and the part of a fill sequence. Duration and pitch
+of an explicit tie follow from the tokens before, so that exactly one id is allowed for each, as do tempi and bars of a
+middle.
 
 Shapes: V ids, T tokens.
 """
@@ -32,7 +41,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from pianolm.music.beats import FRAMES
 from pianolm.tokenizer.ties import MAX_TIE_FRAMES, NO_TIES, Ties, duration_bins, shortest_frames
-from pianolm.tokenizer.vocabulary import CODE_KINDS, EIGHTHS_BY_KIND, EIGHTHS_OF_KIND, Kind, Vocabulary
+from pianolm.tokenizer.vocabulary import (
+    CODE_KINDS,
+    EIGHTHS_BY_KIND,
+    EIGHTHS_OF_KIND,
+    FILL_MARKS,
+    Kind,
+    Vocabulary,
+)
 
 ILLEGAL = -1
 
@@ -51,6 +67,11 @@ class Phase(IntEnum):
     TIES = 15  # as BEAT, but ties are pending
     TEMPO_TIES = 16  # as TEMPO, but ties are pending
     TUNED = 17  # a tuning; the first tempo is next
+    GAP = 18  # the mark of a gap
+    LOWEST = 19  # the lowest pitch of the gap; its highest one is next
+    BOUNDED = 20  # the highest pitch of the gap
+    SUFFIX = 21  # the mark of a suffix
+    MIDDLE = 22  # the mark of a middle
 
 
 N_PHASES = max(Phase) + 1
@@ -61,13 +82,20 @@ WITH_TIES = {Phase.BEAT: Phase.TIES, Phase.TEMPO: Phase.TEMPO_TIES}
 # Plain numbers: a look-up of an enum member costs more than a step of validation.
 _TEMPO, _PITCH = int(Kind.TEMPO), int(Kind.PITCH)
 _BEAT, _CODES, _VELOCITY = int(Phase.BEAT), int(Phase.CODES), int(Phase.VELOCITY)
-_DURATION = int(Phase.DURATION)
+_DURATION, _LOWEST = int(Phase.DURATION), int(Phase.LOWEST)
 _WITH_TIES = {int(phase): int(pending) for phase, pending in WITH_TIES.items()}
 _PENDING = frozenset(_WITH_TIES.values())
+_FILL_MARKS = frozenset(map(int, FILL_MARKS))
+_BAR = int(Kind.BAR)
 
 
 def transition_table(
-    velocity: bool, ties: str = "repeat", bars: bool = False, exact: bool = True, tuned: bool = False
+    velocity: bool,
+    ties: str = "repeat",
+    bars: bool = False,
+    exact: bool = True,
+    tuned: bool = False,
+    fill: bool = False,
 ) -> NDArray[np.int8]:
     """[phase, kind] → next phase, or `ILLEGAL`; `WITH_TIES` says what it becomes while ties are pending.
 
@@ -100,7 +128,58 @@ def transition_table(
         table[Phase.TEMPO, Kind.BAR] = Phase.BEAT
         if ties != "repeat":
             table[Phase.TEMPO_TIES, Kind.BAR] = Phase.BEAT
+    if fill:
+        _add_marks(
+            table,
+            [Phase.TUNED] if tuned else [Phase.START, Phase.OPENED],
+            Phase.TEMPO if bars else Phase.BEAT,
+        )
     return table
+
+
+def _add_marks(table: NDArray[np.int8], first: list[Phase], beat: Phase) -> None:
+    """Adds the marks of fill sequences to a table.
+
+    Args:
+        table: [phase, kind], changed in place.
+        first: Phases in which the first tempo may come.
+        beat: Phase after a tempo.
+    """
+    between = list(BETWEEN_CELLS) if beat == Phase.TEMPO else [Phase.BEAT]
+    table[[*first, *between], Kind.GAP] = Phase.GAP
+    table[Phase.GAP, Kind.PITCH], table[Phase.LOWEST, Kind.PITCH] = Phase.LOWEST, Phase.BOUNDED
+    table[[Phase.GAP, Phase.BOUNDED, Phase.SUFFIX, Phase.MIDDLE], Kind.TEMPO] = beat
+    table[between, Kind.SUFFIX] = Phase.SUFFIX
+    table[Phase.SUFFIX, Kind.EOS] = Phase.ENDED
+    table[[Phase.SUFFIX, Phase.ENDED, *between], Kind.MIDDLE] = Phase.MIDDLE
+
+
+class Part(IntEnum):
+    """Parts of a fill sequence. A sequence without marks is all prefix."""
+
+    PREFIX = 0
+    GAP = 1
+    SUFFIX = 2
+    MIDDLE = 3
+
+
+class Fill(NamedTuple):
+    """Where a fill sequence stands.
+
+    Attributes:
+        part: The part.
+        ties: Ties at the end of the prefix.
+        grid: Tempo id and bar id (−1 for none) of each beat of the gap; in the middle, of those that have not begun.
+        bar: In the middle, the bar id that must follow the tempo, −1 for none.
+    """
+
+    part: int = Part.PREFIX
+    ties: Ties = NO_TIES
+    grid: tuple[tuple[int, int], ...] = ()
+    bar: int = -1
+
+
+NO_FILL = Fill()
 
 
 class State(NamedTuple):
@@ -112,6 +191,7 @@ class State(NamedTuple):
         sounding: Whether the codes of the open cell so far are not all silent.
         struck: Whether one of them strikes a note, where that decides whether a velocity follows.
         ties: Ties of the beat.
+        fill: Where a fill sequence stands.
     """
 
     phase: int = Phase.START
@@ -119,6 +199,7 @@ class State(NamedTuple):
     sounding: bool = False
     struck: bool = False
     ties: Ties = NO_TIES
+    fill: Fill = NO_FILL
 
     @property
     def between_cells(self) -> bool:
@@ -165,6 +246,7 @@ class Grammar:
         exact: Whether there are L4 codes.
         tie_codes: What ties need to know about codes; required unless `ties` is `repeat`.
         tuned: Whether a piece states the tuning of its tempo scale.
+        fill: Whether the sequences may be fill sequences.
 
     Attributes:
         table: [phase, kind], see `transition_table`.
@@ -183,19 +265,21 @@ class Grammar:
         exact: bool = True,
         tie_codes: TieCodes | None = None,
         tuned: bool = False,
+        fill: bool = False,
     ) -> None:
         assert silent.shape == (vocabulary.size,), "one flag an id"
         assert (tie_codes is not None) == (ties != "repeat"), "ties need to know about codes"
         self.vocabulary, self.velocity, self.silent = vocabulary, velocity, silent
         self.ties, self.bars, self.exact, self.tie_codes = ties, bars, exact, tie_codes
-        self.tuned = tuned
+        self.tuned, self.fill = tuned, fill
         self.strikes = tie_codes.strikes if tie_codes is not None and velocity else None
-        self.table = transition_table(velocity, ties, bars, exact, tuned)
+        self.table = transition_table(velocity, ties, bars, exact, tuned, fill)
         self.kinds = frozenset(kind for kind in Kind if (self.table[:, kind] != ILLEGAL).any())
         self.kind_of = vocabulary.kind_of
         self.pitch_of = np.arange(vocabulary.size) - vocabulary.offset(Kind.PITCH)
-        self._by_phase = [(row != ILLEGAL)[self.kind_of] for row in self.table]
-        self._masks: dict[tuple[int, int, bool, int, int], NDArray[np.bool_]] = {}
+        is_mark = np.isin(self.kind_of, FILL_MARKS)
+        self._by_phase = [(row != ILLEGAL)[self.kind_of] & ~is_mark for row in self.table]
+        self._masks: dict[tuple[int, int, bool, int, int, Fill], NDArray[np.bool_]] = {}
         self._make_lists()
 
     def _make_lists(self) -> None:
@@ -220,17 +304,26 @@ class Grammar:
         return State()
 
     def allowed(self, state: State) -> NDArray[np.bool_]:
-        """[V] the ids that may come next; not to be changed in place."""
+        """[V] the ids that may be chosen next, which excludes marks of fill sequences; not to be changed in place."""
         ids = self._mask(state)
         return ids & ~self.tied_pitch_ids(state) if self._excludes_tied(state) else ids
 
     def allows(self, state: State, token: int) -> bool:
         """Whether one token may come next, which may be any whole number."""
-        if not 0 <= token < self.vocabulary.size or not self._mask(state)[token]:
+        if not 0 <= token < self.vocabulary.size:
+            return False
+        if self._kinds[token] in _FILL_MARKS:
+            return self._allows_mark(state, self._kinds[token])
+        if not self._mask(state)[token]:
             return False
         if self._kinds[token] != _PITCH or not self._excludes_tied(state):
             return True
         return not state.ties.tied >> int(self.pitch_of[token]) & 1
+
+    def _allows_mark(self, state: State, kind: int) -> bool:
+        """Whether a mark of fill sequences may come next; each comes once, in order."""
+        part = (Kind.GAP, Kind.SUFFIX, Kind.MIDDLE).index(Kind(kind))
+        return state.fill.part == part and self._rows[state.phase][kind] != ILLEGAL
 
     @staticmethod
     def _excludes_tied(state: State) -> bool:
@@ -250,19 +343,25 @@ class Grammar:
 
     def mask_key(self, state: State) -> State:
         """A state of the same phase with the same mask, but for `tied_pitch_ids`; one for all states that share it."""
-        phase, last_pitch, sounding, pending, frames = self._key(state)
-        return State(phase, last_pitch, sounding, ties=Ties(pending=pending, durations=frames))
+        phase, last_pitch, sounding, pending, frames, fill = self._key(state)
+        return State(phase, last_pitch, sounding, ties=Ties(pending=pending, durations=frames), fill=fill)
 
-    def _key(self, state: State) -> tuple[int, int, bool, int, int]:
-        """`mask_key` as plain values: phase, last pitch, sounding, pending ties, and their frames."""
-        phase, pending = state.phase, state.ties.pending
+    def _key(self, state: State) -> tuple[int, int, bool, int, int, Fill]:
+        """`mask_key` as plain values: phase, last pitch, sounding, pending ties, their frames, and the fill."""
+        phase, pending, fill = state.phase, state.ties.pending, state.fill
+        if fill is not NO_FILL:
+            fill = (
+                Fill(fill.part, NO_TIES, fill.grid[:1], fill.bar)
+                if fill.part == Part.MIDDLE
+                else Fill(fill.part)
+            )
         if not pending:
-            return phase, state.last_pitch if phase == _BEAT else -1, state.sounding, 0, 0
+            return phase, state.last_pitch if phase in (_BEAT, _LOWEST) else -1, state.sounding, 0, 0, fill
         if phase == _DURATION:
-            return phase, -1, False, pending & -pending, 0
+            return phase, -1, False, pending & -pending, 0, fill
         if self._explicit and phase in _PENDING:
-            return phase, -1, False, 1, self._key_frames[state.ties.pending_frames]
-        return phase, -1, state.sounding, 1, 0
+            return phase, -1, False, 1, self._key_frames[state.ties.pending_frames], fill
+        return phase, -1, state.sounding, 1, 0, fill
 
     def _mask(self, state: State) -> NDArray[np.bool_]:
         """[V] the ids that may come next, were it not for `tied_pitch_ids`. Few masks differ, so they are kept."""
@@ -283,11 +382,26 @@ class Grammar:
             ids[is_pitch] = np.arange(self.vocabulary.pitch) == state.pitch
         elif state.phase == Phase.BEAT:
             ids[is_pitch] = np.arange(self.vocabulary.pitch) > state.last_pitch
+        elif state.phase == Phase.LOWEST:
+            ids[is_pitch] = np.arange(self.vocabulary.pitch) >= state.last_pitch
         elif Phase.CODES <= state.phase < Phase.VELOCITY and not (state.sounding or state.ties.pending):
             after = self.table[state.phase][self.kind_of]
             completes = (after == Phase.VELOCITY) | (after == Phase.BEAT)
             ids[completes & self.silent] = False
+        self._restrict_fill(ids, state)
         return ids
+
+    def _restrict_fill(self, ids: NDArray[np.bool_], state: State) -> None:
+        """Takes out of a mask [V] what the part of a fill sequence forbids."""
+        fill, tempo, bar = state.fill, self.vocabulary.ids(Kind.TEMPO), self.vocabulary.ids(Kind.BAR)
+        if fill.part == Part.GAP:
+            ids[self.vocabulary.eos] = False
+        elif fill.part == Part.MIDDLE:
+            ids[tempo] &= np.arange(tempo.start, tempo.stop) == (fill.grid[0][0] if fill.grid else -1)
+            ids[self.vocabulary.eos] &= not fill.grid
+            ids[bar] &= np.arange(bar.start, bar.stop) == fill.bar
+            if fill.bar >= 0 and state.phase in (Phase.TEMPO, Phase.TEMPO_TIES):
+                ids[: bar.start] = ids[bar.stop :] = False
 
     def advance(self, state: State, token: int) -> State:
         """The state after one more token, which must be allowed.
@@ -302,10 +416,14 @@ class Grammar:
 
     def after(self, state: State, token: int) -> State:
         """The state after a token that is known to be allowed."""
-        kind, ties, last_pitch = self._kinds[token], state.ties, state.last_pitch
+        kind, ties, last_pitch, fill = self._kinds[token], state.ties, state.last_pitch, state.fill
         phase = self._rows[state.phase][kind]
         if self._eighths[kind]:
             return self._after_code(state, token, phase)
+        if kind in _FILL_MARKS:
+            return self._after_mark(state, phase)
+        if fill is not NO_FILL and kind in (_TEMPO, _BAR):
+            fill = _fill_after(fill, token, kind)
         if kind == _TEMPO:
             ties, last_pitch = ties.next_beat(), -1
         elif kind == _PITCH and state.phase == _DURATION:
@@ -314,7 +432,17 @@ class Grammar:
             last_pitch = int(self.pitch_of[token])
         if ties.pending:
             phase = _WITH_TIES.get(phase, phase)
-        return State(phase, last_pitch, False, False, ties)
+        return State(phase, last_pitch, False, False, ties, fill)
+
+    @staticmethod
+    def _after_mark(state: State, phase: int) -> State:
+        """The state after a mark of fill sequences, `phase` being what the table says."""
+        fill = state.fill
+        if phase == Phase.GAP:
+            return State(phase, fill=Fill(Part.GAP, state.ties))
+        if phase == Phase.SUFFIX:
+            return State(phase, fill=fill._replace(part=Part.SUFFIX))
+        return State(phase, ties=fill.ties, fill=Fill(Part.MIDDLE, grid=fill.grid))
 
     def _after_code(self, state: State, token: int, phase: int) -> State:
         """The state after a code, `phase` being what the table says."""
@@ -325,14 +453,14 @@ class Grammar:
             frames = self._eighths[self._kinds[token]] * FRAMES // 8
             ties = ties.after_code(frames, self._since_strike[token])
         if _CODES <= phase < _VELOCITY:
-            return State(phase, state.last_pitch, sounding, struck, ties)
+            return State(phase, state.last_pitch, sounding, struck, ties, state.fill)
         if self.ties != "repeat":
             ties = ties.after_cell(state.last_pitch, sounding, self._sounds_to_end[token])
         if self.strikes is not None and not struck:
             phase = _BEAT  # no velocity: what sounds keeps that of its strike
         if ties.pending:
             phase = _WITH_TIES.get(phase, phase)
-        return State(phase, state.last_pitch, False, False, ties)
+        return State(phase, state.last_pitch, False, False, ties, state.fill)
 
     def _problem(self, state: State, token: int) -> str | None:
         """Why a token is not allowed, or None where it is."""
@@ -342,6 +470,8 @@ class Grammar:
             return f"{token} is not an id of this vocabulary (0–{self.vocabulary.size - 1})"
         name, kind = self.vocabulary.describe(token), self.kind_of[token]
         legal = self.table[state.phase, kind] != ILLEGAL
+        if state.fill is not NO_FILL and (expected_here := self._fill_problem(state, token)):
+            return f"{name} found, expected {expected_here}"
         if kind == Kind.BAR and self.bars:
             return f"{name} found, but the position in the bar may only follow directly after a tempo"
         if state.phase in _PENDING:
@@ -362,6 +492,21 @@ class Grammar:
         expected = [kind.name for kind in Kind if self.table[state.phase, kind] != ILLEGAL]
         return f"{name} found, expected one of {', '.join(expected)}"
 
+    def _fill_problem(self, state: State, token: int) -> str:
+        """What a fill sequence needs instead of a token that its part does not allow; empty where that is not why."""
+        kind, fill = self.kind_of[token], state.fill
+        if kind in FILL_MARKS or self.table[state.phase, kind] == ILLEGAL:
+            return ""
+        if kind == Kind.EOS and fill.part == Part.GAP:
+            return "a suffix after the gap"
+        if fill.part != Part.MIDDLE or kind not in (Kind.TEMPO, Kind.BAR, Kind.EOS):
+            return ""
+        if kind == Kind.BAR:
+            return self.vocabulary.describe(fill.bar) + ", as in the gap" if fill.bar >= 0 else ""
+        if not fill.grid:
+            return "EOS: the middle has as many beats as the gap"
+        return f"{self.vocabulary.describe(fill.grid[0][0])} of the gap's next beat"
+
     def first_problem(self, ids: ArrayLike) -> Problem | None:
         """The first ill-formed token of a sequence [T]; None where it is the well-formed beginning of a piece."""
         state = self.start()
@@ -373,10 +518,21 @@ class Grammar:
         return None
 
     def is_complete(self, ids: ArrayLike) -> bool:
-        """Whether a sequence [T] is a whole piece: well-formed from start to EOS."""
+        """Whether a sequence [T] is a whole piece: well-formed from start to EOS, with its middle if it has a gap."""
         state = self.start()
         for token in np.asarray(ids).tolist():
             if not self.allows(state, token):
                 return False
             state = self.after(state, token)
-        return state.phase == Phase.ENDED
+        return state.phase == Phase.ENDED and state.fill.part in (Part.PREFIX, Part.MIDDLE)
+
+
+def _fill_after(fill: Fill, token: int, kind: int) -> Fill:
+    """A fill sequence after a tempo or bar that may come there."""
+    if fill.part == Part.GAP:
+        if kind == _TEMPO:
+            return fill._replace(grid=(*fill.grid, (token, -1)))
+        return fill._replace(grid=(*fill.grid[:-1], (fill.grid[-1][0], token)))
+    if fill.part != Part.MIDDLE:
+        return fill
+    return fill._replace(grid=fill.grid[1:], bar=fill.grid[0][1]) if kind == _TEMPO else fill._replace(bar=-1)

@@ -27,6 +27,7 @@ from pianolm.tokenizer.config import (
     read_settings,
     tokenizer_directory,
 )
+from pianolm.tokenizer.fill import check_fill, find_parts
 from pianolm.tokenizer.grammar import Grammar
 from pianolm.tokenizer.sequence import CellTokens, Reading, SequenceReader, write_ids
 from pianolm.tokenizer.tempo import TempoBins
@@ -87,11 +88,31 @@ class PianoTokenizer:
         self.ties, self.bars, self.exact = ties, bars, exact
         self.settings = TokenizerSettings(self.mode, ties, bars, tempo.scheme, exact, self.vocabulary)
         _check_sizes(self.vocabulary, tempo, codec)
-        tie_codes = None if ties == "repeat" else codebook.tie_codes
-        self.grammar = Grammar(
-            self.vocabulary, codec is not None, codebook.silent_ids, ties, bars, exact, tie_codes, tempo.tuned
-        )
+        self.grammar = self._grammar()
         self._reader = SequenceReader(self.grammar)
+
+    def _grammar(self, fill: bool = False) -> Grammar:
+        return Grammar(
+            self.vocabulary,
+            self.codec is not None,
+            self.codebook.silent_ids,
+            self.ties,
+            self.bars,
+            self.exact,
+            None if self.ties == "repeat" else self.codebook.tie_codes,
+            self.tempo.tuned,
+            fill,
+        )
+
+    @cached_property
+    def fill_grammar(self) -> Grammar:
+        """Grammar of fill sequences, too: see `pianolm.tokenizer.fill`.
+
+        Raises:
+            UserError: The layout has none.
+        """
+        check_fill(self.vocabulary, self.ties, self.exact)
+        return self._grammar(fill=True)
 
     @property
     def mode(self) -> str:
@@ -203,6 +224,34 @@ class PianoTokenizer:
             bar_starts=bar_starts_from_positions(reading.bar_position),
         )
 
+    def decode_fill(self, ids: ArrayLike) -> Piece:
+        """The piece that a fill sequence [T] says, with its middle in place; never raises on whole numbers.
+
+        A note of the middle that sounds at its end is joined with what the suffix holds over. Ids whose marks do not
+        come in order are decoded as `decode` does.
+        """
+        ids = np.asarray(ids, np.int64).ravel()
+        parts = find_parts(self.vocabulary, ids)
+        if parts is None:
+            return self.decode(ids)
+        prefix, _, suffix, middle = parts
+        if suffix[:1] == self.vocabulary.eos:  # nothing comes after the gap
+            suffix = suffix[1:]
+        past = np.concatenate([prefix, middle])
+        before, after = self._reader.read(past), self._reader.read(suffix)
+        if after.untied is not None:
+            after.untied[after.cells.beat == 0] = False  # held over from the middle, if it sounds to its end
+        cells = _joined(self._cells(past, before), self._cells(suffix, after))
+        positions = np.concatenate([before.bar_position, after.bar_position])
+        bins = np.concatenate([before.tempo_bin, after.tempo_bin])
+        return Piece.from_cells(
+            cells,
+            self.tempo.decode(bins, tuning=before.tuning),
+            flat=self.codec is None,
+            skipped=past.size + suffix.size - before.used - after.used,
+            bar_starts=bar_starts_from_positions(positions),
+        )
+
     def velocity_tokens(
         self, ids: ArrayLike
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -274,6 +323,18 @@ class PianoTokenizer:
                 "saved; take the directory as it was published"
             )
         return tokenizer
+
+
+def _joined(before: Cells, after: Cells) -> Cells:
+    """The cells of some beats and those of the beats that follow."""
+    return Cells(
+        np.concatenate([before.beat, after.beat + np.int32(before.n_beats)]),
+        *(
+            np.concatenate([getattr(before, name), getattr(after, name)])
+            for name in ("pitch", "sustain", "onset", "segment_velocity")
+        ),
+        before.n_beats + after.n_beats,
+    )
 
 
 def _check_sizes(vocabulary: Vocabulary, tempo: TempoBins, codec: VelocityCodec | None) -> None:

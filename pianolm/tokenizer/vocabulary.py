@@ -43,6 +43,9 @@ class Kind(IntEnum):
     PEDAL = 12
     DURATION = 13  # duration bin of an explicit tie
     TUNING = 14  # tuning of the tempo scale
+    GAP = 15  # mark of a fill sequence: what is left out follows (`pianolm.tokenizer.fill`)
+    SUFFIX = 16  # mark of a fill sequence: what comes after the gap follows
+    MIDDLE = 17  # mark of a fill sequence: what fills the gap follows
 
 
 CODE_KINDS = (Kind.L1, Kind.L2, Kind.L3, Kind.L4)
@@ -51,6 +54,7 @@ EIGHTHS_OF_KIND = {Kind.L1: 8, Kind.L2: 4, Kind.L3: 2, Kind.L4: 1}
 EIGHTHS_BY_KIND = np.array([EIGHTHS_OF_KIND.get(kind, 0) for kind in Kind])
 """[kinds] the same as an array, 0 for kinds that are no codes."""
 MARKS = (Kind.BOS, Kind.EOS, Kind.PAD)
+FILL_MARKS = (Kind.GAP, Kind.SUFFIX, Kind.MIDDLE)
 
 KIND_GROUPS: dict[str, tuple[Kind, ...]] = {
     "tempo": (Kind.TEMPO, Kind.TUNING, Kind.EOS),
@@ -69,11 +73,12 @@ ALLOTMENT = {
     Kind.BAR: 8,
     Kind.DURATION: DURATION_BINS,
     Kind.TUNING: TUNINGS,
+    **dict.fromkeys(FILL_MARKS, 1),
 }
 """Number of reserved ids that each kind takes, in this order as far as the reserved ids reach. The ids of
 `Kind.RESERVED` are those left over; they lie before the ids of `TUNING` and `DURATION`, which are the last reserved
 ones. `BAR`, `DURATION` and `TUNING` occur only with the options `tokenizer.bars`, `tokenizer.ties=explicit` and
-`tokenizer.tempo=log50_tuned`; `PEDAL` is not used yet."""
+`tokenizer.tempo=log50_tuned`, the marks of `FILL_MARKS` only in fill sequences; `PEDAL` is not used yet."""
 
 
 MOST_IDS = 2**16
@@ -209,7 +214,7 @@ class Vocabulary:
         if not 0 <= token < self.size:
             return f"<{token}: not an id>"
         kind = Kind(self.kind_of[token])
-        if kind in MARKS:
+        if kind in MARKS or kind in FILL_MARKS:
             return kind.name
         number = token - self.offset(kind) + (kind is Kind.BAR)
         return f"{kind.name if kind in CODE_KINDS else kind.name.lower()} {number}"

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pianolm import PianoTokenizer
+from pianolm.errors import UserError
+from pianolm.music.cells import Cells
+from pianolm.tokenizer.fill import FillWriter, Gap, check_fill
+from pianolm.tokenizer.grammar import Part, Phase
+from pianolm.tokenizer.vocabulary import Kind, Vocabulary
+from tests.tokenizer.toys import BEATS, VOCABULARY, Layout, beat_times, corrupt, made, random_cells, rolls
+
+FILLED = [
+    Layout(),
+    Layout(True, bars=True),
+    Layout(False, "explicit"),
+    Layout(True, "explicit", bars=True, tempo="log50_tuned"),
+]
+GAP, SUFFIX, MIDDLE = (VOCABULARY.offset(kind) for kind in (Kind.GAP, Kind.SUFFIX, Kind.MIDDLE))
+
+
+@pytest.fixture(params=FILLED, ids=str, scope="module")
+def tokenizer(request: pytest.FixtureRequest) -> PianoTokenizer:
+    return made(request.param)
+
+
+@st.composite
+def gaps(draw: st.DrawFn) -> Gap:
+    first = draw(st.integers(0, BEATS - 1))
+    stop = draw(st.integers(first + 1, BEATS))
+    lowest, highest = draw(st.sampled_from([(0, 127), (61, 127), (0, 60), (61, 64)]))
+    return Gap(first, stop, lowest, highest)
+
+
+def encoded(tokenizer: PianoTokenizer, cells: Cells) -> np.ndarray:
+    return tokenizer.encode_cells(cells, beat_times(8, cells.n_beats), np.arange(1, cells.n_beats, 3))
+
+
+@given(cells=rolls(), gap=gaps())
+@settings(max_examples=15)
+def test_a_reordered_piece_is_well_formed_and_decoded_to_the_same_piece(
+    tokenizer: PianoTokenizer, cells: Cells, gap: Gap
+) -> None:
+    writer, ids = FillWriter(tokenizer.grammar), encoded(tokenizer, cells)
+    filled = writer.sequence(writer.parts(ids, gap)).ids
+    assert tokenizer.fill_grammar.first_problem(filled) is None
+    assert tokenizer.fill_grammar.is_complete(filled)
+    plain, back = tokenizer.decode(ids), tokenizer.decode_fill(filled)
+    assert back.skipped == 0
+    assert np.array_equal(back.notes, plain.notes)
+    assert np.array_equal(back.beats_sec, plain.beats_sec)
+    assert np.array_equal(back.bar_starts, plain.bar_starts)
+
+
+@given(cells=rolls(), gap=gaps(), first=st.integers(1, 3), last=st.integers(9, 12))
+@settings(max_examples=15)
+def test_a_part_of_a_piece_is_reordered_too(cells: Cells, gap: Gap, first: int, last: int) -> None:
+    """As a window of training: it may begin with ties of notes before it, and end before the piece does."""
+    tokenizer = made(Layout(True, "explicit", bars=True, tempo="log50_tuned"))
+    writer, ids = FillWriter(tokenizer.grammar), encoded(tokenizer, cells)
+    at = np.flatnonzero(VOCABULARY.kind_of[ids] == Kind.TEMPO)
+    part = np.concatenate([VOCABULARY.tuning_id(ids), ids[at[first] : np.append(at, ids.size)[last]]])
+    beats = min(gap.stop, last - first)
+    gap = Gap(min(gap.first, beats - 1), beats, gap.lowest, gap.highest)
+    parts = writer.parts(part, gap)
+    sequence = writer.sequence(parts)
+    assert sequence.ids[-1] == VOCABULARY.eos
+    assert sequence.ids[sequence.middle :].size == parts.middle.size + 1
+    if gap.first == 0:
+        assert tokenizer.fill_grammar.is_complete(sequence.ids)
+
+
+def test_durations_in_suffix_and_gap_say_nothing_about_what_is_left_out() -> None:
+    """Two pieces that differ in the gap alone have the same prefix, gap and suffix."""
+    tokenizer = made(Layout(True, "explicit"))
+    writer = FillWriter(tokenizer.grammar)
+    cells = random_cells(3, 200, 12)
+    sound = cells.beat == 4
+    early, late = (
+        Cells(
+            cells.beat,
+            cells.pitch,
+            np.where(sound, np.uint64((1 << 48) - (1 << start)), cells.sustain),
+            np.where(sound, np.uint64(1 << start), cells.onset),
+            np.ones(int(segments.sum()), np.uint8),
+            12,
+        )
+        for start in (1, 40)
+        for segments in [np.where(sound, 1, cells.segment_count)]
+    )
+    found = [writer.parts(tokenizer.encode_cells(one, beat_times(1, 12)), Gap(3, 5)) for one in (early, late)]
+    for name in ("prefix", "gap", "suffix"):
+        assert np.array_equal(getattr(found[0], name), getattr(found[1], name)), name
+    assert not np.array_equal(found[0].middle, found[1].middle)
+
+
+def test_middles_drawn_from_the_masks_have_the_beats_of_the_gap(tokenizer: PianoTokenizer) -> None:
+    rng, grammar = np.random.default_rng(5), tokenizer.fill_grammar
+    writer, ids = FillWriter(tokenizer.grammar), encoded(tokenizer, random_cells(8, 60, 6))
+    sequence = writer.sequence(writer.parts(ids, Gap(1, 5)))
+    given_ids = sequence.ids[: sequence.middle].tolist()
+    state = grammar.start()
+    for token in given_ids:
+        assert grammar.allows(state, token)
+        state = grammar.advance(state, token)
+    assert state.fill.part == Part.MIDDLE
+    drawn: list[int] = []
+    while state.phase != Phase.ENDED:
+        allowed = np.flatnonzero(grammar.allowed(state))
+        assert not np.isin(allowed, (GAP, SUFFIX, MIDDLE)).any()
+        key = grammar.mask_key(state)
+        assert state.ties.tied or np.array_equal(np.flatnonzero(grammar.allowed(key)), allowed)
+        kinds = VOCABULARY.kind_of[allowed]
+        drawn.append(int(rng.choice(allowed[kinds == rng.choice(np.unique(kinds))])))
+        state = grammar.advance(state, drawn[-1])
+    is_grid = np.isin(VOCABULARY.kind_of[drawn], (Kind.TEMPO, Kind.BAR))
+    human = sequence.ids[sequence.middle :]
+    expected = human[np.isin(VOCABULARY.kind_of[human], (Kind.TEMPO, Kind.BAR))]
+    assert np.array_equal(np.array(drawn)[is_grid], expected)
+    assert tokenizer.decode_fill([*given_ids, *drawn]).n_beats == 6
+
+
+def test_corrupted_fill_sequences_never_raise_and_problems_have_a_sentence(tokenizer: PianoTokenizer) -> None:
+    rng, grammar = np.random.default_rng(6), tokenizer.fill_grammar
+    writer, ids = FillWriter(tokenizer.grammar), encoded(tokenizer, random_cells(8, 60, 6))
+    real = writer.sequence(writer.parts(ids, Gap(2, 4, 0, 60))).ids
+    refused = 0
+    for _ in range(25):
+        broken = real
+        for _ in range(int(rng.integers(1, 4))):
+            broken = corrupt(broken, rng)
+        problem = grammar.first_problem(broken)
+        refused += problem is not None
+        assert problem is None or (problem.message and not grammar.is_complete(broken))
+        for decoded in (tokenizer.decode_fill(broken), tokenizer.decode(broken)):
+            assert decoded.n_beats >= 0
+        tokenizer.decode_fill(rng.choice([*real, -7, 5000, GAP, SUFFIX, MIDDLE], 60))
+    assert refused > 12
+
+
+def test_a_fill_problem_says_what_the_gap_expects() -> None:
+    tokenizer = made(Layout(False, bars=True))
+    grammar, v = tokenizer.fill_grammar, VOCABULARY
+    tempo, bar = v.offset(Kind.TEMPO), v.offset(Kind.BAR)
+    head = [v.bos, GAP, tempo + 3, bar, tempo + 4, SUFFIX, v.eos, MIDDLE]
+    for rest, message in (
+        ([tempo + 4], "tempo 4 found, expected tempo 3 of the gap's next beat"),
+        ([tempo + 3, bar + 1], "bar 2 found, expected bar 1, as in the gap"),
+        ([tempo + 3, bar, v.eos], "EOS found, expected tempo 4 of the gap's next beat"),
+        (
+            [tempo + 3, bar, tempo + 4, tempo + 4],
+            "tempo 4 found, expected EOS: the middle has as many beats as the gap",
+        ),
+        ([GAP], "GAP found, expected one of TEMPO"),
+    ):
+        problem = grammar.first_problem([*head, *rest])
+        assert problem is not None
+        assert problem.message == message
+    problem = grammar.first_problem([v.bos, GAP, tempo + 3, v.eos])
+    assert problem is not None
+    assert problem.message == "EOS found, expected a suffix after the gap"
+    assert made(Layout(False, bars=True)).grammar.first_problem(head[:2]) is not None, (
+        "only in fill sequences"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((VOCABULARY, "implicit", True), "ties=implicit"),
+        ((VOCABULARY, "repeat", False), "exact=false"),
+        ((Vocabulary(reserved=481), "explicit", True), "reserved=481"),
+    ],
+)
+def test_a_layout_without_fill_sequences_is_refused(
+    options: tuple[Vocabulary, str, bool], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        check_fill(*options)
+    with pytest.raises(UserError, match="no gap can be filled"):
+        _ = made(Layout(ties="implicit")).fill_grammar
