@@ -146,6 +146,13 @@ class LoaderConfig:
         "How often an epoch passes over each data source: {asap: 1, pop909: 0.5}; 1 for sources without a weight. "
         "A source of weight 0 is left out of validation, too.",
     )
+    fill_share: float = option(
+        0.0,
+        "Share of the training windows that are reordered, beats of a gap last, so that the model learns to fill gaps "
+        "(generate.mode=fill); needs tokenizer.ties=repeat or explicit.",
+        at_least=0,
+        at_most=1,
+    )
     val_tokens: int | None = option(
         65536, "Validation targets scored in training, evenly spaced; null: all.", at_least=1
     )

@@ -1,9 +1,11 @@
 """The LightningDataModule of the language model.
 
 A batch is a dict:
-    input_ids: int64 [B, T]. PAD stands only at the end of a row, so causal attention needs no mask for it.
+    input_ids: int64 [B, T]. PAD stands only at the end of a row or of a window of a packed row, so causal attention
+        needs no mask for it.
     labels: int64 [B, T], already shifted: `labels[b, t]` is the token after `input_ids[b, t]`. −100 where no loss is
-        taken: at PAD, at velocity tokens of flat pieces, and at validation targets that count in another window.
+        taken: at PAD, at velocity tokens of flat pieces, at what a fill sequence gives (`pianolm.tokenizer.fill`), and
+        at validation targets that count in another window.
     performance: bool [B, T], whether a target counts for bits per note.
     n_targets, n_tokens, n_inputs: numbers of the *global* batch, over all processes and micro-batches: labels that are
         not −100, inputs that are not PAD, inputs with PAD. In training batches only.
@@ -26,18 +28,25 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from pianolm.data.step_sampler import StepSampler, batch_loader
 from pianolm.data.token_store import TokenStore
 from pianolm.errors import UserError
+from pianolm.lm.fill_windows import DRAWN, FillWindows
+from pianolm.lm.loss import IGNORE
 from pianolm.lm.scorer import unigram_cross_entropy
 from pianolm.lm.windows import Batch, Rows, WindowIndex, WindowReader
+from pianolm.tokenizer.fill import check_fill
+from pianolm.tokenizer.tokenizer import PianoTokenizer
 
 FALLBACK_ROWS = 64
 """Training rows used for validation if there are no validation pieces and `val_tokens` is null."""
 _TRANSPOSITION = 1
 """Distinguishes the random numbers of transpositions from others of the same seed."""
+_FILL = 2
+"""The same for those of gaps."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +170,7 @@ class TrainBatches(Dataset[Batch]):
         self._length, self._transpose = length, transpose
         self._step, self._rows, self._totals = -1, None, {}  # type: tuple[int, Rows | None, Batch]
         self._drawn_R = np.zeros(plan.global_rows)
+        self._fill_WD: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return self._length
@@ -171,18 +181,32 @@ class TrainBatches(Dataset[Batch]):
             self._rows = self._order.global_batch(step)
             generator = np.random.default_rng([self._order.seed, step, _TRANSPOSITION])
             self._drawn_R = generator.random(len(self._rows))
+            if self._reader.fill is not None:
+                generator = np.random.default_rng([self._order.seed, step, _FILL])
+                self._fill_WD = generator.random((len(self._rows.windows), DRAWN))
             self._totals = self._count(self._rows)
             self._step = step
         part = self._plan.part(micro, self._rank)
+        first = self._rows.first
+        fill_WD = None if self._fill_WD is None else self._fill_WD[first[part.start] : first[part.stop]]
         batch = self._reader.batch(
-            self._rows.take(part), self._plan.rows, self._transpose, self._drawn_R[part]
+            self._rows.take(part), self._plan.rows, self._transpose, self._drawn_R[part], fill_WD
         )
         return {**batch, **self._totals}
 
     def _count(self, rows: Rows) -> Batch:
+        windows, targets, inputs = rows.windows, 0, 0
+        if self._fill_WD is not None:  # on all processes, since totals are of the global batch
+            found = [
+                self._reader.filled(windows, at, self._reader.tokens(windows, at), drawn)
+                for at, drawn in enumerate(self._fill_WD)
+            ]
+            targets = sum(int((labels != IGNORE).sum()) for _, labels in filter(None, found))
+            inputs = sum(ids.size for ids, _ in filter(None, found))
+            windows = windows.take(np.flatnonzero([one is None for one in found]))
         return {
-            "n_targets": self._reader.n_targets(rows.windows),
-            "n_tokens": int(rows.windows.inputs.sum()),
+            "n_targets": self._reader.n_targets(windows) + targets,
+            "n_tokens": int(windows.inputs.sum()) + inputs,
             "n_inputs": len(rows) * self._reader.context,
         }
 
@@ -214,7 +238,7 @@ class LMDataModule(L.LightningDataModule):
     Args:
         store: Directory of the token store.
         loader: `context`, `batch_tokens` (global), `micro_batch_tokens` (None: no limit), `val_tokens` (None: all),
-            `transpose` (semitones), `source_weights`.
+            `transpose` (semitones), `source_weights`, `fill_share`.
         max_steps: Optimizer steps of training.
         seed: Seed of window borders, order and transpositions.
         processes: Processes that share a batch.
@@ -255,7 +279,7 @@ class LMDataModule(L.LightningDataModule):
         """
         if "store" not in vars(self):
             self.store = TokenStore.open(self._directory)
-            self._reader = WindowReader(self.store, self._loader["context"])
+            self._reader = WindowReader(self.store, self._loader["context"], self._fill())
         if stage not in ("fit", None) or self._order is not None:
             return
         index = self._index("train")
@@ -265,6 +289,18 @@ class LMDataModule(L.LightningDataModule):
                 "smaller data.validation_fraction and data.test_fraction"
             )
         self._order = TrainingOrder(index, self._seed, self.plan.global_rows)
+
+    def _fill(self) -> FillWindows | None:
+        """What makes fill sequences of training windows, if `fill_share` asks for some."""
+        share = self._loader["fill_share"]
+        if not share:
+            return None
+        tokenizer = PianoTokenizer.from_pretrained(self.store.tokenizer_dir)
+        try:
+            check_fill(tokenizer.vocabulary, tokenizer.ties, tokenizer.exact)
+        except UserError as error:
+            raise UserError(f"loader.fill_share={share}: {error}") from error
+        return FillWindows(tokenizer.grammar, share)
 
     def _pieces(self, split: str) -> list[int]:
         """Indices of the pieces of a split, without sources of weight 0."""

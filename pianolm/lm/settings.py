@@ -12,10 +12,14 @@ from pianolm.training.hardware import resolve_hardware
 def language_model_settings(cfg: Mapping[str, Any], stage: str) -> dict[str, Any]:
     """The settings of stage base or finetune for its fingerprint: all but those that cannot change a result."""
     own = cfg[stage]
+    loader = (
+        own["loader"] if own["loader"]["fill_share"] else without(own["loader"], frozenset({"fill_share"}))
+    )
     return {
         "model": without(cfg["model"], MODEL),
         "trainer": without(own["trainer"], TRAINER),
-        **{group: own[group] for group in ("optimizer", "loader", "loss")},
+        "loader": loader,  # a share of 0 is left out: it changes nothing, and older artifacts do without
+        **{group: own[group] for group in ("optimizer", "loss")},
         "callbacks": without(cfg["callbacks"], CALLBACKS),
         "seed": cfg["seed"],
         "precision": resolve_hardware(own["trainer"]).precision,

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pianolm.data.sources import SOURCES
 from pianolm.data.token_store import TokenStore
 from pianolm.errors import UserError
+from pianolm.lm.fill_windows import FillWindows
 from pianolm.lm.loss import IGNORE
 from pianolm.tokenizer.vocabulary import Kind
 
@@ -286,10 +287,11 @@ class WindowReader:
     Args:
         store: The tokens.
         context: T.
+        fill: Turns training windows into fill sequences; None for none.
     """
 
-    def __init__(self, store: TokenStore, context: int) -> None:
-        self.store, self.context = store, context
+    def __init__(self, store: TokenStore, context: int, fill: FillWindows | None = None) -> None:
+        self.store, self.context, self.fill = store, context, fill
         self._flat = np.array([row.flat for row in store.pieces], bool)
         self._performance = np.array([row.kind == "performance" for row in store.pieces], bool)
         if store.mode == "velocity":
@@ -310,8 +312,32 @@ class WindowReader:
         labels[: labels.size - (windows.stop[at] - windows.scored[at])] = IGNORE
         return labels
 
+    def filled(
+        self, windows: Windows, at: int, tokens: NDArray[np.int64], drawn: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """Inputs and targets of a window's fill sequence, −100 where none counts; None where it stays as it is.
+
+        Args:
+            windows: Of training, whose targets all count.
+            at: The window.
+            tokens: Its tokens.
+            drawn: Random numbers of the window; see `FillWindows.sequence`.
+        """
+        sequence = None if self.fill is None else self.fill.sequence(tokens, drawn)
+        if sequence is None:
+            return None
+        labels = np.where(sequence.scored, sequence.ids, IGNORE)[1:]
+        if self._flat[windows.piece[at]]:
+            labels[self._is_velocity[labels] & (labels != IGNORE)] = IGNORE
+        return sequence.ids[:-1], labels
+
     def batch(
-        self, rows: Rows, n_rows: int, transpose: int = 0, drawn_R: NDArray[np.float64] | None = None
+        self,
+        rows: Rows,
+        n_rows: int,
+        transpose: int = 0,
+        drawn_R: NDArray[np.float64] | None = None,
+        fill_WD: NDArray[np.float64] | None = None,
     ) -> Batch:
         """Rows as tensors of `n_rows` rows; rows beyond those given hold PAD.
 
@@ -320,6 +346,7 @@ class WindowReader:
             n_rows: B.
             transpose: Largest transposition of a window in semitones, up or down.
             drawn_R: A number in [0, 1) per row that selects one of the transpositions within the keyboard.
+            fill_WD: Numbers in [0, 1) per window for `FillWindows.sequence`; None makes no fill sequences.
         """
         shape = (n_rows, self.context)
         input_ids = np.full(shape, self.store.vocabulary.pad, np.int64)
@@ -333,8 +360,11 @@ class WindowReader:
             tokens = self.tokens(windows, at)
             if transpose and drawn_R is not None:
                 self._transpose(tokens, transpose, drawn_R[row[at]])
+            of_window = None if fill_WD is None else self.filled(windows, at, tokens, fill_WD[at])
+            ids, targets = of_window or (tokens[:-1], self.labels(windows, at, tokens))
+            place = row[at], slice(column[at], column[at] + ids.size)
+            input_ids[place], labels[place] = ids, targets
             place = row[at], slice(column[at], column[at] + inputs[at])
-            input_ids[place], labels[place] = tokens[:-1], self.labels(windows, at, tokens)
             performance[place] = self._performance[windows.piece[at]]
             position_ids[place] = np.arange(inputs[at])
         arrays = {"input_ids": input_ids, "labels": labels, "performance": performance}

@@ -1,0 +1,101 @@
+"""Training windows as fill sequences, from which a model learns to fill gaps (`loader.fill_share`).
+
+The gap of a window and whether only a register is left out follow from numbers drawn for it, so that the windows of a
+batch are a function of (seed, step). A fill sequence is at most as long as its window: the longer side loses beats.
+
+Shapes: T tokens of a window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pianolm.tokenizer.fill import HIGHEST_PITCH, LOWEST_PITCH, FillParts, FillSequence, FillWriter, Gap, Ids
+from pianolm.tokenizer.grammar import Grammar
+from pianolm.tokenizer.vocabulary import Kind
+
+LONGEST_GAP = 64
+"""Most beats of a gap; it has half of the window's beats at most."""
+REGISTER_SHARE = 0.25
+"""Share of the gaps in which only a register is left out."""
+DRAWN = 7
+"""Numbers that are drawn for a window."""
+
+
+class FillWindows:
+    """Makes fill sequences of windows.
+
+    Args:
+        grammar: Of the windows, whose layout `pianolm.tokenizer.fill.check_fill` accepts.
+        share: Share of the windows that become fill sequences.
+    """
+
+    def __init__(self, grammar: Grammar, share: float) -> None:
+        self._vocabulary, self._writer, self._share = grammar.vocabulary, FillWriter(grammar), share
+
+    def sequence(self, tokens: Ids, drawn: NDArray[np.float64]) -> FillSequence | None:
+        """The fill sequence of a window, or None where it stays as it is: by chance, or for want of whole beats.
+
+        Args:
+            tokens: [T] the window.
+            drawn: [`DRAWN`] random numbers from [0, 1).
+        """
+        if drawn[0] >= self._share:
+            return None
+        whole = self._whole_beats(tokens)
+        tempo_at = np.flatnonzero(self._vocabulary.kind_of[whole] == Kind.TEMPO)
+        if tempo_at.size < 2:
+            return None
+        longest = min(tempo_at.size // 2, LONGEST_GAP)
+        beats = min(int((longest + 1) ** drawn[1]), longest)  # short gaps as often as long ones, by ratio
+        first = int(drawn[2] * (tempo_at.size - beats + 1))
+        gap = Gap(first, first + beats)
+        if drawn[3] < REGISTER_SHARE:
+            stop = tempo_at[gap.stop] if gap.stop < tempo_at.size else whole.size
+            gap = self._with_register(gap, whole[tempo_at[first] : stop], drawn[4:])
+        return self._shortened(self._writer.parts(whole, gap), tokens.size)
+
+    def _whole_beats(self, tokens: Ids) -> Ids:
+        """A window without a beat that has begun before it, or may go on after it."""
+        kinds = self._vocabulary.kind_of[tokens]
+        tempo_at = np.flatnonzero(kinds == Kind.TEMPO)
+        if not tempo_at.size:
+            return tokens[:0]
+        opening = tokens[: tempo_at[0]][np.isin(kinds[: tempo_at[0]], (Kind.BOS, Kind.TUNING))]
+        stop = tokens.size if tokens[-1] == self._vocabulary.eos else int(tempo_at[-1])
+        return np.concatenate([opening, tokens[tempo_at[0] : stop]])
+
+    def _with_register(self, gap: Gap, tokens: Ids, drawn: NDArray[np.float64]) -> Gap:
+        """The gap for the pitches above, below or between pitches that occur in it."""
+        v = self._vocabulary
+        pitches = np.sort(tokens[v.kind_of[tokens] == Kind.PITCH]) - v.offset(Kind.PITCH)
+        if not pitches.size:
+            return gap
+        a, b = sorted(pitches[(drawn[:2] * pitches.size).astype(np.int64)].tolist())
+        lowest, highest = [(a, HIGHEST_PITCH), (LOWEST_PITCH, b), (a, b)][int(drawn[2] * 3)]
+        return replace(gap, lowest=lowest, highest=highest)
+
+    def _shortened(self, parts: FillParts, most: int) -> FillSequence | None:
+        """The sequence with fewer beats far from the gap, so that it has at most so many tokens; None if it cannot."""
+        excess = self._writer.sequence(parts).ids.size - most
+        if excess > 0 and parts.suffix.size >= parts.prefix.size:
+            parts = replace(parts, suffix=self._begin(parts.suffix, parts.suffix.size - excess))
+        elif excess > 0:
+            parts = replace(parts, prefix=self._end(parts.prefix, parts.prefix.size - excess))
+        sequence = self._writer.sequence(parts)
+        return sequence if sequence.ids.size <= most else None
+
+    def _begin(self, suffix: Ids, most: int) -> Ids:
+        """As many of the first beats of a suffix as have at most so many tokens."""
+        tempo_at = np.flatnonzero(self._vocabulary.kind_of[suffix] == Kind.TEMPO)
+        return suffix[: tempo_at[tempo_at <= max(most, 0)].max(initial=0)]
+
+    def _end(self, prefix: Ids, most: int) -> Ids:
+        """The tuning, and as many of the last beats of a prefix as have at most so many tokens with it."""
+        tempo_at = np.flatnonzero(self._vocabulary.kind_of[prefix] == Kind.TEMPO)
+        tuning = self._vocabulary.tuning_id(prefix)
+        starts = tempo_at[prefix.size - tempo_at + len(tuning) <= most]
+        return np.array([*tuning, *prefix[starts.min(initial=prefix.size) :]], np.int64)
