@@ -19,8 +19,8 @@ from pianolm.generation.engine.base import Engine
 from pianolm.generation.engine.llama_weights import LlamaWeights, llama_of
 from pianolm.generation.engine.numpy_engine import NumpyEngine
 from pianolm.generation.repetition import Repetition
-from pianolm.generation.sampling import Candidates, Sampler, TokenOrder
-from pianolm.generation.state import GenerationState, window_start
+from pianolm.generation.sampling import Sampler, TokenOrder
+from pianolm.generation.state import GenerationState, visible_ids
 from pianolm.lm.llama import Llama
 from pianolm.tokenizer.grammar import Grammar, Phase
 from pianolm.tokenizer.tempo import TempoBins
@@ -106,9 +106,7 @@ class Generator:
     def refill(self, engine: Engine, row: int, ids: Sequence[int], beat_starts: Sequence[int]) -> None:
         """Fills the cache of a row again with the end of a piece, behind its tuning: see `window_start`."""
         engine.clear(row)
-        start = window_start(len(ids), beat_starts, self.context)
-        tuning = self.grammar.vocabulary.tuning_id(ids) if start else []
-        engine.extend(row, [*tuning, *ids[start:]])
+        engine.extend(row, visible_ids(self.grammar.vocabulary, ids, beat_starts, self.context))
 
     def generate(self, states: Sequence[GenerationState], config: GenerationConfig) -> Iterator[int]:
         """Generates pieces until all are finished; every sampled token is one that the grammar allows.
@@ -126,9 +124,13 @@ class Generator:
         """
         sampler, stopping = Sampler(self.order, config), config.stopping
         fixed_tempo, repetition = self._fixed_tempo(config), self._repetition(config)
+        for state in states:
+            self._append_forced(state, stopping, fixed_tempo)
         n_rows = min(len(states), self._batch_size)
         engine = self.make_engine(n_rows + 1)  # the last row keeps a prompt, which its pieces copy
-        queue, active, prompt = deque(range(len(states))), dict[int, int](), list[int]()
+        queue = deque(index for index, state in enumerate(states) if not state.finished)
+        active, prompt = dict[int, int](), list[int]()
+        yield from (index for index, state in enumerate(states) if state.finished)
         while queue or active:
             for row in [row for row in range(n_rows) if row not in active][: len(queue)]:
                 index = queue.popleft()
@@ -142,7 +144,8 @@ class Generator:
                 n_before = len(state.ids)
                 if self._append(state, token, stopping, fixed_tempo):
                     yield index
-                self._append_forced(state, stopping, fixed_tempo)
+                if self._append_forced(state, stopping, fixed_tempo):
+                    yield index
                 n_new[row] = len(state.ids) - n_before
                 if state.finished:
                     del active[row], n_new[row]
@@ -171,7 +174,8 @@ class Generator:
             prompt: What the prompt row holds.
         """
         if state.ids != prompt:
-            self.refill(engine, prompt_row, state.ids, state.beat_starts)
+            engine.clear(prompt_row)
+            engine.extend(prompt_row, state.visible(self.context))
         engine.copy(prompt_row, row)
         return list(state.ids)
 
@@ -183,7 +187,7 @@ class Generator:
         repetition: Repetition | None,
     ) -> dict[int, int]:
         """The next token of each piece, by row. Logits of rows with the same range are computed together."""
-        candidates = {row: self._candidates(state, sampler.may_end) for row, state in states.items()}
+        candidates = {row: state.candidates(self.order, sampler.may_end) for row, state in states.items()}
         rows_by_range: dict[tuple[int, int], list[int]] = {}
         for row, found in candidates.items():
             rows_by_range.setdefault((found.low, found.high), []).append(row)
@@ -197,11 +201,6 @@ class Generator:
                 tokens[row] = sampler.sample(logits_R, candidates[row], state.rng.random())
         return {row: tokens[row] for row in states}
 
-    def _candidates(self, state: GenerationState, may_end: bool) -> Candidates:
-        is_first = not state.new_beats and state.grammar_state.between_cells
-        candidates = self.order.tempo if is_first else self.order.candidates(state.grammar_state)
-        return candidates if may_end else self.order.without_end(candidates)
-
     def _append(
         self,
         state: GenerationState,
@@ -210,6 +209,7 @@ class Generator:
         fixed_tempo: FixedTempo | None,
     ) -> bool:
         """Appends a token, or EOS where it would begin a beat too many; returns whether a new beat is complete."""
+        token = state.taken(token)
         tempo_bin = token - self._first_tempo
         is_complete = False
         if self._tunings.start <= token < self._tunings.stop:
@@ -226,23 +226,26 @@ class Generator:
                 state.new_seconds += (
                     self._beat_sec[state.tuning][tempo_bin] if fixed_tempo is None else fixed_tempo.beat_sec
                 )
-        state.grammar_state = self._advance(state.grammar_state, token)
+        advance = self._advance if state.grammar is self.grammar else state.grammar.advance
+        state.grammar_state = advance(state.grammar_state, token)
         state.ids.append(token)
+        state.appended(token)
         state.finished = state.grammar_state.phase == Phase.ENDED
         return is_complete or state.finished
 
     def _append_forced(
         self, state: GenerationState, stopping: StoppingCriteria, fixed_tempo: FixedTempo | None
-    ) -> None:
-        """Appends the tokens that follow from those before: duration bins of explicit ties and the pitches of these."""
-        if self.grammar.ties != "explicit":
-            return
-        while not state.finished and (token := self.order.only_candidate(state.grammar_state)) is not None:
+    ) -> bool:
+        """Appends the tokens that follow from those before; returns whether they end the piece."""
+        goes_on = not state.finished
+        while not state.finished and (token := state.forced(self.order)) is not None:
             self._append(state, token, stopping, fixed_tempo)
+        return goes_on and state.finished
 
     def _read(self, engine: Engine, states: Mapping[int, GenerationState], n_new: Mapping[int, int]) -> None:
         """Runs the model over the last tokens of each piece, by row."""
         full = [row for row in states if engine.lengths[row] + n_new[row] > self.context]
         for row in full:
-            self.refill(engine, row, states[row].ids, states[row].beat_starts)
+            engine.clear(row)
+            engine.extend(row, states[row].visible(self.context))
         engine.read({row: states[row].ids[-n_new[row] :] for row in states if row not in full})

@@ -17,16 +17,19 @@ from pianolm.errors import UserError
 from pianolm.generation.config import GenerationConfig, SamplingSettings
 from pianolm.generation.devices import checked_device
 from pianolm.generation.dynamics import render_ids, with_velocities
+from pianolm.generation.fill import FillPlan, FillState
 from pianolm.generation.generator import Generator
 from pianolm.generation.prompts import beats_left_out, prompt_bar_beats, prompt_bars, prompt_ids
 from pianolm.generation.results import GeneratedBeat, GeneratedPiece, ended_by_model, prompt_cut, with_bars
+from pianolm.generation.sampling import TokenOrder
 from pianolm.generation.state import GenerationState
-from pianolm.lm.llama import Llama, llama_from_weights
+from pianolm.lm.llama import FILL_SHARE, Llama, llama_from_weights
 from pianolm.lm.model_directory import llama_from_directory
 from pianolm.lm.sampling_file import read_sampling
 from pianolm.lm.weights_path import check_model_directory
 from pianolm.models import model_path
 from pianolm.music.continuation import continued_piece, part_of_piece
+from pianolm.music.gap import Gap, GappedPiece, gap_of
 from pianolm.music.piece import Piece, as_piece
 from pianolm.music.remarks import Remarks
 from pianolm.tokenizer.tokenizer import PianoTokenizer
@@ -293,6 +296,98 @@ class PianoLM:
         config = self._config(None, {"temperature": temperature, "top_p": top_p})
         ids = render_ids(self.generator, self.tokenizer, piece, config, _checked_seed(seed))
         return with_velocities(piece, self.tokenizer.decode(ids))
+
+    @property
+    def fills(self) -> bool:
+        """Whether the model was trained to fill gaps (`loader.fill_share`)."""
+        given = self._given
+        return bool(given.fill_share if isinstance(given, Llama) else getattr(given.config, FILL_SHARE, 0))
+
+    def fill(
+        self,
+        piece: Piece | str | os.PathLike[str],
+        beats: tuple[int, int],
+        pitches: tuple[int, int] | None = None,
+        config: SamplingSettings | None = None,
+        *,
+        pieces: int = 1,
+        seed: int = 0,
+        **settings: Any,
+    ) -> list[Piece]:
+        """Writes some beats of a piece anew so that they fit what comes before and after them.
+
+        Notes that begin in these beats are left out. All others stay as they are, also where they sound in these beats,
+        and nothing that sounds behind them changes: a new note that reaches their end sounds on as long as the note of
+        its pitch did that was left out, else it ends there. Beats and bars stay.
+
+        Args:
+            piece: The music, or the path of its MIDI file.
+            beats: First beat, from 0, and the beat after the last.
+            pitches: Lowest and highest MIDI pitch that is written anew; None for all.
+            config: How tokens are sampled; None, also of a setting, is the model's own, else the default.
+            pieces: Number of pieces.
+            seed: The same seed gives the same pieces; the first of several is the one that `pieces=1` gives.
+            **settings: Fields of `SamplingSettings` that replace those of `config`: `temperature`, `top_p`, `top_k`,
+                `min_p`, `repeat`, `by_kind`.
+
+        Returns:
+            Whole pieces. New notes have the piece's median velocity where all its notes have one velocity, or the model
+            writes none.
+
+        Raises:
+            UserError: The model was not trained to fill gaps, the piece has no such beats, a setting is out of range,
+                or the gap takes more than a third of the model's context.
+        """
+        gap = gap_of(as_piece(piece), beats, pitches)
+        config = replace(config or SamplingSettings(), **settings)
+        return [one.piece for one in self.fill_pieces(as_piece(piece), gap, config, pieces=pieces, seed=seed)]
+
+    def fill_pieces(
+        self,
+        piece: Piece,
+        gap: Gap,
+        config: SamplingSettings | None = None,
+        *,
+        pieces: int = 1,
+        seed: int = 0,
+        name: str = "fill",
+    ) -> list[GeneratedPiece]:
+        """As `fill`, with tokens and timing; `name` is how error messages call the gap."""
+        start = time.perf_counter()
+        if not self.fills:
+            raise UserError(
+                "fill: this model was not trained to fill gaps; give one that was trained with loader.fill_share above "
+                "0, such as 0.3"
+            )
+        if pieces < 1:
+            raise UserError(f"pieces={pieces} found, expected at least 1")
+        sampling = (config or SamplingSettings()).over(self.generation_defaults).sampling
+        gapped = GappedPiece.of(piece, gap)
+        plan = FillPlan(self.tokenizer, gapped, self._fill_order, self.generator.context, name)
+        entropy = [_checked_seed(seed), crc32(plan.ids.astype("<i8").tobytes())]
+        seeds = np.random.SeedSequence(entropy).generate_state(pieces, np.uint32).tolist()
+        states = [FillState(plan, one) for one in seeds]
+        first_beat_sec: dict[int, float] = {}
+        for index in self.generator.generate(states, GenerationConfig(**sampling, beats=gap.n_beats)):
+            first_beat_sec.setdefault(index, time.perf_counter() - start)
+        constant = self.tokenizer.codec is None or np.unique(piece.notes["velocity"]).size == 1
+        velocity = int(np.median(piece.notes["velocity"])) if constant and piece.notes.size else None
+        return [
+            GeneratedPiece(
+                ids=np.array(state.ids, np.int64),
+                piece=gapped.filled(
+                    self.tokenizer.decode([*plan.prefix, *state.middle]).frame_notes, velocity
+                ),
+                prompt_beats=gap.first,
+                new_tokens=len(state.middle),
+                first_beat_seconds=first_beat_sec[index],
+            )
+            for index, state in enumerate(states)
+        ]
+
+    @cached_property
+    def _fill_order(self) -> TokenOrder:
+        return TokenOrder(self.tokenizer.fill_grammar, self.tokenizer.tempo)
 
     def _config(self, config: GenerationConfig | None, settings: Mapping[str, Any]) -> GenerationConfig:
         """The complete settings of a call."""

@@ -98,6 +98,10 @@ class HeardBeats:
                 self._begin_cell(token - self._first_pitch)
         self._n_read = len(ids)
 
+    def skip_to(self, position: int) -> None:
+        """Leaves out the tokens before a position that have not been read."""
+        self._n_read = position
+
     def _begin_beat(self) -> None:
         position = 1
         if self.beats:

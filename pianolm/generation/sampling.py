@@ -6,6 +6,7 @@ Shapes: V ids, R ids in a range of the token order.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from pianolm.errors import UserError
 from pianolm.generation.config import SAMPLED_KINDS, GenerationConfig, SamplingRule
-from pianolm.tokenizer.grammar import BETWEEN_CELLS, Grammar, State
+from pianolm.tokenizer.grammar import BETWEEN_CELLS, Grammar, Part, State
 from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.vocabulary import Kind
 
@@ -104,11 +105,14 @@ class TokenOrder:
         return int(self.ids[candidates.low]) if candidates.high == candidates.low + 1 else None
 
     def _find_candidates(self, state: State) -> Candidates:
-        return self._among(self._grammar.allowed(state))
+        given = [tempo for tempo, _ in state.fill.grid if state.fill.part == Part.MIDDLE]
+        return self._among(self._grammar.allowed(state), given)
 
-    def _among(self, allowed_V: NDArray[np.bool_]) -> Candidates:
-        """Those of some ids that can come."""
-        allowed = (allowed_V & self._can_come)[self.ids]
+    def _among(self, allowed_V: NDArray[np.bool_], given: Sequence[int] = ()) -> Candidates:
+        """Those of some ids that can come; tempi that a gap gives can in any case."""
+        can_come = self._can_come.copy()
+        can_come[list(given)] = True
+        allowed = (allowed_V & can_come)[self.ids]
         indices = np.flatnonzero(allowed)
         low, high = int(indices[0]), int(indices[-1]) + 1
         return Candidates(low, high, np.flatnonzero(~allowed[low:high]))

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from pianolm.errors import UserError
 from pianolm.generation.repetition import HeardBeats
+from pianolm.generation.sampling import Candidates, TokenOrder
 from pianolm.music.bars import DEFAULT_BAR_BEATS
 from pianolm.tokenizer.grammar import Grammar
-from pianolm.tokenizer.vocabulary import Kind
+from pianolm.tokenizer.vocabulary import Kind, Vocabulary
 
 
 class GenerationState:
@@ -29,6 +30,7 @@ class GenerationState:
         bar_beats: Length of the bars where tokens do not state positions in bars.
 
     Attributes:
+        grammar: Of the tokens.
         ids: All tokens so far.
         prompt_tokens: How many of them are the prompt's.
         prompt_beats: Beats of the prompt.
@@ -54,6 +56,7 @@ class GenerationState:
         name: str = "prompt",
         bar_beats: int = DEFAULT_BAR_BEATS,
     ) -> None:
+        self.grammar = grammar
         self.ids: list[int] = prompt.tolist()
         if self.ids and self.ids[-1] == grammar.vocabulary.eos:
             self.ids.pop()
@@ -72,6 +75,37 @@ class GenerationState:
         self.heard = HeardBeats(grammar, bar_beats)
         self.rng = np.random.default_rng(seed)
         self.new_beats, self.new_seconds, self.finished = 0, 0.0, False
+
+    def candidates(self, order: TokenOrder, may_end: bool) -> Candidates:
+        """The ids that may be sampled next; the first new token begins a beat, unless a tuning must come first."""
+        is_first = not self.new_beats and self.grammar_state.between_cells
+        candidates = order.tempo if is_first else order.candidates(self.grammar_state)
+        return candidates if may_end else order.without_end(candidates)
+
+    def taken(self, token: int) -> int:
+        """The token to take for a sampled one."""
+        return token
+
+    def appended(self, token: int) -> None:
+        """Called with each new token when `ids` and `grammar_state` have it."""
+
+    def forced(self, order: TokenOrder) -> int | None:
+        """The token that follows from those before: duration bins of explicit ties and the pitches of these."""
+        if self.grammar.ties != "explicit" or not self.new_beats:
+            return None
+        return order.only_candidate(self.grammar_state)
+
+    def visible(self, context: int) -> list[int]:
+        """The tokens that the model sees when the cache is filled again, behind the tuning; see `window_start`."""
+        return visible_ids(self.grammar.vocabulary, self.ids, self.beat_starts, context)
+
+
+def visible_ids(
+    vocabulary: Vocabulary, ids: Sequence[int], beat_starts: Sequence[int], context: int
+) -> list[int]:
+    """The end of a piece behind its tuning: see `window_start`."""
+    start = window_start(len(ids), beat_starts, context)
+    return [*(vocabulary.tuning_id(ids) if start else []), *ids[start:]]
 
 
 def window_start(n_tokens: int, beat_starts: Sequence[int], context: int) -> int:

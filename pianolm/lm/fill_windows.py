@@ -13,7 +13,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from pianolm.tokenizer.fill import HIGHEST_PITCH, LOWEST_PITCH, FillParts, FillSequence, FillWriter, Gap, Ids
+from pianolm.music.gap import HIGHEST_PITCH, LOWEST_PITCH, Gap
+from pianolm.tokenizer.fill import FillParts, FillSequence, FillWriter, Ids
 from pianolm.tokenizer.grammar import Grammar
 from pianolm.tokenizer.vocabulary import Kind
 

@@ -30,35 +30,13 @@ from numpy.typing import NDArray
 
 from pianolm.errors import UserError
 from pianolm.music.beats import FRAMES
+from pianolm.music.gap import Gap
 from pianolm.tokenizer.grammar import Grammar
 from pianolm.tokenizer.ties import MAX_TIE_FRAMES, duration_bins
 from pianolm.tokenizer.vocabulary import CODE_KINDS, Kind, Vocabulary
 
-LOWEST_PITCH, HIGHEST_PITCH = 0, 127
 Ids = NDArray[np.int64]
 _IS_CODE = np.isin(np.arange(len(Kind)), CODE_KINDS)
-
-
-@dataclass(frozen=True)
-class Gap:
-    """What of a piece is written anew.
-
-    Attributes:
-        first: First beat.
-        stop: The beat after the last.
-        lowest: Lowest pitch that is written anew.
-        highest: Highest one.
-    """
-
-    first: int
-    stop: int
-    lowest: int = LOWEST_PITCH
-    highest: int = HIGHEST_PITCH
-
-    @property
-    def has_register(self) -> bool:
-        """Whether other pitches stay."""
-        return (self.lowest, self.highest) != (LOWEST_PITCH, HIGHEST_PITCH)
 
 
 @dataclass(frozen=True, eq=False)

@@ -207,6 +207,22 @@ class PianoTokenizer:
         codes[[0, 4]] = np.flatnonzero(silent_halves)[0]
         return codes
 
+    def cell_ids(self, cells: Cells) -> list[list[int]]:
+        """The tokens behind the pitch of each of C cells: codes and, where it has one, velocity."""
+        codes: NDArray[np.integer] = self.codebook.encode(cells.sustain, cells.onset, self.exact)
+        found: list[list[int]] = [row[row >= 0].tolist() for row in codes]
+        if self.codec is not None:
+            velocity = self.codec.encode(cells).astype(np.int64) + self.vocabulary.offset(Kind.VELOCITY)
+            for at in np.flatnonzero(self._reader.has_velocity(codes)).tolist():
+                found[at].append(int(velocity[at]))
+        return found
+
+    @property
+    def silent_cell(self) -> list[int]:
+        """The codes of an all-silent tied cell."""
+        codes: list[int] = self._silent_codes[self._silent_codes >= 0].tolist()
+        return codes
+
     def decode(self, ids: ArrayLike) -> Piece:
         """Ids [T] to the piece they say, starting at 0 seconds; never raises on whole numbers.
 
@@ -328,12 +344,12 @@ class PianoTokenizer:
 def _joined(before: Cells, after: Cells) -> Cells:
     """The cells of some beats and those of the beats that follow."""
     return Cells(
-        np.concatenate([before.beat, after.beat + np.int32(before.n_beats)]),
-        *(
-            np.concatenate([getattr(before, name), getattr(after, name)])
-            for name in ("pitch", "sustain", "onset", "segment_velocity")
-        ),
-        before.n_beats + after.n_beats,
+        beat=np.concatenate([before.beat, after.beat + np.int32(before.n_beats)]),
+        pitch=np.concatenate([before.pitch, after.pitch]),
+        sustain=np.concatenate([before.sustain, after.sustain]),
+        onset=np.concatenate([before.onset, after.onset]),
+        segment_velocity=np.concatenate([before.segment_velocity, after.segment_velocity]),
+        n_beats=before.n_beats + after.n_beats,
     )
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pianolm import PianoTokenizer
 from pianolm.errors import UserError
 from pianolm.music.cells import Cells
-from pianolm.tokenizer.fill import FillWriter, Gap, check_fill
+from pianolm.music.gap import Gap
+from pianolm.tokenizer.fill import FillWriter, check_fill
 from pianolm.tokenizer.grammar import Part, Phase
 from pianolm.tokenizer.vocabulary import Kind, Vocabulary
 from tests.tokenizer.toys import BEATS, VOCABULARY, Layout, beat_times, corrupt, made, random_cells, rolls

@@ -1,0 +1,255 @@
+"""Filling of gaps: what the generator may and must take while it writes the middle of a fill sequence.
+
+The grammar gives the middle the beats of the gap (`pianolm.tokenizer.fill`). A plan adds what follows from the piece:
+cells of notes that stay are put in where they belong, a pitch that sounds on behind the gap is named in the last beat
+and sounds to its end, and where only a register is written anew, no other pitch is sampled.
+
+Shapes: V ids, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pianolm.errors import UserError
+from pianolm.generation.repetition import HeardBeats
+from pianolm.generation.sampling import Candidates, TokenOrder
+from pianolm.generation.state import GenerationState
+from pianolm.music.bars import DEFAULT_BAR_BEATS, bar_length
+from pianolm.music.gap import GappedPiece
+from pianolm.tokenizer.fill import FillWriter
+from pianolm.tokenizer.grammar import BETWEEN_CELLS, Phase, State
+from pianolm.tokenizer.tokenizer import PianoTokenizer
+from pianolm.tokenizer.vocabulary import EIGHTHS_BY_KIND, Kind
+
+_CODES, _VELOCITY = int(Phase.CODES), int(Phase.VELOCITY)
+_MARGIN = 1.5
+"""Room that is kept for new beats, relative to the beats around the gap."""
+
+
+class FillPlan:
+    """What of the middle of one gap is given.
+
+    Args:
+        tokenizer: Its layout has fill sequences.
+        gapped: The piece with its gap.
+        order: The order of the ids in which logits are given, of `tokenizer.fill_grammar`.
+        context: Tokens that the model sees at most.
+        name: How error messages call the gap.
+
+    Attributes:
+        ids: [T] the fill sequence of the piece up to the mark of the middle.
+        prefix: Its prefix.
+
+    Raises:
+        UserError: The gap takes more than a third of the context before a note of it is written.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PianoTokenizer,
+        gapped: GappedPiece,
+        order: TokenOrder,
+        context: int,
+        name: str = "beats",
+    ) -> None:
+        self.grammar, self._order, self._vocabulary = tokenizer.fill_grammar, order, tokenizer.vocabulary
+        self._gap, self._tails = gapped.gap, frozenset(gapped.tails)
+        writer, piece = FillWriter(tokenizer.grammar), gapped.piece
+        plain = tokenizer.encode_cells(piece.cells, piece.beats_sec, piece.bar_starts)
+        self._parts = writer.parts(plain, gapped.gap)
+        sequence = writer.sequence(self._parts)
+        self.ids = sequence.ids[: sequence.middle]
+        self.prefix: list[int] = self._parts.prefix.tolist()
+        self.bar_beats = bar_length(piece.bar_starts) or DEFAULT_BAR_BEATS
+        if 3 * self._parts.gap.size > context:
+            beats = gapped.gap.n_beats * context // (3 * self._parts.gap.size)
+            raise UserError(
+                f"{name}: a gap of {gapped.gap.n_beats} beats found, which takes {self._parts.gap.size} tokens before "
+                f"a note of it is written; the model's context is {context}: fill about {beats} beats at a time"
+            )
+        self._kept = self._kept_cells(tokenizer, gapped)
+        self._silent = tokenizer.silent_cell
+        pitches = self._vocabulary.ids(Kind.PITCH)
+        self._first_pitch = pitches.start
+        outside = [p for p in range(128) if not gapped.gap.lowest <= p <= gapped.gap.highest]
+        self._outside = np.array([order.index_of[pitches.start + p] for p in outside], np.int64)
+        self._ends = np.flatnonzero(~tokenizer.codebook.tie_codes.sounds_to_end[order.ids])
+        self._eighths = EIGHTHS_BY_KIND[tokenizer.vocabulary.kind_of[order.ids]]
+        self._expected = self._tokens_per_beat()
+
+    @staticmethod
+    def _kept_cells(tokenizer: PianoTokenizer, gapped: GappedPiece) -> list[dict[int, list[int]]]:
+        """For each beat of the gap the tokens behind the pitch of each cell of a note that stays."""
+        kept: list[dict[int, list[int]]] = [{} for _ in range(gapped.gap.n_beats)]
+        cells = gapped.kept
+        for beat, pitch, tokens in zip(
+            cells.beat.tolist(), cells.pitch.tolist(), tokenizer.cell_ids(cells), strict=True
+        ):
+            kept[beat][pitch] = tokens
+        return kept
+
+    def _tokens_per_beat(self) -> float:
+        """Of the four beats on either side, as far as there are some."""
+        kinds = [self._vocabulary.kind_of[part] for part in (self._parts.prefix, self._parts.suffix)]
+        at = [np.flatnonzero(of == Kind.TEMPO) for of in kinds]
+        tokens = kinds[0].size - at[0][-4:].min(initial=kinds[0].size) + at[1][:5].max(initial=0)
+        return _MARGIN * float(tokens) / max(at[0][-4:].size + max(at[1][:5].size - 1, 0), 1)
+
+    def candidates(self, state: FillState) -> Candidates:
+        """The ids that may be sampled next."""
+        now = state.grammar_state
+        found = self._order.candidates(now)
+        if now.phase in BETWEEN_CELLS and now.fill.bar < 0:
+            return _without(found, self._outside)
+        if _CODES <= now.phase < _VELOCITY and self._is_last(now) and now.pitch in self._tails:
+            in_range = self._ends[(self._ends >= found.low) & (self._ends < found.high)]
+            completes = self._eighths[in_range] == 8 - (now.phase - _CODES)
+            return _without(found, in_range[completes])
+        return found
+
+    def taken(self, state: FillState, token: int) -> int:
+        """The token to take for a sampled one: the pitch that must come before it, if there is one."""
+        now = state.grammar_state
+        if now.phase not in BETWEEN_CELLS or now.fill.bar >= 0 or not state.new_beats:
+            return token
+        required = {*self._kept[state.beat], *(self._tails if self._is_last(now) else ())}
+        pitch = token - self._first_pitch
+        limit = pitch if 0 <= pitch < 128 else 128
+        waiting = [p for p in required if now.last_pitch < p < limit and not now.ties.tied >> p & 1]
+        return self._first_pitch + min(waiting) if waiting else token
+
+    def forced(self, state: FillState) -> int | None:
+        """The token that follows from what is there; None where one is to be sampled."""
+        if state.given:
+            return state.given.popleft()
+        return self._order.only_candidate(state.grammar_state)
+
+    def appended(self, state: FillState, token: int) -> None:
+        """Notes a new token: behind the pitch of a cell that is kept, its codes are given."""
+        now, pitch = state.grammar_state, token - self._first_pitch
+        if now.phase != _CODES or not 0 <= pitch < 128:
+            return
+        if pitch in self._kept[state.beat]:
+            state.given.extend(self._kept[state.beat][pitch])
+        elif now.ties.pending and (state.beat == 0 or pitch in self._kept[state.beat - 1]):
+            state.given.extend(self._silent)  # the note that stays ends on the beat line
+
+    @staticmethod
+    def _is_last(now: State) -> bool:
+        return not now.fill.grid
+
+    def visible(self, state: FillState, context: int) -> list[int]:
+        """The tokens that the model sees: the gap, and as much of both sides nearest to it as fits.
+
+        Where little fits beside what is written, the beats of the middle that are complete count as prefix, and the gap
+        as the rest.
+        """
+        middle = state.ids[self.ids.size :]
+        starts = [start - self.ids.size for start in state.beat_starts]
+        for done in dict.fromkeys((0, state.beat)):
+            told = self._told(done)
+            written = middle[starts[done] :] if starts else middle
+            reserve = min(int(self._expected * (self._gap.n_beats - done)) + 16, context // 3)
+            room = context - len(told) - len(written) - 4 - reserve
+            past = [*self.prefix, *middle[: starts[done]]] if starts else self.prefix
+            if room >= context // 4:
+                break
+        behind = self._first_beats(self._parts.suffix, max(room // 2, room - len(past)))
+        before = self._last_beats(past, max(room - len(behind), 0))
+        marks = [self._vocabulary.offset(kind) for kind in (Kind.GAP, Kind.SUFFIX, Kind.MIDDLE)]
+        seen = [*before, marks[0], *told, marks[1], *behind, marks[2], *written]
+        return seen if len(seen) < context else seen[-(context // 2) :]
+
+    def _told(self, done: int) -> list[int]:
+        """Tokens of the gap without its first `done` beats."""
+        tempo_at = np.flatnonzero(self._vocabulary.kind_of[self._parts.gap] == Kind.TEMPO)
+        bounds: list[int] = self._parts.gap[: tempo_at[0]].tolist()
+        return [*bounds, *self._parts.gap[tempo_at[done] :].tolist()]
+
+    def _first_beats(self, ids: NDArray[np.int64], most: int) -> list[int]:
+        """The first beats of a suffix, in at most so many tokens."""
+        if ids.size <= most:
+            return [*ids.tolist()]
+        tempo_at = np.flatnonzero(self._vocabulary.kind_of[ids] == Kind.TEMPO)
+        return [*ids[: tempo_at[tempo_at <= max(most, 0)].max(initial=0)].tolist()]
+
+    def _last_beats(self, ids: Sequence[int], most: int) -> list[int]:
+        """The last beats of a prefix behind its tuning, in at most so many tokens."""
+        if len(ids) <= most:
+            return list(ids)
+        tempo_at = np.flatnonzero(self._vocabulary.kind_of[list(ids)] == Kind.TEMPO)
+        tuning = self._vocabulary.tuning_id(ids)
+        fitting = tempo_at[len(ids) - tempo_at + len(tuning) <= most]
+        return [*tuning, *ids[int(fitting.min(initial=len(ids))) :]]
+
+
+class FillState(GenerationState):
+    """A middle while it is generated. `ids` is its fill sequence; `beat_starts` are those of the middle alone.
+
+    Args:
+        plan: What is given.
+        seed: Of the random numbers.
+
+    Attributes:
+        given: Tokens that come next whatever the model says.
+    """
+
+    def __init__(self, plan: FillPlan, seed: int) -> None:
+        self.plan, self.grammar = plan, plan.grammar
+        self.ids: list[int] = plan.ids.tolist()
+        self.prompt_tokens, self.prompt_beats, self.beat_starts = len(self.ids), 0, []
+        self.tuning = 0
+        self.grammar_state = plan.grammar.start()
+        for token in self.ids:
+            self.grammar_state = plan.grammar.advance(self.grammar_state, token)
+        self.heard = HeardBeats(plan.grammar, plan.bar_beats)
+        self.heard.read(plan.prefix)
+        self.heard.skip_to(len(self.ids))
+        self.rng = np.random.default_rng(seed)
+        self.new_beats, self.new_seconds, self.finished = 0, 0.0, False
+        self.given: deque[int] = deque()
+
+    def candidates(self, order: TokenOrder, may_end: bool) -> Candidates:
+        """The ids that may be sampled next."""
+        return self.plan.candidates(self)
+
+    def taken(self, token: int) -> int:
+        """The token to take for a sampled one: a pitch that must come before it, if there is one."""
+        return self.plan.taken(self, token)
+
+    def appended(self, token: int) -> None:
+        """Puts the codes of a cell that stays next, when its pitch has come."""
+        self.plan.appended(self, token)
+
+    def forced(self, order: TokenOrder) -> int | None:
+        """The token that follows from those before, or from the piece."""
+        return self.plan.forced(self)
+
+    def visible(self, context: int) -> list[int]:
+        """The gap, and what of both sides fits."""
+        return self.plan.visible(self, context)
+
+    @property
+    def beat(self) -> int:
+        """Number of the middle's beat that has begun last, 0 before the first."""
+        return max(self.new_beats - 1, 0)
+
+    @property
+    def middle(self) -> list[int]:
+        """Its tokens so far, with EOS at the end of a finished one."""
+        return self.ids[self.prompt_tokens :]
+
+
+def _without(found: Candidates, indices: NDArray[np.int64]) -> Candidates:
+    """Candidates without some indices of the order."""
+    inside = indices[(indices >= found.low) & (indices < found.high)]
+    return (
+        found._replace(forbidden=np.concatenate([found.forbidden, inside - found.low]))
+        if inside.size
+        else found
+    )
