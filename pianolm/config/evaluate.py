@@ -14,7 +14,7 @@ from pianolm.config.option import option
 class EvaluateConfig:
     """What every measure has."""
 
-    name: str = option(MISSING, "Measure: roundtrip, lm, dynamics, samples or beats.")
+    name: str = option(MISSING, "Measure: roundtrip, lm, dynamics, samples, fill or beats.")
     split: str = option(
         "validation", "Split whose performances are measured.", choices=("train", "validation", "test", "all")
     )
@@ -67,6 +67,17 @@ class SamplesConfig(EvaluateConfig):
 
 
 @dataclass
+class FillMeasureConfig(EvaluateConfig):
+    """Gaps that a model fills beside what stood there; `generate.*` says how they are sampled."""
+
+    pieces: int | None = option(
+        None, "Number of pieces, evenly spaced over the split; null: all.", at_least=1
+    )
+    gap_beats: int = option(8, "Beats of the gap, which is drawn by seed, from a bar line on.", at_least=1)
+    side_beats: int = option(32, "Beats on either side of it that the model sees.", at_least=1)
+
+
+@dataclass
 class BeatsMeasureConfig(EvaluateConfig):
     """Beats found from notes alone, by `data.tracker`, beside annotated ones."""
 
@@ -80,6 +91,7 @@ EVALUATE = {
     "lm": BitsConfig,
     "dynamics": DynamicsConfig,
     "samples": SamplesConfig,
+    "fill": FillMeasureConfig,
     "beats": BeatsMeasureConfig,
 }
 """Options of each measure, by its name."""

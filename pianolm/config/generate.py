@@ -44,8 +44,9 @@ class GenerateConfig:
 
     mode: str = option(
         "continue",
-        "continue: continues the prompt, or begins anew without one; dynamics: new velocities for the prompt's notes.",
-        choices=("continue", "dynamics"),
+        "continue: continues the prompt, or begins anew without one; dynamics: new velocities for the prompt's notes; "
+        "fill: beats of the prompt (generate.fill or generate.fill_bars) written anew so that they fit both sides.",
+        choices=("continue", "dynamics", "fill"),
     )
     prompt_grid: str = option(
         "auto",
@@ -54,6 +55,22 @@ class GenerateConfig:
     )
     prompt_beats: int | None = option(
         None, "n: the first n beats of the prompt; -n: the last n; null: all of it."
+    )
+    fill: list[int] | None = option(
+        None,
+        "With mode=fill: first beat to write anew, counted from 0, and the beat after the last: generate.fill=[16,24].",
+        at_least=0,
+    )
+    fill_bars: list[int] | None = option(
+        None,
+        "The same in bars, counted from 1, where the prompt has bars: generate.fill_bars=[5,7] is bars 5 and 6.",
+        at_least=1,
+    )
+    fill_pitches: list[int] | None = option(
+        None,
+        "Lowest and highest MIDI pitch that is written anew: [60,127] leaves the left hand; null: all.",
+        at_least=0,
+        at_most=127,
     )
     with_prompt: bool = option(True, "Output files begin with the prompt.")
     pieces: int = option(4, "Number of pieces to generate from each prompt.", at_least=1)

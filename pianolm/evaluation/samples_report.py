@@ -28,6 +28,10 @@ DISTRIBUTIONS, ROLLS, MIDI = "distributions.png", "rolls.png", "midi"
 MODEL, HUMAN = "model", "human"
 PAIRS_SHOWN = 5
 """Pairs in the picture and on the page, evenly spaced; the MIDI files hold all."""
+_HEADING = (
+    "Continuations beside the human rest",
+    "The first {beats} beats of each piece, shaded, and how the model and the human go on",
+)
 _WORDS = {**STATISTICS, COPIES: "longest run of notes copied from the training set"}
 _DPI = 90
 
@@ -105,6 +109,7 @@ def write(
     pairs: Sequence[Pair],
     lines: Sequence[Comparison],
     prompt_beats: int,
+    heading: tuple[str, str] = _HEADING,
 ) -> None:
     """Prints the table and writes all files.
 
@@ -114,6 +119,7 @@ def write(
         pairs: The pieces.
         lines: Of the table.
         prompt_beats: Length of the prompts.
+        heading: Title of the page, and how the sentence below it begins.
     """
     text = table(lines)
     print("\n".join(text), flush=True)
@@ -132,7 +138,9 @@ def write(
     bars = [pairs[index].bar_beats for index in shown]
     draw_side_by_side(rolls, prompt_beats, bars).savefig(run_dir / ROLLS, dpi=_DPI)
     if cfg["generate"]["page"]:
-        _write_page(run_dir, cfg, {index: pairs[index] for index in shown}, files, lines, prompt_beats)
+        _write_page(
+            run_dir, cfg, {index: pairs[index] for index in shown}, files, lines, prompt_beats, heading
+        )
 
 
 def table(lines: Sequence[Comparison]) -> list[str]:
@@ -209,6 +217,7 @@ def _write_page(
     files: Sequence[Mapping[str, str]],
     lines: Sequence[Comparison],
     prompt_beats: int,
+    heading: tuple[str, str],
 ) -> None:
     """A page with some pairs, to see and to hear."""
     from pianolm.report import audio
@@ -235,9 +244,7 @@ def _write_page(
         rows[words] = (
             f"{value} ({interval}), {'halves of the human' if line.is_distance else 'human'} {human}"
         )
-    lead = (
-        f"The first {prompt_beats} beats of each piece, shaded, and how the model and the human go on; "
-        f"{len(shown)} of {len(files)} pieces."
-    )
-    save_page(run_dir / PAGE, "Continuations beside the human rest", lead, pieces, rows)
+    title, begin = heading
+    lead = f"{begin.format(beats=prompt_beats)}; {len(shown)} of {len(files)} pieces."
+    save_page(run_dir / PAGE, title, lead, pieces, rows)
     print(f"evaluate: to see and hear some pairs, open {run_dir / PAGE}", flush=True)

@@ -44,6 +44,7 @@ class FillPlan:
     Attributes:
         ids: [T] the fill sequence of the piece up to the mark of the middle.
         prefix: Its prefix.
+        human: Tokens of the gap's beats, as the piece has them.
 
     Raises:
         UserError: The gap takes more than a third of the context before a note of it is written.
@@ -65,6 +66,7 @@ class FillPlan:
         sequence = writer.sequence(self._parts)
         self.ids = sequence.ids[: sequence.middle]
         self.prefix: list[int] = self._parts.prefix.tolist()
+        self.human: list[int] = self._parts.middle.tolist()
         self.bar_beats = bar_length(piece.bar_starts) or DEFAULT_BAR_BEATS
         if 3 * self._parts.gap.size > context:
             beats = gapped.gap.n_beats * context // (3 * self._parts.gap.size)
@@ -143,19 +145,34 @@ class FillPlan:
     def _is_last(now: State) -> bool:
         return not now.fill.grid
 
-    def visible(self, state: FillState, context: int) -> list[int]:
+    @property
+    def next_tempo(self) -> int | None:
+        """The tempo id of the beat after the gap; None where the piece ends with it."""
+        first = int(self._parts.suffix[0])
+        return first if self._vocabulary.kind_of[first] == Kind.TEMPO else None
+
+    def past(self, most: int) -> list[int]:
+        """As many of the last beats of the prefix as have at most so many tokens."""
+        return self._last_beats(self.prefix, most)
+
+    def visible(self, state: FillState, context: int, reserve: int | None = None) -> list[int]:
         """The tokens that the model sees: the gap, and as much of both sides nearest to it as fits.
 
         Where little fits beside what is written, the beats of the middle that are complete count as prefix, and the gap
         as the rest.
+
+        Args:
+            state: The middle so far.
+            context: Tokens that the model sees at most.
+            reserve: Tokens kept free for what is to come; None for an estimate from the beats around the gap.
         """
         middle = state.ids[self.ids.size :]
         starts = [start - self.ids.size for start in state.beat_starts]
         for done in dict.fromkeys((0, state.beat)):
             told = self._told(done)
             written = middle[starts[done] :] if starts else middle
-            reserve = min(int(self._expected * (self._gap.n_beats - done)) + 16, context // 3)
-            room = context - len(told) - len(written) - 4 - reserve
+            expected = min(int(self._expected * (self._gap.n_beats - done)) + 16, context // 3)
+            room = context - len(told) - len(written) - 4 - (expected if reserve is None else reserve)
             past = [*self.prefix, *middle[: starts[done]]] if starts else self.prefix
             if room >= context // 4:
                 break

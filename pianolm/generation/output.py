@@ -28,6 +28,8 @@ SHOWN_BARS, SHOWN_BEATS = 8, 32
 """Bars of a prompt that pictures and sound begin with; beats where its bars are unknown, or far longer than usual."""
 _NOT_IN_TABLE = ("page", "audio", "soundfont", "by_kind")
 _OF_PROMPTS = ("prompt_grid", "prompt_beats", "with_prompt")
+_OF_NEW_BEATS = ("beats", "end", "seconds", "tempo_bpm", "prompt_beats", "with_prompt")
+"""Options that say nothing where a gap is filled."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class OutputPiece:
         prompt_beats: Beats at its beginning that are the prompt's.
         remark: Shown beside its figures on the page.
         source: MIDI file that holds its notes, of which the file written is a copy with the velocities of the piece.
+        gap: First beat, and the beat after the last, that is filled; None for none.
     """
 
     name: str
@@ -47,6 +50,7 @@ class OutputPiece:
     prompt_beats: int = 0
     remark: str = ""
     source: Path | None = None
+    gap: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -100,19 +104,28 @@ def write_output(
 
 
 def excerpt(output: OutputPiece) -> OutputPiece:
-    """What the picture and the sound of a piece hold: no more of a prompt than its last bars, which the remark says."""
-    piece, seam = output.piece, output.prompt_beats
+    """What the picture and the sound of a piece hold, which the remark says.
+
+    Of a prompt these are its last bars, of a piece with a gap some bars on either side.
+    """
+    piece, seam = output.piece, output.prompt_beats if output.gap is None else output.gap[0]
     bars = piece.bar_starts[piece.bar_starts < seam]
     first, said = seam - SHOWN_BEATS, f"{SHOWN_BEATS} beats"
     if bars.size >= SHOWN_BARS and seam - bars[-SHOWN_BARS] <= 2 * SHOWN_BEATS:
         first, said = int(bars[-SHOWN_BARS]), f"{SHOWN_BARS} bars"
-    if first <= 0:
+    first = max(first, 0)
+    last = piece.n_beats if output.gap is None else min(output.gap[1] + SHOWN_BEATS, piece.n_beats)
+    if (first, last) == (0, piece.n_beats):
         return output
     remark = f"from {said} before the new part on, the MIDI file from the beginning"
+    if output.gap is not None:
+        remark = f"beats {first} to {last}, the MIDI file all of it"
+    gap = None if output.gap is None else (output.gap[0] - first, output.gap[1] - first)
     return replace(
         output,
-        piece=part_of_piece(piece, first, piece.n_beats),
-        prompt_beats=seam - first,
+        piece=part_of_piece(piece, first, last),
+        prompt_beats=0 if output.gap is not None else seam - first,
+        gap=gap,
         remark=" · ".join(filter(None, (output.remark, remark))),
     )
 
@@ -125,11 +138,13 @@ def _write_piece(
     midi = folder / f"{name}.mid"
     output.piece.to_midi(midi, output.source)
     facts = " · ".join(filter(None, (describe(piece), shown.remark)))
-    roll = save_piano_roll(piece, folder / f"{name}.png", f"{name}: {facts}", shown.prompt_beats)
+    roll = save_piano_roll(piece, folder / f"{name}.png", f"{name}: {facts}", shown.prompt_beats, shown.gap)
     mp3 = b"" if sound is None else sound.result()
     wav = "" if sound is None else f"{name}.wav"
     light = picture_uri(roll.without_title())
-    return PagePiece(name, piece, midi.read_bytes(), mp3, shown.prompt_beats, shown.remark, wav, light)
+    return PagePiece(
+        name, piece, midi.read_bytes(), mp3, shown.prompt_beats, shown.remark, wav, light, shown.gap
+    )
 
 
 def _write_sound(folder: Path, output: OutputPiece, with_page: bool, soundfont: Path | None) -> bytes:
@@ -145,16 +160,17 @@ def add_prompts(pieces: list[OutputPiece], prompts: list[Prompt], mode: str) -> 
     Args:
         pieces: Prompt by prompt, the same number of each.
         prompts: The prompts.
-        mode: `dynamics` marks prompts as before and pieces as after.
+        mode: `dynamics` and `fill` mark prompts as before and pieces as after.
     """
     if any(one.prompt_beats for one in pieces):
         return pieces
-    before, after = ("before", "after") if mode == "dynamics" else ("", "")
+    before, after = ("before", "after") if mode != "continue" else ("", "")
     shown: list[OutputPiece] = []
     marked = (replace(one, remark=after) for one in pieces)
-    for prompt in prompts:
+    gaps = [one.gap for one in pieces][:: max(len(pieces) // max(len(prompts), 1), 1)]
+    for prompt, gap in zip(prompts, gaps, strict=True):
         name = f"{prompt.name}_prompt" if prompt.name else "prompt"
-        shown.append(OutputPiece(name, prompt.piece, remark=before, source=prompt.path))
+        shown.append(OutputPiece(name, prompt.piece, remark=before, source=prompt.path, gap=gap))
         shown += islice(marked, len(pieces) // len(prompts))
     return [*shown, *marked]
 
@@ -175,6 +191,7 @@ def page_text(
     options = {name: value for name, value in cfg["generate"].items() if name not in _NOT_IN_TABLE}
     unused = ("beats",) if options["seconds"] is not None else ()
     unused = unused if prompts else (*unused, *_OF_PROMPTS)
+    unused = (*unused, *_OF_NEW_BEATS) if options["mode"] == "fill" else unused
     sound = f"FluidSynth, {soundfont.name}" if soundfont else "built-in piano"
     rows = {
         "model": model,
@@ -206,6 +223,11 @@ def _heading(mode: str, pieces: int, prompts: list[Prompt]) -> tuple[str, str]:
     subject = "The prompts" if several else "The prompt"
     if mode == "dynamics":
         return f"{name} with dynamics", f"{subject}, and the same notes with velocities by a language model."
+    if mode == "fill":
+        return (
+            f"{name} with beats written anew",
+            f"{subject}, and {count} in which a language model has filled the gap, which is shaded.",
+        )
     return f"{count} after {name}", f"{subject}, and continuations by a language model."
 
 

@@ -363,7 +363,7 @@ class PianoLM:
             raise UserError(f"pieces={pieces} found, expected at least 1")
         sampling = (config or SamplingSettings()).over(self.generation_defaults).sampling
         gapped = GappedPiece.of(piece, gap)
-        plan = FillPlan(self.tokenizer, gapped, self._fill_order, self.generator.context, name)
+        plan = FillPlan(self.tokenizer, gapped, self.fill_order, self.generator.context, name)
         entropy = [_checked_seed(seed), crc32(plan.ids.astype("<i8").tobytes())]
         seeds = np.random.SeedSequence(entropy).generate_state(pieces, np.uint32).tolist()
         states = [FillState(plan, one) for one in seeds]
@@ -386,7 +386,8 @@ class PianoLM:
         ]
 
     @cached_property
-    def _fill_order(self) -> TokenOrder:
+    def fill_order(self) -> TokenOrder:
+        """The order of the ids in which logits are given where gaps are filled."""
         return TokenOrder(self.tokenizer.fill_grammar, self.tokenizer.tempo)
 
     def _config(self, config: GenerationConfig | None, settings: Mapping[str, Any]) -> GenerationConfig:

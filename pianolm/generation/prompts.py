@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from pianolm.errors import UserError
 from pianolm.music.bars import DEFAULT_BAR_BEATS, bar_length, bar_positions
+from pianolm.music.gap import Gap, beats_of_bars, gap_of
 from pianolm.music.piece import BEAT_CHOICES, Piece
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.tokenizer.vocabulary import Kind
 
-MODES = ("continue", "dynamics")
+MODES = ("continue", "dynamics", "fill")
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,8 @@ def read_prompts(cfg: Mapping[str, Any]) -> list[Prompt]:
     """Reads the files that `prompt` names, on the beats of `generate.prompt_grid`; an empty list without a prompt.
 
     Raises:
-        UserError: A file or its beats cannot be read, two files have one name, or `generate.mode` needs a prompt and
-            there is none.
+        UserError: A file or its beats cannot be read, two files have one name, `generate.mode` needs a prompt and there
+            is none, or `generate.mode=fill` a gap that it has not.
     """
     mode, grid = cfg["generate"]["mode"], cfg["generate"]["prompt_grid"]
     if mode not in MODES:
@@ -51,6 +52,8 @@ def read_prompts(cfg: Mapping[str, Any]) -> list[Prompt]:
     if cfg["prompt"] is None:
         if mode == "dynamics":
             raise UserError("generate.mode=dynamics needs the notes of a prompt; add prompt=FILE.mid")
+        if mode == "fill":
+            raise UserError("generate.mode=fill needs a piece with a gap to fill; add prompt=FILE.mid")
         return []
     paths, may_be_several = _prompt_paths(cfg["prompt"])
     if len(paths) > 1 and grid not in BEAT_CHOICES:
@@ -61,10 +64,35 @@ def read_prompts(cfg: Mapping[str, Any]) -> list[Prompt]:
     paths = list(dict.fromkeys(paths))
     _refuse_equal_names(paths)
     tracker = cfg["data"]["tracker"]
-    return [
+    prompts = [
         Prompt(path, Piece.from_midi(path, grid, tracker=tracker), path.stem if may_be_several else "")
         for path in paths
     ]
+    if mode == "fill":
+        for prompt in prompts:
+            gap_to_fill(prompt, cfg["generate"])  # refused before anything is trained for it
+    return prompts
+
+
+def gap_to_fill(prompt: Prompt, options: Mapping[str, Any]) -> Gap:
+    """The gap that `generate.fill` or `generate.fill_bars` and `generate.fill_pitches` name.
+
+    Raises:
+        UserError: Neither or both of the first two are given, or the piece has no such beats.
+    """
+    beats, bars = options["fill"], options["fill_bars"]
+    if (beats is None) == (bars is None):
+        found = "neither" if beats is None else "both"
+        raise UserError(
+            f"generate.fill and generate.fill_bars: {found} found, expected one of them with generate.mode=fill, such "
+            "as generate.fill=[16,24] for the beats 16 to 23, or generate.fill_bars=[5,7] for the bars 5 and 6"
+        )
+    try:
+        if beats is None:
+            beats = beats_of_bars(prompt.piece, bars, "generate.fill_bars")
+        return gap_of(prompt.piece, beats, options["fill_pitches"], "generate.fill")
+    except UserError as error:
+        raise UserError(f"prompt {prompt.path}: {error}") from error
 
 
 def left_out(prompt: Piece) -> list[str]:

@@ -1,7 +1,8 @@
-"""The two modes of stage `generate`: continue prompts, or give their notes new dynamics. Pieces with metrics."""
+"""The modes of stage `generate`: continue prompts, give their notes new dynamics, or fill gaps. Pieces with metrics."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from pianolm.errors import UserError
 from pianolm.generation.config import GenerationConfig
 from pianolm.generation.output import OutputPiece
 from pianolm.generation.piano_lm import PianoLM
-from pianolm.generation.prompts import Prompt, left_out
+from pianolm.generation.prompts import Prompt, gap_to_fill, left_out
 from pianolm.stage import Metrics
 from pianolm.tokenizer.vocabulary import Kind
 
@@ -46,6 +47,8 @@ def generate_output(
         pieces, metrics = _render_by_dynamics_model(lm, prompts, options, seed)
     elif options["mode"] == "dynamics":
         pieces, metrics = _render_dynamics(lm, prompts, options, seed)
+    elif options["mode"] == "fill":
+        pieces, metrics = _fill(lm, prompts, options, seed)
     else:
         pieces, metrics = _continue(lm, prompts, options, seed, say)
     velocities = np.concatenate([one.piece.notes["velocity"] for one in pieces])
@@ -134,6 +137,36 @@ def _render_by_dynamics_model(
         "pieces": len(pieces),
         "notes_per_second": round(sum(one.piece.notes.size for one in pieces) / seconds, 1),
         "beats_per_second": round(sum(one.piece.n_beats for one in pieces) / seconds, 2),
+    }
+
+
+def _fill(
+    lm: PianoLM, prompts: list[Prompt], options: Mapping[str, Any], seed: int
+) -> tuple[list[OutputPiece], Metrics]:
+    """Each prompt with the beats of its gap written anew, once per piece."""
+    config = GenerationConfig.from_options(options)
+    pieces: list[OutputPiece] = []
+    valid, new_tokens, new_beats, seconds, first = 0, 0, 0, 0.0, math.inf
+    names = iter(_names(prompts, options["pieces"]))
+    for prompt in prompts:
+        gap, start = gap_to_fill(prompt, options), time.perf_counter()
+        filled = lm.fill_pieces(
+            prompt.piece, gap, config, pieces=options["pieces"], seed=seed, name=f"prompt {prompt.path}"
+        )
+        seconds += time.perf_counter() - start
+        first = min(first, *(one.first_beat_seconds for one in filled))
+        valid += sum(lm.tokenizer.fill_grammar.is_complete(one.ids) for one in filled)
+        new_tokens, new_beats = (
+            new_tokens + sum(one.new_tokens for one in filled),
+            new_beats + len(filled) * gap.n_beats,
+        )
+        pieces += [OutputPiece(next(names), one.piece, gap=(gap.first, gap.stop)) for one in filled]
+    return pieces, {
+        "pieces": len(pieces),
+        "valid_fraction": valid / len(pieces),
+        "tokens_per_second": round(new_tokens / seconds, 1),
+        "beats_per_second": round(new_beats / seconds, 2),
+        "first_beat_seconds": round(first, 4),
     }
 
 

@@ -39,8 +39,8 @@ _SECTION = Template("""<section aria-label="$name">
 </div>
 <div class="play">$player</div>
 </section>""")
-_BUTTON = Template("""<button type="button" data-start="$second" aria-label="Play the new part of $name, from $time">
-Play the new part ($time)</button>""")
+_BUTTON = Template("""<button type="button" data-start="$second" aria-label="Play the $part of $name, from $time">
+Play the $part ($time)</button>""")
 _BESIDE = "The sound is in files beside this page (.mp3); keep them in its folder."
 
 
@@ -57,6 +57,7 @@ class PagePiece:
         remark: Text before its figures.
         wav: Name of a WAV file beside the page to link to; empty for no link.
         light: Its piano roll for a light page, as `picture_uri` gives it; empty to have it drawn.
+        gap: First beat, and the beat after the last, that is shaded as a gap; None for none.
     """
 
     name: str
@@ -67,6 +68,7 @@ class PagePiece:
     remark: str = ""
     wav: str = ""
     light: str = ""
+    gap: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -166,20 +168,23 @@ def _spoken(shown: PagePiece) -> str:
         words.append(
             f"prompt until {end}, new from there" if _has_new_part(shown) else "all of it the prompt"
         )
+    if shown.gap is not None:
+        begin, end = (_clock(_seconds(shown.piece, beat)) for beat in shown.gap)
+        words.append(f"gap from {begin} to {end}")
     return ", ".join(filter(None, words))
 
 
 def _has_new_part(shown: PagePiece) -> bool:
-    """Whether a prompt is followed by something new."""
-    return 0 < shown.prompt_end_beat < shown.piece.n_beats
+    """Whether a prompt is followed by something new, or there is a gap."""
+    return 0 < shown.prompt_end_beat < shown.piece.n_beats or shown.gap is not None
 
 
 def _draw(shown: PagePiece) -> _Roll:
     """The pictures of a piece."""
     light = shown.light or picture_uri(
-        piano_roll_image(shown.piece, prompt_end_beat=shown.prompt_end_beat).image
+        piano_roll_image(shown.piece, prompt_end_beat=shown.prompt_end_beat, gap=shown.gap).image
     )
-    dark = piano_roll_image(shown.piece, prompt_end_beat=shown.prompt_end_beat, dark=True)
+    dark = piano_roll_image(shown.piece, prompt_end_beat=shown.prompt_end_beat, dark=True, gap=shown.gap)
     return _Roll(light, picture_uri(dark.image), dark.box, dark.width_in)
 
 
@@ -209,9 +214,12 @@ def _player(shown: PagePiece, sound: str) -> str:
     """The button that plays the new part, the player, and links to the files of a piece."""
     parts = []
     if sound and _has_new_part(shown):
-        second = _seconds(shown.piece, shown.prompt_end_beat)
+        second = _seconds(shown.piece, shown.prompt_end_beat if shown.gap is None else shown.gap[0])
+        part = "new part" if shown.gap is None else "gap"
         parts.append(
-            _BUTTON.substitute(second=round(second, 4), time=_clock(second), name=escape(shown.name))
+            _BUTTON.substitute(
+                second=round(second, 4), time=_clock(second), name=escape(shown.name), part=part
+            )
         )
     if sound:
         preload = "auto" if sound.startswith("data:") else "metadata"

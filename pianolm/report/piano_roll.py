@@ -100,10 +100,14 @@ class RollImage:
 
 
 def piano_roll_image(
-    piece: Piece, title: str = "", prompt_end_beat: int = 0, dark: bool = False
+    piece: Piece,
+    title: str = "",
+    prompt_end_beat: int = 0,
+    dark: bool = False,
+    gap: tuple[int, int] | None = None,
 ) -> RollImage:
     """Draws a piece; see `draw_piano_roll` for the arguments."""
-    picture, box = draw_piano_roll(piece, printable(title), prompt_end_beat, dark)
+    picture, box = draw_piano_roll(piece, printable(title), prompt_end_beat, dark, gap)
     with warnings.catch_warnings():
         # a title in a script that no installed font has
         warnings.filterwarnings("ignore", "Glyph .* missing")
@@ -119,9 +123,15 @@ def figure_image(drawn: Figure) -> Image.Image:
     return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
 
 
-def save_piano_roll(piece: Piece, path: str | Path, title: str = "", prompt_end_beat: int = 0) -> RollImage:
+def save_piano_roll(
+    piece: Piece,
+    path: str | Path,
+    title: str = "",
+    prompt_end_beat: int = 0,
+    gap: tuple[int, int] | None = None,
+) -> RollImage:
     """Draws a piece into a PNG file, and returns what it has drawn; see `draw_piano_roll` for the arguments."""
-    roll = piano_roll_image(piece, title, prompt_end_beat)
+    roll = piano_roll_image(piece, title, prompt_end_beat, gap=gap)
     roll.image.save(path, "png", dpi=(_DPI, _DPI))
     return roll
 
@@ -132,7 +142,11 @@ def printable(text: str) -> str:
 
 
 def draw_piano_roll(
-    piece: Piece, title: str = "", prompt_end_beat: int = 0, dark: bool = False
+    piece: Piece,
+    title: str = "",
+    prompt_end_beat: int = 0,
+    dark: bool = False,
+    gap: tuple[int, int] | None = None,
 ) -> tuple[Figure, tuple[float, float, float, float]]:
     """Draws notes as bars coloured by velocity, with lines at beats and bars, and the tempo below.
 
@@ -143,6 +157,7 @@ def draw_piano_roll(
         title: Title of the picture.
         prompt_end_beat: Beats of the prompt at the beginning of the piece, which are shaded.
         dark: Whether the background is dark.
+        gap: First beat, and the beat after the last, of a gap, which is shaded; None for none.
 
     Returns:
         The figure, and the box of the axes from first to last beat: left, top, right and bottom as fractions of the
@@ -163,7 +178,9 @@ def draw_piano_roll(
     _draw_grid((roll, tempo), most_labels, beats_sec, piece.bar_starts, theme)
     _draw_tempo(tempo, beats_sec, theme)
     if prompt_end_beat > 0:
-        _shade_prompt(roll, tempo, float(beats_sec[min(prompt_end_beat, piece.n_beats)]), theme)
+        _shade((roll, tempo), (0.0, float(beats_sec[min(prompt_end_beat, piece.n_beats)])), "prompt", theme)
+    if gap is not None:
+        _shade((roll, tempo), (float(beats_sec[gap[0]]), float(beats_sec[gap[1]])), "gap", theme)
     tempo.set_xlim(0, beats_sec[-1])
     roll.tick_params(labelbottom=False, bottom=False)
     if title:
@@ -266,13 +283,15 @@ def _draw_tempo(axes: Axes, beats_sec: NDArray[np.float64], theme: _Theme) -> No
     axes.set_xlabel("seconds", color=theme.text)
 
 
-def _shade_prompt(roll: Axes, tempo: Axes, end_sec: float, theme: _Theme) -> None:
-    for axes in (roll, tempo):
-        axes.axvspan(0, end_sec, color=theme.prompt, linewidth=0, zorder=0.5)
-        axes.axvline(end_sec, color=theme.text, linewidth=1, linestyle=(0, (4, 3)), zorder=2.5)
-    roll.annotate(
-        "prompt",
-        (end_sec, 1),
+def _shade(panels: tuple[Axes, Axes], span_sec: tuple[float, float], word: str, theme: _Theme) -> None:
+    """Shades the time from one second to another, with a word at its end."""
+    for axes in panels:
+        axes.axvspan(*span_sec, color=theme.prompt, linewidth=0, zorder=0.5)
+        for edge_sec in (edge for edge in span_sec if edge > 0):
+            axes.axvline(edge_sec, color=theme.text, linewidth=1, linestyle=(0, (4, 3)), zorder=2.5)
+    panels[0].annotate(
+        word,
+        (span_sec[1], 1),
         (-5, -5),
         xycoords=("data", "axes fraction"),
         textcoords="offset points",

@@ -1,4 +1,4 @@
-"""Stage `generate`: a model continues prompts, generates from nothing, or gives a prompt's notes new dynamics.
+"""Stage `generate`: a model continues prompts, begins anew, fills gaps, or gives a prompt's notes new dynamics.
 
 Reads `prompt`, `generate.*`, `seed` and `hardware`. Needs a published model, or a plain weights file (`upstream.model`)
 with a codebook (`upstream.codebook`, and `upstream.velvq` for velocities) or a tokenizer (`upstream.tokenizer`). Writes
