@@ -78,7 +78,8 @@ class Llama:
         state = {name: torch.from_numpy(array) for name, array in self.weights.items()}
         model.load_state_dict(state, strict=False)  # not strict, as a tied output layer is not among them
         setattr(model.config, CONSTRAINED_LOSS, self.constrained)
-        setattr(model.config, FILL_SHARE, self.fill_share)
+        if self.fill_share:
+            setattr(model.config, FILL_SHARE, self.fill_share)
         return model.eval()
 
 
