@@ -98,6 +98,7 @@ def run(ctx: StageContext) -> Metrics:
         "bits_per_note_both_sides": sum(one.both_sides for one in bits) / notes,
         "bits_per_note_past_only": sum(one.past_only for one in bits) / notes,
     }
+    metrics["sampling"] = config.over(lm.generation_defaults).words()
     for line in comparisons:
         metrics |= {name: estimate.value for name, estimate in line.named().items()}
     return metrics
