@@ -35,8 +35,12 @@ def missing_part(target: str) -> str | None:
 
 
 def _submodule(spec: ModuleSpec, name: str) -> ModuleSpec | None:
-    locations = spec.submodule_search_locations
-    return None if locations is None else PathFinder.find_spec(name, list(locations))
+    if (locations := spec.submodule_search_locations) is None:
+        return None
+    try:
+        return PathFinder.find_spec(name, list(locations))
+    except KeyError:  # a folder without __init__.py in another one, which would have to be imported first
+        return PathFinder.find_spec(name.rpartition(".")[2], list(locations))
 
 
 def _missing_name(spec: ModuleSpec, name: str) -> str | None:

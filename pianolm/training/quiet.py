@@ -15,7 +15,10 @@ _EXPECTED_WARNINGS = (
     ".*resuming from a checkpoint that ended before the epoch ended.*",  # batch k depends on k alone
     ".*is smaller than the logging interval.*",  # a run with limited batches
 )
-_CHATTER = ("GPU available", "TPU available", "HPU available", "💡 Tip", "`Trainer.fit` stopped")
+_CHATTER = (
+    *("GPU available", "TPU available", "HPU available", "💡 Tip", "`Trainer.fit` stopped"),
+    *("Initializing distributed", "-" * 100),  # `fit` says how many processes train
+)
 
 
 def quieten() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +39,15 @@ def test_what_exists_is_found(target: str) -> None:
 )
 def test_what_is_missing_is_named(target: str, missing: str) -> None:
     assert missing_part(target) == missing
+
+
+def test_folders_of_a_user_need_no_init_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "my_folder" / "inner"
+    folder.mkdir(parents=True)
+    (folder / "parts.py").write_text("class Thing: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert missing_part("my_folder.inner.parts.Thing") is None
+    assert missing_part("my_folder.inner.parts.Wish") == "the module 'my_folder.inner.parts' has no 'Wish'"
 
 
 def test_nothing_heavy_is_imported() -> None:
