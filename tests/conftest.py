@@ -14,10 +14,15 @@ from pianolm.music.notes import make_notes
 from tests.hub_server import TOKEN, Hub, running_hub
 
 # No deadline: on a machine that does other work an example may take any time.
-settings.register_profile("pianolm", deadline=None)
-settings.load_profile("pianolm")
+settings.register_profile("quick", deadline=None, max_examples=30)
+settings.register_profile("full", deadline=None)
 
 BEAT_SEC = 0.5
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where slow tests are left out, properties are tried on fewer examples, too."""
+    settings.load_profile("quick" if "not slow" in (config.option.markexpr or "") else "full")
 
 
 @pytest.fixture(scope="session")
@@ -31,13 +36,19 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory in which the whole tiny chain has run once: `artifacts/`, and `run/` of stage generate."""
+    """A directory in which the whole tiny chain has run once: `artifacts/`, and `run/` of stage generate (no sound)."""
     from pianolm.run import execute
     from tests.tiny import tiny
 
     root = tmp_path_factory.mktemp("chain")
-    execute(tiny(root, "stage=generate"), root / "run")
+    execute(tiny(root, "stage=generate", "generate.audio=false"), root / "run")
     return root
+
+
+@pytest.fixture
+def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saves the time that pictures of training take, more than that of a tiny run."""
+    monkeypatch.setattr("pianolm.training.trainer._curves", lambda ctx: {})
 
 
 @pytest.fixture(scope="session")

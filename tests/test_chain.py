@@ -22,6 +22,7 @@ from pianolm.pipeline.graph import Builder, Planner
 from pianolm.run import execute
 from pianolm.training.hardware import resolve_hardware, trainer_arguments
 
+from .stages.playing import MIDI_ONLY
 from .tiny import TINY, tiny
 
 
@@ -170,7 +171,7 @@ def test_a_finished_artifact_is_extended_by_its_path(chain: Path, tmp_path: Path
 
 
 def test_base_mode_generates_without_a_codec(chain: Path) -> None:
-    metrics = execute(tiny(chain, "stage=generate", "tokenizer=base"), chain / "base_run")
+    metrics = execute(tiny(chain, "stage=generate", "tokenizer=base", *MIDI_ONLY), chain / "base_run")
     assert metrics["valid_fraction"] == 1.0
     cfg = tiny(chain, "tokenizer=base")
     assert not any("velvq" in line for line in Builder(cfg, chain).describe(Planner(cfg).node("generate")))
@@ -211,10 +212,11 @@ def test_a_codebook_made_elsewhere_is_brought_in_as_six_plain_arrays(tmp_path: P
 
 def test_given_artifacts_are_taken_and_mismatches_named(chain: Path, tmp_path: Path) -> None:
     model, base = only(chain, "finetune"), only(chain, "base")
-    metrics = execute(tiny(tmp_path, "stage=generate", f"upstream.model={model}"), tmp_path / "run")
-    assert metrics["pieces"] == 2
+    plays = ("stage=generate", *MIDI_ONLY)
+    metrics = execute(tiny(tmp_path, *plays, f"upstream.model={model}"), tmp_path / "run")
+    assert metrics["pieces"] == 1
     assert not (tmp_path / "artifacts").exists(), "nothing had to be built"
-    metrics = execute(tiny(tmp_path, "stage=generate", f"upstream.model={base}"), tmp_path / "run2")
+    metrics = execute(tiny(tmp_path, *plays, f"upstream.model={base}"), tmp_path / "run2")
     assert metrics["distinct_velocities"] == 1, "the model decides the mode"
     with pytest.raises(UserError, match=r"upstream\.base=.*nowhere: no such file"):
         execute(tiny(chain, f"upstream.base={tmp_path}/nowhere"), tmp_path / "run3")
@@ -264,6 +266,7 @@ def test_the_codec_is_the_same_on_any_hardware(chain: Path) -> None:
     assert all(resolve_hardware(trainer_arguments(node.cfg, "velvq")).processes == 1 for node in nodes)
 
 
+@pytest.mark.slow  # two processes; tests/pipeline/test_started_processes.py has what they are told and leave
 def test_two_processes_train_base_and_leave_one_set_of_files(chain: Path) -> None:
     places = (f"paths.artifacts={chain}/artifacts", f"paths.work={chain}/work")
     done = run_cli(chain, *TINY, *places, "stage=base", "hardware=ddp_cpu", "seed=3")

@@ -17,6 +17,8 @@ from pianolm.tokenizer.vocabulary import Kind
 from tests.test_chain import only
 from tests.tiny import tiny
 
+pytestmark = pytest.mark.usefixtures("without_curves")
+
 
 @pytest.fixture(scope="module")
 def with_bars(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

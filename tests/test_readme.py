@@ -37,6 +37,8 @@ ASAP_COLUMNS = (
 )
 YAML_NAME = re.compile(r"^# (my_conf/\S+\.yaml)", re.MULTILINE)
 
+pytestmark = pytest.mark.usefixtures("without_curves")
+
 
 def arguments_of(text: str) -> list[str]:
     """The command lines of pianolm in a text, without `python -m pianolm.run`."""
@@ -96,8 +98,10 @@ class Workspace:
             "finetune.trainer.max_steps=6",
             "generate.audio=false",
         ]  # experiment=demo has its own steps
-        if "upstream.model" in names:
-            settings.append("generate.page=false")  # the page is made by the commands that train
+        if "upstream.model" in names or "data" not in names:
+            settings.append(
+                "generate.page=false"
+            )  # the page is made by the command that builds a chain of its own
         lists = [self._values(word) if "-m" in words else [word] for word in given]
         tail = [*extra, *(settings if small else []), f"paths.artifacts={self.artifacts}", *more]
         return [composed(*job, *tail) for job in itertools.product(*lists)]

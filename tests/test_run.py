@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import defaultdict
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
 
 from pianolm import __version__
 from pianolm.errors import UserError
-from pianolm.run import CONFIG_DIR, execute
+from pianolm.run import CONFIG_DIR, checked, execute
 
 from .tiny import composed, tiny
 
@@ -32,14 +34,28 @@ def run_cli(*arguments: str, cwd: Path, full: str = "0") -> subprocess.Completed
     )
 
 
-@pytest.mark.parametrize("path", GROUPS)
-def test_every_config_file_composes_and_says_what_it_is(path: str) -> None:
-    group, name = path.removesuffix(".yaml").rsplit("/", 1)
-    override = f"+{group}={name}" if group == "experiment" else f"{group}={name}"
-    cfg = composed(override.lstrip("+"))
-    assert cfg["stage"]["name"]
-    comments = [line for line in (CONFIG_DIR / path).read_text().splitlines() if line.startswith("# ")]
-    assert comments, "the first lines say what the file is"
+def choices_at_once() -> list[list[str]]:
+    """Every file of `conf/` in few command lines: one of each group at once, and each experiment, which has its own."""
+    of_group = defaultdict[str, list[str]](list)
+    for path in GROUPS:
+        group, name = path.removesuffix(".yaml").rsplit("/", 1)
+        of_group[group].append(f"{group}={name}")
+    experiments = of_group.pop("experiment")
+    lines = [[one for one in line if one] for line in zip_longest(*of_group.values())]
+    return [*lines, *([experiment] for experiment in experiments)]
+
+
+@pytest.mark.parametrize("line", choices_at_once(), ids=" ".join)
+def test_every_config_file_composes(line: list[str]) -> None:
+    cfg = composed(*line)
+    stage = next((one for one in line if one.startswith("stage=")), f"stage={cfg['stage']['name']}")
+    assert stage == f"stage={cfg['stage']['name']}"
+
+
+def test_every_config_file_says_what_it_is() -> None:
+    for path in GROUPS:
+        comments = [line for line in (CONFIG_DIR / path).read_text().splitlines() if line.startswith("# ")]
+        assert comments, f"{path}: the first lines say what the file is"
 
 
 def test_all_mistakes_are_told_at_once_before_anything_is_built(tmp_path: Path) -> None:
@@ -59,23 +75,40 @@ def test_all_mistakes_are_told_at_once_before_anything_is_built(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["data=asap", "stage=prepare"], ["data.root"]),
-        (["data=asap", "data.root=/nonexistent/asap", "stage=prepare"], ["/nonexistent/asap"]),
-        (["upstream.model=/nonexistent", "stage=generate"], ["upstream.model=/nonexistent"]),
-        (["upstream.codebook=text.npz", "stage=base"], ["text.npz: not a readable .npz codebook"]),
-        (["data=foo", "data.root=x", "stage=prepare"], ["data=foo found, expected one of acpas, "]),
-        (["-m", "model.width=32,abc", "stage=base"], ["model.width=abc found, expected a whole number"]),
+        (["data=asap", "stage=prepare"], "data.root"),
+        (["-m", "model.width=32,abc", "stage=base"], "model.width=abc found, expected a whole number"),
     ],
 )
-def test_mistakes_end_in_one_sentence(arguments: list[str], expected: list[str], tmp_path: Path) -> None:
-    (tmp_path / "text.npz").write_text("not a codebook")
+def test_mistakes_end_in_one_sentence(arguments: list[str], expected: str, tmp_path: Path) -> None:
     done = run_cli(*arguments, cwd=tmp_path)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert "Error executing job" not in done.stderr, "the sentence stands alone"
     assert not (tmp_path / "artifacts").exists()
-    for word in expected:
-        assert word in done.stderr
+    assert expected in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["data=asap", "data.root=/nonexistent/asap", "stage=prepare"], "/nonexistent/asap"),
+        (["data=folder", "data.root=music", "stage=prepare"], "music: no MIDI files"),
+        (["upstream.model=/nonexistent", "stage=generate"], "upstream.model=/nonexistent"),
+        (["upstream.codebook=text.npz", "stage=base"], "text.npz: not a readable .npz codebook"),
+        (["data=foo", "data.root=x", "stage=prepare"], "data=foo found, expected one of acpas, "),
+    ],
+)
+def test_mistakes_raise_one_sentence_before_anything_is_built(
+    arguments: list[str], expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.npz").write_text("not a codebook")
+    Path("music").mkdir()
+    with pytest.raises(UserError) as error:
+        execute(composed(*checked(arguments)), tmp_path / "run")
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.glob("artifacts/*/[!.]*"))
 
 
 def test_a_plan_needs_no_torch_and_no_gpu(tmp_path: Path) -> None:
@@ -120,14 +153,6 @@ def test_a_users_own_directory_adds_choices(tmp_path: Path) -> None:
     assert "model.heads=3 found" in done.stderr
 
 
-def test_empty_folder_and_foreign_annotation_are_named(tmp_path: Path) -> None:
-    (tmp_path / "music").mkdir()
-    done = run_cli("data=folder", f"data.root={tmp_path}/music", "stage=prepare", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "Error executing job" not in done.stderr, "the sentence stands alone"
-    assert f"{tmp_path}/music" in done.stderr
-
-
 def test_full_traceback_on_request(tmp_path: Path) -> None:
     done = run_cli("data=asap", "stage=prepare", cwd=tmp_path, full="1")
     assert done.returncode == 1
@@ -144,8 +169,8 @@ def test_tokenizing_imports_no_torch(tmp_path: Path) -> None:
 
 
 def test_run_log_holds_what_the_terminal_showed_and_latest_is_that_run(tmp_path: Path) -> None:
-    for arguments, code in (([], 0), (["data.kinds=[score]", "data.pieces=3"], 1)):
-        done = run_cli("stage=prepare", *arguments, cwd=tmp_path)
+    for arguments, code in (([], 0), (["data.kinds=[score]"], 1)):
+        done = run_cli("stage=prepare", "data.pieces=3", *arguments, cwd=tmp_path)
         assert done.returncode == code, done.stderr
         shown = (tmp_path / "outputs" / "latest" / "run.log").read_text()
         assert shown == done.stdout + done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,8 +36,9 @@ def texts(page: str) -> dict[str, str]:
 
 
 def test_the_page_of_a_mix_tells_what_was_decided_and_plays_six_pieces(
-    tmp_path: Path, midi_file: Writer, beat_file: Writer
+    tmp_path: Path, midi_file: Writer, beat_file: Writer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(prepared_page, "_EXCERPT_SEC", 2.0)
     for number in range(6):
         song = tmp_path / f"pop909/{number + 1:03d}"
         midi_file(song / f"{song.name}.mid", seed=number)
@@ -67,15 +69,20 @@ def test_the_page_of_a_mix_tells_what_was_decided_and_plays_six_pieces(
     assert {name.partition("/")[0] for name in rolls[:2]} == {"pop909", "folder"}
 
 
-@pytest.fixture
-def prepared(tmp_path: Path) -> Path:
-    """A prepared demo."""
-    execute(tiny(tmp_path, "stage=prepare"), tmp_path / "run")
-    (path,) = (tmp_path / "artifacts/prepare").glob("[!.]*/")
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared demo. Tests only read it."""
+    root = tmp_path_factory.mktemp("prepared")
+    execute(tiny(root, "stage=prepare", "data.pieces=3"), root / "run")
+    (path,) = (root / "artifacts/prepare").glob("[!.]*/")
     return path
 
 
-def test_works_in_several_data_sets_and_moved_pieces_are_listed(prepared: Path, tmp_path: Path) -> None:
+def test_works_in_several_data_sets_and_moved_pieces_are_listed(
+    prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepared_page, "_PIECES", 1)
+    prepared = Path(shutil.copytree(prepared, tmp_path / "prepared"))
     rows = [
         ("asap/Bach/a.mid", "bach/fugue", "test", "notes", "train"),
         ("acpas/s/S_1.mid", "bach/fugue", "test", "source", "test"),

@@ -31,11 +31,7 @@ from tests.lm.stage_toys import (
 )
 from tests.toy_tokens import EMBEDDINGS
 
-
-@pytest.fixture(autouse=True)
-def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing the curves takes longer than these runs; only the run of `trained` draws them."""
-    monkeypatch.setattr(trainer, "_curves", lambda ctx: {})
+pytestmark = pytest.mark.usefixtures("without_curves")  # only the run of `trained` draws them
 
 
 def test_base_publishes_a_model_that_transformers_reads(trained: tuple[StageContext, Metrics]) -> None:
@@ -89,7 +85,13 @@ class KillAfter(Callback):
             raise KilledError
 
 
-@pytest.mark.parametrize(("embedding", "optimizer"), [*product(EMBEDDINGS, ["adamw"]), ("codebook", "muon")])
+@pytest.mark.parametrize(
+    ("embedding", "optimizer"),
+    [
+        *(pytest.param(embedding, "adamw", marks=pytest.mark.slow) for embedding in EMBEDDINGS),
+        ("codebook", "muon"),  # an optimizer that is two, over the embedding with weights of its own
+    ],
+)
 def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
     embedding: str, optimizer: str, tokens: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,7 +161,7 @@ def test_a_finished_run_extended_is_the_longer_run(tokens: Path, tmp_path: Path)
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", [pytest.param("adamw", marks=pytest.mark.slow), "muon"])
 def test_a_run_goes_on_from_before_its_decay_as_if_it_had_been_longer(
     optimizer: str, tokens: Path, tmp_path: Path
 ) -> None:

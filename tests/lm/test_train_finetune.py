@@ -15,7 +15,6 @@ from pianolm.stage import Metrics, StageContext
 from pianolm.stages import base, finetune
 from pianolm.tokenizer.velocity.segment import SegmentCodec
 from pianolm.tokenizer.vocabulary import Kind
-from pianolm.training import trainer
 from tests.lm.stage_toys import (
     METRICS,
     VOCABULARY,
@@ -27,11 +26,7 @@ from tests.lm.stage_toys import (
 )
 from tests.toy_tokens import EMBEDDINGS
 
-
-@pytest.fixture(autouse=True)
-def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing the curves takes longer than these runs; only the run of `trained` draws them."""
-    monkeypatch.setattr(trainer, "_curves", lambda ctx: {})
+pytestmark = pytest.mark.usefixtures("without_curves")  # only the run of `trained` draws them
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

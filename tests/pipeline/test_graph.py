@@ -14,6 +14,8 @@ from pianolm.pipeline.graph import Builder, Planner
 from pianolm.run import execute
 from tests.tiny import tiny
 
+pytestmark = pytest.mark.usefixtures("without_curves")
+
 
 def fingerprint(root: Path, *overrides: str, stage: str = "finetune") -> str:
     return Planner(tiny(root, f"stage={stage}", *overrides)).node(stage).fingerprint

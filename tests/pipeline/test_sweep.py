@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 import signal
 import subprocess
@@ -17,8 +18,8 @@ from pianolm.errors import UserError
 from pianolm.pipeline.job_cores import Share
 from pianolm.pipeline.sweep import ERROR, Sweep
 from pianolm.report.sweep_results import JOBS
-from pianolm.run import execute
-from pianolm.signals import STOP
+from pianolm.run import _end_sweep, execute
+from pianolm.signals import STOP, StoppedBySignalError
 from tests.experiment import load
 from tests.test_run import run_cli
 from tests.tiny import tiny
@@ -150,7 +151,34 @@ def test_a_failed_job_is_one_sentence_and_the_others_run(launcher: str, tmp_path
         assert again.stdout.splitlines()[-1] == path
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_a_signal_to_the_sweep_reaches_the_job_that_runs_and_starts_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A script stands for the job: it signals the sweep, and ends as a job does that has saved its state."""
+    script = tmp_path / "python"
+    script.write_text("#!/bin/sh\ntrap 'exit 143' TERM\nkill -TERM $PPID\nsleep 20 &\nwait\n")
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    sweep, cfg = Sweep(tmp_path / "sweep"), tiny(tmp_path, "stage=base")
+    STOP.install()
+    try:
+        sweep.start(["a command"], Share())
+        for job in (0, 1):
+            value = sweep.run_job(job, ["stage=base", f"seed={job}"], cfg, tmp_path / str(job), "val/loss")
+            assert math.isnan(value)
+        with pytest.raises(StoppedBySignalError, match="the sweep was ended by SIGTERM") as stopped:
+            _end_sweep(sweep)
+    finally:
+        STOP.forward = None
+        STOP.uninstall()
+    assert stopped.value.exit_code == 143
+    with (tmp_path / "sweep" / "sweep.csv").open(newline="") as file:
+        assert [row["state"] for row in csv.DictReader(file)] == ["stopped", "not run"]
+    assert not (tmp_path / "1").exists()
+
+
+@pytest.mark.slow  # processes of their own; the test above has a script in the place of a job
+@pytest.mark.parametrize("launcher", ["basic", "joblib", "ray"])
 def test_sigterm_lets_the_running_jobs_save_and_starts_no_other(launcher: str, tmp_path: Path) -> None:
     """The process of the sweep alone gets the signal."""
     if launcher == "ray":

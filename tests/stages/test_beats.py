@@ -11,13 +11,14 @@ import pytest
 
 from pianolm.errors import UserError
 from pianolm.music.beat_network import CONFIG_FILE, WEIGHTS_FILE, BeatNetwork
-from pianolm.stage import StageContext
+from pianolm.stage import Metrics, StageContext
 from pianolm.stages import beats
 from pianolm.training import trainer
 from tests.beat_tracking.toys import OPTIONS, make_store
 from tests.tiny import composed
 
 pytestmark = [
+    pytest.mark.usefixtures("without_curves"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),  # lightning 2.6 on torch 2.13
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # batches are made in the process
 ]
@@ -30,12 +31,6 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture(autouse=True)
-def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes longer than these runs."""
-    monkeypatch.setattr(trainer, "_curves", lambda ctx: {})
-
-
 def context(root: Path, cells: Path, **changes: Any) -> StageContext:
     cfg = composed("logger=csv", "hardware=cpu", "compute.threads=1", f"paths.work={root}/work")
     cfg["beats"] |= {**OPTIONS, **changes}
@@ -46,10 +41,18 @@ def context(root: Path, cells: Path, **changes: Any) -> StageContext:
     return StageContext(cfg, {"cells": cells}, root / "out", root / "work/beats/x", root / "run", "beats")
 
 
-def test_it_publishes_a_tracker_and_its_figures(cells: Path, tmp_path: Path) -> None:
-    metrics = beats.run(context(tmp_path, cells))
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {WEIGHTS_FILE, CONFIG_FILE}
-    network = BeatNetwork.from_directory(tmp_path / "out")
+@pytest.fixture(scope="module")
+def trained(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[StageContext, Metrics]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "_curves", lambda ctx: {})
+        ctx = context(tmp_path_factory.mktemp("trained"), cells)
+        return ctx, beats.run(ctx)
+
+
+def test_it_publishes_a_tracker_and_its_figures(trained: tuple[StageContext, Metrics]) -> None:
+    ctx, metrics = trained
+    assert {path.name for path in ctx.out.iterdir()} == {WEIGHTS_FILE, CONFIG_FILE}
+    network = BeatNetwork.from_directory(ctx.out)
     assert network.sizes.width == OPTIONS["width"]
     assert metrics["parameters"] == sum(t.size for t in network.tensors.values())
     assert {
@@ -63,9 +66,10 @@ def test_it_publishes_a_tracker_and_its_figures(cells: Path, tmp_path: Path) -> 
     assert metrics["resumed_from_step"] == 0
 
 
-def test_a_longer_run_continues_a_finished_one(cells: Path, tmp_path: Path) -> None:
-    short = context(tmp_path / "short", cells)
-    beats.run(short)
+def test_a_longer_run_continues_a_finished_one(
+    trained: tuple[StageContext, Metrics], cells: Path, tmp_path: Path
+) -> None:
+    short = trained[0]
     longer = context(tmp_path / "longer", cells, max_steps=6)
     given = replace(longer, cfg={**longer.cfg, "resume": str(short.work / "last.ckpt")})
     assert beats.run(given)["resumed_from_step"] == 4
@@ -77,11 +81,11 @@ def test_a_longer_run_continues_a_finished_one(cells: Path, tmp_path: Path) -> N
         beats.run(replace(other, cfg={**other.cfg, "resume": str(short.work / "last.ckpt")}))
 
 
-def test_equal_settings_give_equal_trackers(cells: Path, tmp_path: Path) -> None:
-    trackers = []
-    for name in ("one", "two"):
-        ctx = context(tmp_path / name, cells)
-        beats.run(ctx)
-        trackers.append(BeatNetwork.from_directory(ctx.out))
+def test_equal_settings_give_equal_trackers(
+    trained: tuple[StageContext, Metrics], cells: Path, tmp_path: Path
+) -> None:
+    again = context(tmp_path, cells)
+    beats.run(again)
+    trackers = [BeatNetwork.from_directory(ctx.out) for ctx in (trained[0], again)]
     assert trackers[0].fingerprint == trackers[1].fingerprint
     assert all(np.isfinite(tensor).all() for tensor in trackers[0].tensors.values())

@@ -17,6 +17,11 @@ from tests.hub_server import Hub
 from tests.tiny import composed
 
 
+@pytest.fixture(autouse=True)
+def short_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pianolm.export.directory.SAMPLE_BEATS", 8)
+
+
 @pytest.fixture(scope="module")
 def trained(chain: Path) -> Path:
     """The fine-tuned model of the tiny chain."""

@@ -240,6 +240,7 @@ def test_an_interrupted_run_leaves_no_files(
     assert list((tmp_path / "run").iterdir()) == []
 
 
+@pytest.mark.slow  # a process; tests/pipeline/test_model_choice.py plays from the command line, too
 def test_from_the_command_line(models: Path, midi_file: MidiFile, tmp_path: Path) -> None:
     midi_file(tmp_path / "my.mid")
     model = f"upstream.model={models / 'velocity'}"

@@ -31,7 +31,10 @@ CASES, SHARED = runs.CASES, runs.SHARED
 build_upstream, places = runs.build_upstream, runs.places
 differences, other_course = comparison.differences, comparison.other_course
 
-pytestmark = pytest.mark.filterwarnings("ignore:Experiment logs directory")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Experiment logs directory"),
+    pytest.mark.usefixtures("without_curves"),
+]
 
 STEPS = 6
 BATCHES = 4
@@ -217,16 +220,19 @@ def test_sigterm_ends_the_command_with_143_and_all_processes_save_the_same_step(
     assert "Traceback" not in run.text
 
 
-@pytest.mark.parametrize("setting", [(), (*EARLY, "base.optimizer.lr=1e-12")])
+@pytest.mark.parametrize(
+    "setting", [(), (*EARLY, "base.optimizer.lr=1e-12", "base.trainer.val_check_interval=2")]
+)
 def test_a_run_killed_while_it_publishes_publishes_the_same(
-    setting: tuple[str, ...], upstream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    setting: tuple[str, ...], whole: Path, upstream: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is trained again, also where training had stopped early: the state of the last step is there."""
-    setting = ("base.trainer.val_check_interval=2", *setting)
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    for root in (whole, broken):
-        shutil.copytree(upstream, root / "artifacts")
-    train(whole, *setting)
+    broken = tmp_path / "broken"
+    shutil.copytree(upstream, broken / "artifacts")
+    if setting:
+        whole = tmp_path / "whole"
+        shutil.copytree(upstream, whole / "artifacts")
+        train(whole, *setting)
     with monkeypatch.context() as patch:
         patch.setattr(graph, "write_record", At().act)
         patch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)  # a killed process does not tidy up
@@ -283,6 +289,7 @@ def test_what_cannot_be_saved_for_another_reason_is_raised_as_it_is(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow  # two processes; `test_it_goes_on_exactly_wherever_it_was_broken_off` does the same within this one
 def test_a_killed_process_goes_on_exactly(whole: Path, upstream: Path, tmp_path: Path) -> None:
     """The unbroken run is made in this process, so that no more than two have to start."""
     case, reference = runs.Case("base", 1, SHORT), killing.Reference(whole, made(whole))
