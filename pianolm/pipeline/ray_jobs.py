@@ -7,7 +7,9 @@ sweep when a machine is lost.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -27,6 +29,9 @@ Job = tuple[HydraContext, DictConfig, TaskFunction]
 
 _OBJECT_STORE_BYTES = 100 * 2**20
 """Ray's shared memory, of which a sweep uses nearly nothing; by default Ray would take a third of the machine's."""
+
+_SHORT_TEMPORARY, _LONGEST_TEMPORARY = Path("/tmp"), 40
+"""Ray's sockets lie 67 characters below the temporary directory, and paths of sockets have at most 107."""
 
 
 def launch(
@@ -73,6 +78,8 @@ def _connect(address: str | None, cpus: int | None, jobs: int) -> int:
     """Connects to Ray, or starts it on this machine; returns the cores of a job."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")  # else lines that several jobs print are left out
+    if len(tempfile.gettempdir()) > _LONGEST_TEMPORARY and _SHORT_TEMPORARY.is_dir():
+        os.environ.setdefault("RAY_TMPDIR", str(_SHORT_TEMPORARY))
     try:
         import ray
     except ImportError:

@@ -206,10 +206,10 @@ def test_sigterm_lets_the_running_jobs_save_and_starts_no_other(launcher: str, t
 def test_jobs_that_begin_together_build_what_they_share_once(tmp_path: Path) -> None:
     words = (
         "stage=tokenize",
-        "tokenizer=base,ties",
-        "tokenizer.exact=true,false",
+        "tokenizer=base",
+        "tokenizer.ties=repeat,implicit",
+        "tokenizer.tempo=log50,log50_tuned",
         "data.pieces=3",
-        "velvq.max_steps=2",
     )
     done = run_cli("-m", *words, "hydra/launcher=joblib", "hydra.launcher.n_jobs=4", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
