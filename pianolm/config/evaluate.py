@@ -74,9 +74,6 @@ class FillMeasureConfig(EvaluateConfig):
         None, "Number of pieces, evenly spaced over the split; null: all.", at_least=1
     )
     gap_beats: int = option(8, "Beats of the gap, which is drawn by seed, from a bar line on.", at_least=1)
-    side_beats: int = option(
-        24, "Beats on either side of it that the model sees; bars are counted from the first one.", at_least=1
-    )
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """`evaluate=fill`: what a model writes into gaps of pieces, beside what stood there.
 
 Of each piece one gap of `evaluate.gap_beats` beats is drawn by `seed`, from a bar line on where bars are known, with
-`evaluate.side_beats` beats on either side. Of the human middle are counted the bits a note that the model needs given
+`SIDE_BEATS` beats on either side. Of the human middle are counted the bits a note that the model needs given
 both sides, and given the past alone; in both cases beats and bars are given, and each token is among the ids that the
 grammar allows there. The model fills the gap once, sampled as `generate.*` says, and the statistics of
 `evaluate=samples` compare both middles.
@@ -37,6 +37,8 @@ if TYPE_CHECKING:  # a plan reads `MEASURE` without importing torch
     from pianolm.generation.piano_lm import PianoLM
 
 BITS = "bits.csv"
+SIDE_BEATS = 24
+"""Beats on either side of a gap that the model sees: whole bars of two, three, four, six or eight beats."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ def run(ctx: StageContext) -> Metrics:
     if told := told_of_model(config, lm.generation_defaults):
         _say(told)
     settings, seed = ctx.cfg["evaluate"], int(ctx.cfg["seed"])
-    side, beats = int(settings["side_beats"]), int(settings["gap_beats"])
+    side, beats = SIDE_BEATS, int(settings["gap_beats"])
     excerpts, left_out = _excerpts(CellStore.open(ctx.upstream["cells"]), ctx.cfg, side, beats)
     gap, start = Gap(side, side + beats), time.perf_counter()
     bits = [human_bits(lm, one.piece, gap) for one in excerpts]
@@ -115,7 +117,7 @@ def _excerpts(store: CellStore, cfg: Mapping[str, Any], side: int, beats: int) -
     if not excerpts:
         raise UserError(
             f"evaluate=fill: none of {len(indices)} pieces has music in {beats} beats with {side} beats on either "
-            "side; give fewer evaluate.gap_beats or evaluate.side_beats, or other data"
+            "side; give fewer evaluate.gap_beats, or other data"
         )
     return excerpts, len(found) - len(excerpts)
 

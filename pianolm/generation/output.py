@@ -167,8 +167,8 @@ def add_prompts(pieces: list[OutputPiece], prompts: list[Prompt], mode: str) -> 
     before, after = ("before", "after") if mode != "continue" else ("", "")
     shown: list[OutputPiece] = []
     marked = (replace(one, remark=after) for one in pieces)
-    gaps = [one.gap for one in pieces][:: max(len(pieces) // max(len(prompts), 1), 1)]
-    for prompt, gap in zip(prompts, gaps, strict=True):
+    for number, prompt in enumerate(prompts):
+        gap = pieces[number * (len(pieces) // len(prompts))].gap
         name = f"{prompt.name}_prompt" if prompt.name else "prompt"
         shown.append(OutputPiece(name, prompt.piece, remark=before, source=prompt.path, gap=gap))
         shown += islice(marked, len(pieces) // len(prompts))

@@ -24,12 +24,13 @@ from tests.tiny import tiny
 
 
 def evaluated(root: Path, model: Path, *overrides: str) -> dict[str, float]:
-    sizes = ("evaluate.side_beats=4", "evaluate.gap_beats=4", "generate.audio=false")
+    sizes = ("evaluate.gap_beats=4", "generate.audio=false")
     given = (f"upstream.model={model}", f"upstream.cells={root / 'cells'}")
     return execute(tiny(root, "stage=evaluate", "evaluate=fill", *sizes, *given, *overrides), root / "run")
 
 
-def test_the_measure_writes_bits_tables_and_a_page(tmp_path: Path) -> None:
+def test_the_measure_writes_bits_tables_and_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pianolm.evaluation.fill.SIDE_BEATS", 4)
     model, _ = model_directory(tmp_path / "model", True, 256), cell_store(tmp_path / "cells")
     with pytest.raises(UserError, match=r"evaluate=fill: .* was not trained to fill gaps"):
         evaluated(tmp_path, model)
