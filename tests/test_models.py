@@ -103,3 +103,19 @@ def test_playing_on_a_cpu_needs_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_beat_tracker_is_as_it_was_packed_small_and_learned_from_free_music() -> None:
+    """After an edit of its card: `python experiments/beats/pack.py pianolm/models/beats`."""
+    directory = models.tracker_path(models.BEATS)
+    assert problem_of(directory, hashes=True) is None
+    assert sum(path.stat().st_size for path in directory.iterdir()) <= 4_000_000
+    assert set(licences_of(directory)) <= FREE
+    card = (directory / "README.md").read_text("utf-8")
+    for section in ("Data", "Not learned from", "Measured", "Use", "How it was made"):
+        assert f"## {section}" in card
+    with (directory / "EXCLUDED.csv").open(newline="", encoding="utf-8") as file:
+        excluded = list(csv.DictReader(file))
+    assert f"{len(excluded)} of the scores" in card
+    with (directory / "CREDITS.csv").open(newline="", encoding="utf-8") as file:
+        assert {row["source"] for row in csv.DictReader(file)} <= {"pop909", "scores"}

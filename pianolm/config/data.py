@@ -44,9 +44,10 @@ class DataConfig:
         choices=("ignore", "extend"),
     )
     default_tempo: str = option(
-        "use",
-        "use or reject a tempo map with only the default tempo of 120 BPM, whose beats may not be those of the music; "
-        "or, with data.beats=auto, estimate beats from the notes, unless 90 % lie on its sixteenths or triplets.",
+        "estimate",
+        "What data.beats=auto does where only the default tempo of 120 BPM is known, or another that the notes do not "
+        "follow: estimate the beats from the notes unless 90 % of them lie on its sixteenths or triplets; use it; "
+        "reject the file.",
         choices=("estimate", "use", "reject"),
     )
     exclude: list[str] = option(
@@ -66,8 +67,7 @@ class DataConfig:
     )
     tracker: str = option(
         "beats",
-        "Beat tracker that estimates beats: an artifact of stage beats; beats: that in pianolm/models/beats, if there "
-        "is one.",
+        "Beat tracker that estimates beats: an artifact of stage beats; beats: the one that comes with pianolm.",
     )
     limit: int | None = option(None, "Files kept of each split; null: all.", at_least=1)
 

@@ -124,9 +124,9 @@ class PrepareReport:
         default = sum(remark.default_tempo for remark in remarks)
         if default:
             yield (
-                f"{default} pieces with only the default tempo of 120 BPM, whose beats may not be those of the music: "
-                "put beat files beside them, estimate their beats with data.default_tempo=estimate, or leave them out "
-                "with data.default_tempo=reject"
+                f"{default} pieces with only the default tempo of 120 BPM, or one that their notes do not follow: "
+                "put beat files beside them, estimate their beats with data.beats=auto and "
+                "data.default_tempo=estimate, or leave them out with data.default_tempo=reject"
             )
         yield from self._estimated_lines()
         for field, text in _COUNTED.items():

@@ -78,7 +78,7 @@ class ReadingOptions:
     score_velocity: bool = False
     programs: Programs = "piano"
     pedal: str = "ignore"
-    default_tempo: str = "use"
+    default_tempo: str = "estimate"
     tracker: str = models.BEATS
 
     @classmethod

@@ -63,9 +63,9 @@ def read_prompts(cfg: Mapping[str, Any]) -> list[Prompt]:
         )
     paths = list(dict.fromkeys(paths))
     _refuse_equal_names(paths)
-    tracker = cfg["data"]["tracker"]
+    reading = {name: cfg["data"][name] for name in ("default_tempo", "tracker")}
     prompts = [
-        Prompt(path, Piece.from_midi(path, grid, tracker=tracker), path.stem if may_be_several else "")
+        Prompt(path, Piece.from_midi(path, grid, **reading), path.stem if may_be_several else "")
         for path in paths
     ]
     if mode == "fill":

@@ -47,10 +47,15 @@ class DecodingSettings:
 DEFAULT_SETTINGS = DecodingSettings()
 _MOST_LOGIT = 8.0
 _NEAR_FRAMES = 2
+_FREE_FRAMES = 2 * FRAMES_PER_SEC
+"""Frames before the first and after the last onset that need no beat: more than there are."""
 
 
 def decode_beats(beat_logit_T: Floats, settings: DecodingSettings = DEFAULT_SETTINGS) -> NDArray[np.int64]:
-    """[B] ascending frames of the best sequence of beats; empty if there are no frames.
+    """[B] ascending frames of the best sequence of beats that covers all frames; empty if there are none.
+
+    It begins within the longest interval and two seconds of the first frame and ends so near to the last, so that no
+    music is left without beats, however unsure they are.
 
     Args:
         beat_logit_T: [T] logits of a beat.
@@ -71,11 +76,13 @@ def decode_beats(beat_logit_T: Floats, settings: DecodingSettings = DEFAULT_SETT
         reached = best[frame[:, None] + (longest - interval_I)] - cost_II  # [frames, I, I]
         before = reached.argmax(axis=2)
         score = np.take_along_axis(reached, before[:, :, None], axis=2)[:, :, 0]
-        is_first = score <= 0  # a sequence that starts here is better than all that lead here
+        # where a sequence may start and that is better than all that lead here
+        is_first = (score <= 0) & (frame[:, None] < longest + _FREE_FRAMES)
         best[frame + longest] = np.where(is_first, 0, score) + gain_T[frame, None]
         came_from[frame] = np.where(is_first, -1, before)
-    end_frame, end_interval = np.unravel_index(best[longest:].argmax(), (n_frames, interval_I.size))
-    return _trace_back(came_from, interval_I, int(end_frame), int(end_interval))
+    first_end = max(n_frames - longest - _FREE_FRAMES, 0)
+    end_frame, end_interval = divmod(int(best[longest + first_end :].argmax()), interval_I.size)
+    return _trace_back(came_from, interval_I, first_end + end_frame, end_interval)
 
 
 def _intervals(settings: DecodingSettings) -> tuple[NDArray[np.int64], Floats, Floats]:

@@ -88,8 +88,8 @@ def annotated_grid(annotation: BeatAnnotation, notes: Notes, name: str) -> Grid:
 def tempo_map_grid(midi: MidiContent, name: str) -> Grid:
     """The beats and bars of a file's own tempo map and time signatures.
 
-    Time signatures are ignored in a performance against the clock: only the default tempo, and most notes off its grid.
-    Where every bar would have one beat, as in files that say 1/4 throughout, the bars are unknown.
+    Time signatures are ignored in a performance against a clock, most of whose notes are off its grid. Where
+    every bar would have one beat, as in files that say 1/4 throughout, the bars are unknown.
 
     Args:
         midi: Contents of the file; it has notes.

@@ -53,7 +53,7 @@ class MidiContent:
         tempo: The tempo map.
         end_tick: Tick at which the last note ends.
         signatures: The time signatures in order of time.
-        default_tempo: Whether only the default tempo is known: see `TempoMap.default_tempo`.
+        default_tempo: Whether only the tempo of a clock is known: see `TempoMap.default_tempo`.
         on_clock: Share of the onsets on sixteenths or triplets of the tempo map: see
             `pianolm.music.tempo_map.share_on_clock`.
         track_beats_sec: [B] onsets of the beat track (see `pianolm.music.tracks`); None if there is none.

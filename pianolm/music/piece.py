@@ -122,7 +122,7 @@ class Piece:
         *,
         programs: Programs = "piano",
         pedal: str = "ignore",
-        default_tempo: str = "use",
+        default_tempo: str = "estimate",
         tracker: str | Path = models.BEATS,
     ) -> Piece:
         """Reads a MIDI file and its beats. What was decided and left out stands in `remarks`.
@@ -136,11 +136,10 @@ class Piece:
             flat: Whether the velocities carry no dynamics; None decides from the notes.
             programs: General MIDI programs to read: `"piano"` (0–7), `"all"`, a program, or several.
             pedal: `"ignore"` the sustain pedal, or `"extend"` notes to its release or the next note of their pitch.
-            default_tempo: `"use"` or `"reject"` a tempo map with only the default tempo of 120 BPM, whose beats may not
-                be those of the music; or `"estimate"` beats from the notes, with `beats="auto"`, unless 90 % of the
-                onsets lie on its grid. Beats from other sources do not depend on it.
-            tracker: Beat tracker that estimates: what stage beats published, or `"beats"`, that in
-                `pianolm/models/beats`, if there is one.
+            default_tempo: What `beats="auto"` does with a tempo map that holds only the default tempo of 120 BPM, or
+                one that the notes do not follow: `"estimate"` the beats from the notes unless 90 % of the onsets lie
+                on its sixteenths or triplets, `"use"` it, or `"reject"` the file, as `beats="tempo_map"` then does.
+            tracker: Beat tracker that estimates: what stage beats published, or `"beats"`, the one that comes along.
 
         Raises:
             UserError: The MIDI file or its beats cannot be read, the beats do not fit the notes, the file has no notes
@@ -337,8 +336,9 @@ def _choice(path: Path, midi: MidiContent, beats: str | Path | ArrayLike, defaul
     if beats == "tempo_map" and _is_default(midi):
         if default_tempo == "reject":
             raise UserError(
-                f"{path}: holds only the default tempo of 120 BPM, whose beats may not be those of the music; "
-                "put a beat file beside it, or estimate them from the notes with beats=estimate"
+                f"{path}: holds only the default tempo of 120 BPM, or one that the notes do not follow, whose beats "
+                "may not be those of the music; put a beat file beside it, or estimate them from the notes with "
+                "beats=estimate"
             )
         if is_auto and default_tempo == "estimate" and not _is_on_clock(midi):
             return "estimate"
@@ -346,7 +346,7 @@ def _choice(path: Path, midi: MidiContent, beats: str | Path | ArrayLike, defaul
 
 
 def _is_default(midi: MidiContent) -> bool:
-    """Whether the tempo map holds only the default tempo, and no marker of pianolm says that it is meant."""
+    """Whether the tempo map holds only the tempo of a clock, and no marker of pianolm says that it is meant."""
     return midi.default_tempo is not DefaultTempo.NO and midi.mark is None
 
 

@@ -10,7 +10,7 @@ class Remarks:
     """Decisions made while a MIDI file was read. Every default value means that there is nothing to report.
 
     Attributes:
-        default_tempo: The beats come from the tempo map, and that holds only the default tempo of 120 BPM (see
+        default_tempo: The beats come from the tempo map, and that holds only the tempo of a clock (see
             `pianolm.music.tempo_map.TempoMap.default_tempo`).
         beat_confidence: How sure the beats are that were estimated from the notes, 0–1 (see
             `pianolm.music.beat_estimation.BeatEstimate`); None if they have another source.
@@ -52,7 +52,8 @@ class Remarks:
         programs = ", ".join(map(str, self.other_programs))
         drums = ", ".join(map(repr, self.drum_tracks))
         cases = {
-            "only the default tempo of 120 BPM: the beats may not be those of the music": self.default_tempo,
+            "only the default tempo of 120 BPM, or one that the notes do not follow: "
+            "beats may not be those of the music": self.default_tempo,
             f"beats estimated from the notes, confidence {self.beat_confidence or 0:.2f}": (
                 self.beat_confidence is not None
             ),

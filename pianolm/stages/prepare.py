@@ -116,7 +116,7 @@ STAGE = Stage(
     run,
     "Data source to cell store with splits.",
     settings=_settings,
-    version=7,
+    version=8,
     check=_check,
     licences=_licences,
 )

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 
 from pianolm.data.prepare_report import PrepareReport
-from pianolm.data.reading import read_record
+from pianolm.data.reading import ReadingOptions, read_record
 from pianolm.data.sources import Collection, Record
 from pianolm.data.works.grouping import PieceWork
 from tests.music.midi_events import name, note, notes, program, tempo, write_events
@@ -34,16 +34,16 @@ def test_lines_and_tables_tell_what_reading_decided(tmp_path: Path) -> None:
     report = PrepareReport(Collection(tmp_path, tuple(records)))
     for record in records:
         work = PieceWork(record.id, record.composition, record.split, "source", record.split)
-        report.add(record, read_record(record), work)
+        report.add(record, read_record(record, ReadingOptions(default_tempo="use")), work)
     lines = report.lines()
     assert lines[0].startswith(
         "5 files: 4 used, 1 rejected (strings.mid: no piano found: its notes have the programs 48"
     )
     assert lines[1:] == [
         "0 pieces with repaired beats, 4 without velocities",
-        "1 pieces with only the default tempo of 120 BPM, whose beats may not be those of the music: "
-        "put beat files beside them, estimate their beats with data.default_tempo=estimate, or leave them out with "
-        "data.default_tempo=reject",
+        "1 pieces with only the default tempo of 120 BPM, or one that their notes do not follow: "
+        "put beat files beside them, estimate their beats with data.beats=auto and data.default_tempo=estimate, or "
+        "leave them out with data.default_tempo=reject",
         "2 notes of other instruments left out; data.programs=all reads them (1 files)",
         "4 notes of beat tracks left out (1 files)",
         "100 silent beats cut before first notes (1 files)",

@@ -70,7 +70,7 @@ def test_options_of_the_data_reach_the_reading_of_files(tmp_path: Path) -> None:
     def read(**data: Any) -> ReadPiece | Rejected:
         return read_record(record(path), ReadingOptions.of({"source": "folder", "root": "x", **data}))
 
-    piece = read()
+    piece = read(default_tempo="use")
     assert isinstance(piece, ReadPiece)
     assert (piece.row.notes, piece.remarks.other_notes, piece.remarks.default_tempo) == (1, 1, True)
     assert piece.cells.beat.tolist() == [0]

@@ -38,6 +38,15 @@ def test_beats_without_a_note_are_bridged_in_tempo() -> None:
     np.testing.assert_array_equal(decode_beats(logits(heard, 640)[:, 0]), frames)
 
 
+def test_doubtful_music_is_covered_too() -> None:
+    """A minute in which the network hears nothing, before, between and after beats that are clear."""
+    clear = np.concatenate([25 * np.arange(30) + start for start in (3000, 7000)])
+    found = decode_beats(logits(clear, 11_000)[:, 0])
+    longest = 50 * 60 / DecodingSettings().slowest_bpm
+    assert np.isin(clear, found).mean() > 0.95
+    assert max(found[0], 11_000 - found[-1], np.diff(found).max()) <= longest + 100
+
+
 def test_notes_between_beats_are_no_beats() -> None:
     frames = 20 + 30 * np.arange(20)
     values = logits(frames, 640)

@@ -14,7 +14,7 @@ from pianolm.music.piece import Piece
 from pianolm.music.tempo_map import TempoMap, is_on_grid, tempo_events
 from tests.music.midi_events import Event, note, notes, signature, tempo, write_events
 
-DEFAULT = "only the default tempo of 120 BPM: the beats may not be those of the music"
+DEFAULT = "only the default tempo of 120 BPM, or one that the notes do not follow: beats may not be those of the music"
 FREE = [e for index in range(30) for e in note(60 + index % 12, 31, wait=(37 * index) % 83)]
 ON_GRID = notes([60, 62, 64, 65])
 
@@ -37,13 +37,13 @@ def test_a_file_with_only_the_default_tempo_is_recognised(
     tracks: list[list[Event]], is_default: bool, tmp_path: Path
 ) -> None:
     path = write_events(tmp_path / "a.mid", *tracks)
-    piece = Piece.from_midi(path, "tempo_map")
+    piece = Piece.from_midi(path, "tempo_map", default_tempo="use")
     assert piece.remarks.default_tempo == is_default
     assert piece.remarks.sentences() == [DEFAULT] * is_default
     if not is_default:
         assert Piece.from_midi(path, default_tempo="reject").notes.size == piece.notes.size
         return
-    with pytest.raises(UserError, match=r"a\.mid: holds only the default tempo of 120 BPM"):
+    with pytest.raises(UserError, match=r"a\.mid: holds only the default tempo of 120 BPM, or one"):
         Piece.from_midi(path, default_tempo="reject")
     beats = np.arange(6) * 0.45
     assert (
@@ -55,9 +55,42 @@ def test_a_file_with_only_the_default_tempo_is_recognised(
 
 def test_bars_against_the_clock_are_unknown(tmp_path: Path) -> None:
     recorded = write_events(tmp_path / "a.mid", [tempo(120), signature(4, 4)], FREE)
-    assert Piece.from_midi(recorded).downbeats_sec is None
+    assert Piece.from_midi(recorded, "tempo_map").downbeats_sec is None
     notated = write_events(tmp_path / "b.mid", [signature(3, 4)], ON_GRID)
     assert Piece.from_midi(notated).bar_starts.tolist() == [0, 3]
+
+
+def played(n_notes: int, deviation: float, step: int = 120, seed: int = 0) -> list[Event]:
+    """Sixteenths at 480 ticks a quarter, each off its place by a normal deviation in quarters."""
+    places = np.arange(1, n_notes + 1) * step
+    ticks = np.sort(
+        np.rint(places + np.random.default_rng(seed).normal(0, deviation * 480, n_notes)).astype(int)
+    )
+    waits = np.maximum(np.diff(ticks, prepend=0) - 1, 0)
+    return [e for index, wait in enumerate(waits) for e in note(60 + index % 12, 1, wait=int(wait))]
+
+
+@pytest.mark.parametrize(
+    ("events", "is_clock"),
+    [
+        (played(400, 0.05), False),  # to a metronome, 30 ms off at 100 BPM
+        (played(400, 0.05, step=160), False),  # triplets
+        (played(400, 0.0, step=96), False),  # quintuplets, exact
+        (played(400, 0.0, step=137), True),  # another tempo than that of the file
+        (played(400, 3.0), True),
+        (played(60, 3.0), False),  # too few to tell
+    ],
+)
+def test_a_constant_tempo_that_the_notes_do_not_follow_is_a_clock(
+    events: list[Event], is_clock: bool, tmp_path: Path
+) -> None:
+    path = write_events(tmp_path / "a.mid", [tempo(117), signature(4, 4)], events, ticks=480)
+    piece = Piece.from_midi(path, "tempo_map")
+    assert piece.remarks.default_tempo == is_clock
+    assert (piece.downbeats_sec is None) == is_clock
+    if is_clock:
+        with pytest.raises(UserError, match="only the default tempo of 120 BPM, or one"):
+            Piece.from_midi(path, default_tempo="reject")
 
 
 @pytest.mark.parametrize("resolution", [24, 96, 100, 384, 480, 1024])

@@ -1,0 +1,185 @@
+"""Gathers the runs of run.sh: results.jsonl, metrics.json, confidence.png and the tables of README.md.
+
+    python report.py RUNS OUT
+
+RUNS has the run directories train, asap, pop909 and lm-NAME, and decoder.jsonl.
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from experiments.results import Row, publish, read_metrics, read_rows, table
+from pianolm.report.piano_roll import figure
+
+SETS = {"asap": "ASAP", "pop909": "POP909"}
+TRACKERS = {"": "this tracker", "librosa_": "librosa", "constant_": "constant 120"}
+SCORES = ("beat_f", "beat_f_any_level", "downbeat_f", "tempo_octave_errors")
+GRIDS = {"annotated": "annotated", "estimated": "estimated", "clock": "120 BPM"}
+DECODER_COLUMNS = {
+    "performance_beat_f": "songs: beat F",
+    "performance_downbeat_f": "downbeat F",
+    "score_beat_f": "scores, played at random: beat F",
+    "score_downbeat_f": "downbeat F",
+}
+MODEL_COLUMNS = {
+    "bits_per_note": "bits a note",
+    "bits_per_note_tempo": "tempo",
+    "bits_per_note_pitch": "pitch",
+    "bits_per_note_pattern": "rhythm",
+    "bits_per_note_velocity": "velocity",
+    "tokens_per_note": "tokens a note",
+    "onset_ms_p95": "onsets, ms p95",
+    "beat_ms_p95": "beats, ms p95",
+}
+DENSITIES = ((0, 5), (5, 8), (8, 12), (12, np.inf))
+"""Notes a second."""
+
+
+def performances(run: Path) -> list[Row]:
+    """The rows of a run's beats.csv, rounded."""
+    with (run / "beats.csv").open(newline="", encoding="utf-8") as file:
+        return [
+            {
+                "set": run.name,
+                "path": row["path"],
+                "composer": row["composer"],
+                "notes_per_second": round(int(row["notes"]) / max(float(row["seconds"]), 1), 2),
+                **{
+                    name: round(float(row[name]), 3)
+                    for name in ("confidence", "beat_f", "downbeat_f", "any_level_f")
+                    if row[name] != "nan"  # no downbeats are annotated
+                },
+            }
+            for row in csv.DictReader(file)
+        ]
+
+
+def read(runs: Path) -> list[Row]:
+    trained = {"run": "train", **_figures(runs / "train")}
+    measured = [{"run": name, **_figures(runs / name)} for name in SETS]
+    models = [{"grid": name, **_model(runs / f"lm-{name}")} for name in GRIDS]
+    decoder = read_rows(runs / "decoder.jsonl")
+    return [
+        trained,
+        *measured,
+        *models,
+        *decoder,
+        *(row for name in SETS for row in performances(runs / name)),
+    ]
+
+
+def _model(run: Path) -> Row:
+    """Figures of a language model: its training, its bits and the round trip of its data."""
+    trained = {
+        name: value
+        for name, value in _figures(run / "train").items()
+        if name in ("parameters", "tokens_seen")
+    }
+    return {**trained, **_figures(run / "lm"), **_figures(run / "roundtrip")}
+
+
+def _figures(run: Path) -> Row:
+    return {key: value for key, value in read_metrics(run).items() if not isinstance(value, dict)}
+
+
+def headlines(rows: list[Row]) -> dict[str, float]:
+    by_run = {row["run"]: row for row in rows if "run" in row}
+    return {
+        f"{name}/{prefix}{score}": by_run[name][f"{prefix}{score}"]
+        for name in SETS
+        for prefix in TRACKERS
+        for score in SCORES
+        if f"{prefix}{score}" in by_run[name]
+    } | {f"lm/{row['grid']}/bits_per_note": row["bits_per_note"] for row in rows if "grid" in row}
+
+
+def tables(rows: list[Row]) -> dict[str, list[str]]:
+    by_run = {row["run"]: row for row in rows if "run" in row}
+    results = [
+        [f"{name}, {tracker}", *(f"{by_run[run][prefix + score]:.3f}" for score in SCORES)]
+        for run, name in SETS.items()
+        for prefix, tracker in TRACKERS.items()
+        if f"{prefix}beat_f" in by_run[run]
+    ]
+    head = ("validation", "beat F", "levels forgiven", "downbeat F", "at another level")
+    return {
+        "results": table(head, results),
+        "decoder": table(("decoder", *DECODER_COLUMNS.values()), _decoders(rows)),
+        "models": table(("beats", *MODEL_COLUMNS.values()), _models(rows)),
+        "where": table(
+            ("ASAP", "performances", "beat F", "levels forgiven", "downbeat F", "confidence"), _groups(rows)
+        ),
+    }
+
+
+def _decoders(rows: list[Row]) -> list[list[str]]:
+    """The defaults and each setting varied alone."""
+    return [
+        [
+            f"{row['setting']}={row['value']:g}" if row["setting"] else "as it comes",
+            *(f"{row[name]:.3f}" for name in DECODER_COLUMNS),
+        ]
+        for row in rows
+        if "setting" in row
+    ]
+
+
+def _models(rows: list[Row]) -> list[list[str]]:
+    return [
+        [GRIDS[row["grid"]], *(f"{row[name]:.2f}" for name in MODEL_COLUMNS)] for row in rows if "grid" in row
+    ]
+
+
+def _groups(rows: list[Row]) -> list[list[str]]:
+    """Means over ASAP's performances by composer and by density."""
+    groups: dict[str, list[Row]] = defaultdict(list)
+    asap = [row for row in rows if row.get("set") == "asap"]
+    for row in sorted(asap, key=lambda row: row["composer"]):
+        groups[row["composer"]].append(row)
+    for low, high in DENSITIES:
+        label = f"{low} to {high} notes a second" if high < np.inf else f"more than {low}"
+        groups[label] = [row for row in asap if low <= row["notes_per_second"] < high]
+    return [
+        [
+            name,
+            str(len(members)),
+            *(
+                f"{np.mean([row[score] for row in members if score in row]):.2f}"
+                for score in ("beat_f", "any_level_f", "downbeat_f", "confidence")
+            ),
+        ]
+        for name, members in groups.items()
+        if members
+    ]
+
+
+def draw(rows: list[Row], path: Path) -> None:
+    """Confidence of the estimate against its F-measure, a dot for each performance."""
+    picture = figure(5.0, 3.2)
+    axes = picture.add_subplot()
+    for name, label in SETS.items():
+        points = [row for row in rows if row.get("set") == name]
+        axes.scatter(
+            [p["confidence"] for p in points], [p["beat_f"] for p in points], s=9, label=label, alpha=0.6
+        )
+    axes.set(xlabel="confidence", ylabel="beat F", xlim=(0, 1), ylim=(0, 1.02))
+    axes.legend(loc="lower right", fontsize=8)
+    picture.savefig(path, dpi=110)
+
+
+def main(runs: Path, out: Path) -> None:
+    rows = read(runs)
+    publish(out, rows, headlines(rows), tables(rows))
+    draw(rows, out / "confidence.png")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
