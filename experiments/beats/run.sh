@@ -28,7 +28,7 @@ train_on() { # NAME [key=value …]: bits a note and round trip of a small model
   local data=(data=asap data.root="$asap" data.limit=300 "${@:2}") run="$runs/lm-$1"
   local tokenizer=upstream.tokenizer="$root/pianolm/models/pop"
   python -m pianolm.run stage=finetune finetune.from_scratch=true model=tiny optimizer=muon loss=constrained "$tokenizer" \
-    trainer.max_steps="${LM_STEPS:-600}" trainer.val_check_interval=200 "${data[@]}" "${settings[@]}" hydra.run.dir="$run/train"
+    trainer.max_steps="${LM_STEPS:-300}" trainer.val_check_interval=100 "${data[@]}" "${settings[@]}" hydra.run.dir="$run/train"
   python -m pianolm.run stage=evaluate evaluate=lm upstream.model="$(artifact_of "$run/train")" "${data[@]}" \
     "${settings[@]}" hydra.run.dir="$run/lm"
   python -m pianolm.run stage=evaluate evaluate=roundtrip "$tokenizer" "${data[@]}" "${settings[@]}" \
