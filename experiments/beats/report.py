@@ -63,7 +63,11 @@ def performances(run: Path) -> list[Row]:
 def read(runs: Path) -> list[Row]:
     trained = {"run": "train", **_figures(runs / "train")}
     measured = [{"run": name, **_figures(runs / name)} for name in SETS]
-    models = [{"grid": name, **_model(runs / f"lm-{name}")} for name in GRIDS]
+    models = [
+        {"grid": name, **_model(runs / f"lm-{name}")}
+        for name in GRIDS
+        if (runs / f"lm-{name}" / "roundtrip" / "metrics.json").is_file()
+    ]
     decoder = read_rows(runs / "decoder.jsonl")
     return [
         trained,

@@ -37,7 +37,7 @@ VARIED = {
     "beat_bias": (0.0, 1.0, 2.0, 3.0),
     "tempo_distance": (0.0, 0.05, 0.3, 1.0),
     "usual_bpm": (70.0, 100.0, 140.0),
-    "metre_change": (3.0, 6.0, 12.0),
+    "metre_change": (1.5, 3.0, 6.0),
 }
 
 

@@ -41,7 +41,7 @@ class DecodingSettings:
     usual_bpm: float = 100.0
     tempo_distance: float = 0.05
     metre_costs: tuple[tuple[int, float], ...] = ((2, 0.3), (3, 0.2), (4, 0.0), (5, 2.0), (6, 0.8))
-    metre_change: float = 6.0
+    metre_change: float = 3.0
 
 
 DEFAULT_SETTINGS = DecodingSettings()
