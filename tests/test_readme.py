@@ -20,6 +20,7 @@ from pianolm.config.check import parse
 from pianolm.pipeline.graph import Planner
 from pianolm.run import checked, execute
 from pianolm.stages import stage_names
+from tests.dynamics.toys import played
 from tests.music.toy_tracker import bass_tracker
 
 from .markdown import ROOT, anchors, blocks, commands, links, sections
@@ -151,7 +152,8 @@ def workspace(
     (root / "acpas").mkdir()
     (root / "acpas" / "distinct_pieces.csv").write_text("composer,split,ASAP_title\nLiszt,test,Sonata\n")
     for path in ("my.mid", "songs/a.mid", "songs/b.mid"):
-        midi_file(root / path, seed=len(path))
+        (root / path).parent.mkdir(exist_ok=True)
+        played(seed=len(path)).to_midi(root / path)
     for block in (block for doc in DOCS for block in blocks(doc.read_text("utf-8"), "yaml")):
         for name in YAML_NAME.findall(block.text):
             (root / name).parent.mkdir(parents=True, exist_ok=True)

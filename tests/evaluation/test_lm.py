@@ -113,7 +113,7 @@ def test_flat_performances_count_for_a_model_without_velocities_only(tmp_path: P
         (["evaluate.split=test"], "no performance in it; its performances are in validation"),
         (
             ["evaluate.name=bits"],
-            "evaluate.name='bits' found, expected one of beats, dynamics, lm, roundtrip",
+            "evaluate.name='bits' found, expected one of beats, dynamics, fill, lm, roundtrip",
         ),
         (["upstream.model={tmp}/cells"], "no config.json; expected a directory published by stage=base"),
         (["upstream.cells={tmp}/model"], "expected a directory published by stage=prepare"),

@@ -35,7 +35,7 @@ def main() -> None:
     onset = count * 0.0217
     dense = make_notes(onset, onset + 0.01 + 0.003 * (count % 7), 60 + count * 7 % 5, 30 + count * 13 % 90)
     write_midi(HERE / "dense.mid", dense, np.arange(20) * 0.5)
-    piece = Piece.from_midi(HERE / "piece.mid")
+    piece = Piece.from_midi(HERE / "piece.mid", default_tempo="use")
     cells = piece.cells
     rng = np.random.default_rng(0)
     learned = {n: np.clip(rng.normal(64, 18, (512, n)), 1, 127).astype(np.uint8) for n in range(2, 7)}
@@ -49,7 +49,7 @@ def main() -> None:
     base = tokenizer.without_velocities()
     ids = {
         name: {
-            mode: tokens.encode(Piece.from_midi(HERE / f"{name}.mid")).ids.tolist()
+            mode: tokens.encode(Piece.from_midi(HERE / f"{name}.mid", default_tempo="use")).ids.tolist()
             for mode, tokens in (("velocity", tokenizer), ("base", base))
         }
         for name in ("piece", "dense")

@@ -23,7 +23,7 @@ def tokenizer() -> PianoTokenizer:
 
 @pytest.fixture(scope="module")
 def piece() -> Piece:
-    return Piece.from_midi(HERE / "piece.mid")
+    return Piece.from_midi(HERE / "piece.mid", default_tempo="use")
 
 
 def of_mode(tokenizer: PianoTokenizer, mode: str) -> PianoTokenizer:
@@ -36,7 +36,7 @@ def test_ids_are_those_of_the_file_and_decode_as_the_piece(
     tokenizer: PianoTokenizer, name: str, mode: str
 ) -> None:
     expected = json.loads((HERE / "ids.json").read_text())[name][mode]
-    piece = Piece.from_midi(HERE / f"{name}.mid")
+    piece = Piece.from_midi(HERE / f"{name}.mid", default_tempo="use")
     ids = of_mode(tokenizer, mode).encode(piece).ids
     assert ids.tolist() == expected
     kinds = {Kind(kind) for kind in tokenizer.vocabulary.kind_of[ids]}
@@ -54,7 +54,7 @@ def test_a_tuned_tempo_changes_nothing_but_the_tempi_and_these_never_change(
     tuned = PianoTokenizer(tokenizer.codebook, TempoBins("log50_tuned"), tokenizer.codec)
     first, first_tuning = (tokenizer.vocabulary.offset(kind) for kind in (Kind.TEMPO, Kind.TUNING))
     for name, tuning, checksum in (("piece", 5, "11cc8f84"), ("dense", 6, "19e3d786")):
-        piece = Piece.from_midi(HERE / f"{name}.mid")
+        piece = Piece.from_midi(HERE / f"{name}.mid", default_tempo="use")
         ids, plain = tuned.encode(piece).ids, tokenizer.encode(piece).ids
         assert ids[1] == first_tuning + tuning
         is_tempo = tokenizer.vocabulary.kind_of[plain] == Kind.TEMPO

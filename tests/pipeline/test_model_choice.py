@@ -30,6 +30,7 @@ def box(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     weights = folder / "pop" / WEIGHTS
     halves = {name: tensor.half() for name, tensor in load_file(weights).items()}
     save_file(halves, weights, {"format": "pt"})
+    (folder / models.BEATS).symlink_to(models.tracker_path(models.BEATS))
     monkeypatch.setattr(models, "FOLDER", folder)
     return folder / "pop"
 

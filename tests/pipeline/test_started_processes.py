@@ -63,11 +63,12 @@ def test_one_that_fails_is_one_sentence_and_none_is_left(
         other_processes(context),
     ):
         pass
-    stand_in(tmp_path, monkeypatch, "exec sleep 60")
+    stand_in(tmp_path, monkeypatch, f"echo $$ > {tmp_path}/pid$LOCAL_RANK; exec sleep 60")
     with pytest.raises(RuntimeError, match="here"), other_processes(context):
         raise RuntimeError("here")
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    for path in tmp_path.glob("pid*"):  # one that had not begun yet left none
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(path.read_text()), 0)
 
 
 def test_what_one_above_rank_0_makes_is_thrown_away(

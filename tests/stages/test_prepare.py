@@ -276,7 +276,10 @@ def test_the_tracker_counts_only_where_beats_may_be_estimated(tmp_path: Path) ->
 
     estimated = [settings(beats="estimate", tracker=str(path)) for path in (tracker, other)]
     assert estimated[0] != estimated[1]
-    assert settings(tracker=str(tracker)) == settings(tracker=str(other))
+    by_default = [settings(tracker=str(path)) for path in (tracker, other)]
+    assert by_default[0] != by_default[1]
+    used = [settings(default_tempo="use", tracker=str(path)) for path in (tracker, other)]
+    assert used[0] == used[1]
     missing = {**composed("data.beats=estimate", f"data.tracker={tmp_path}/none")}
     with pytest.raises(UserError, match="train one with stage=beats"):
         prepare._check(missing)
