@@ -14,6 +14,8 @@ from pianolm.data.beat_notes import BeatNotes
 from pianolm.music.bars import bar_positions
 from pianolm.music.beats import FRAMES
 
+HEAD_WIDTH = 32
+"""Width of an attention head of the network, which reads the features."""
 LONGEST_BAR = 12
 """Positions in a bar and lengths of bars are counted up to here; 0 is unknown."""
 VELOCITY_BINS = 32

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pianolm.dynamics.features import FEATURES, LONGEST_BAR, VELOCITY_BINS
+from pianolm.dynamics.features import FEATURES, HEAD_WIDTH, LONGEST_BAR, VELOCITY_BINS
 from pianolm.music.beats import FRAMES
 
-HEAD_WIDTH = 32
 _PITCHES = 128
 _LEVEL_CENTRE, _LEVEL_SCALE = 64.0, 16.0
 _BEAT_WAVES = (0.25, 512.0)

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from pianolm.config.neutral import CALLBACKS, TRAINER, without
+from pianolm.dynamics.features import HEAD_WIDTH
 from pianolm.errors import UserError
 from pianolm.stage import Metrics, Need, Stage, StageContext
-
-_HEAD_WIDTH = 32
 
 
 def run(ctx: StageContext) -> Metrics:
@@ -32,9 +31,9 @@ def _settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check(cfg: Mapping[str, Any]) -> None:
-    if cfg["dynamics"]["width"] % _HEAD_WIDTH:
+    if cfg["dynamics"]["width"] % HEAD_WIDTH:
         raise UserError(
-            f"dynamics.width={cfg['dynamics']['width']} found, expected a multiple of {_HEAD_WIDTH}, a head's width"
+            f"dynamics.width={cfg['dynamics']['width']} found, expected a multiple of {HEAD_WIDTH}, a head's width"
         )
 
 
