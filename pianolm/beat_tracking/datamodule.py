@@ -5,8 +5,7 @@ Shapes: B excerpts of a batch, T frames, F features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,13 @@ import lightning as L
 import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pianolm.beat_tracking.excerpts import Excerpt, excerpt
 from pianolm.beat_tracking.expression import perform
 from pianolm.data.beat_notes import BeatNotes
 from pianolm.data.cell_store import CellStore
+from pianolm.data.piece_batches import Batch, PieceBatches
 from pianolm.data.step_sampler import StepSampler, batch_loader
 from pianolm.errors import UserError
 
@@ -29,60 +28,23 @@ EXCERPT_FRAMES = 2000
 _TRANSPOSE = 6
 _VALIDATION_PIECES = 160
 _FEWEST_NOTES = 16
-_PIECES_IN_MEMORY = 4096
 _VALIDATION_BATCH = 8
-Batch = dict[str, Tensor]
 
 
-class Excerpts(Dataset[Batch]):
-    """Batches of excerpts, each a function of (seed, number of the batch).
+class Excerpts(PieceBatches[BeatNotes]):
+    """Batches of excerpts: pieces are performed and cut; in order, they are not transposed."""
 
-    A piece is drawn with a probability proportional to its number of beats, performed and cut. With `in_order`, batch k
-    has the next pieces in order, one excerpt each, which are the same at every validation.
+    length_of_piece = "beats"
 
-    Args:
-        store: The cell store.
-        pieces: Indices of its pieces.
-        batch_excerpts: B.
-        seed: Seed of everything that is drawn.
-        length: Number of batches.
-        in_order: Whether pieces come in order.
-    """
+    @staticmethod
+    def read(store: CellStore, index: int) -> BeatNotes:
+        """A piece in beats."""
+        return BeatNotes.of_store(store, index)
 
-    def __init__(
-        self,
-        store: CellStore,
-        pieces: list[int],
-        batch_excerpts: int,
-        seed: int,
-        length: int,
-        in_order: bool = False,
-    ) -> None:
-        self._store, self._pieces, self._length, self._in_order = store, pieces, length, in_order
-        self._seed, self._size = seed, batch_excerpts
-        beats = np.array([store.pieces[i].beats for i in pieces], np.float64)
-        self._share = beats / beats.sum()
-        self._read = lru_cache(_PIECES_IN_MEMORY)(lambda index: BeatNotes.of_store(store, index))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # a cache cannot be pickled, and a loader's process fills its own
-        return Excerpts, (self._store, self._pieces, self._size, self._seed, self._length, self._in_order)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, k: int) -> Batch:
-        if not 0 <= k < self._length:
-            raise IndexError(k)
-        rng = np.random.Generator(
-            np.random.Philox(key=np.array([self._seed, 2 * k + self._in_order], np.uint64))
-        )
-        if self._in_order:
-            chosen = self._pieces[k * self._size : (k + 1) * self._size]
-        else:
-            chosen = rng.choice(self._pieces, self._size, p=self._share).tolist()
-        transpose = 0 if self._in_order else _TRANSPOSE
-        made = [excerpt(perform(self._read(i), rng, transpose), EXCERPT_FRAMES, rng) for i in chosen]
+    def make(self, music: Sequence[BeatNotes], rng: np.random.Generator, in_order: bool) -> Batch:
+        """An excerpt of a performance of each piece."""
+        transpose = 0 if in_order else _TRANSPOSE
+        made = [excerpt(perform(one, rng, transpose), EXCERPT_FRAMES, rng) for one in music]
         return {
             name: torch.from_numpy(np.stack(arrays))
             for name, *arrays in zip(Excerpt._fields, *made, strict=True)

@@ -8,17 +8,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from pianolm.data.beat_notes import BeatNotes
 from pianolm.data.cell_store import CellStore
+from pianolm.data.piece_batches import Batch, PieceBatches
 from pianolm.dynamics.features import (
     BIN_WIDTH,
     UNKNOWN_VELOCITY,
@@ -33,8 +32,6 @@ _LOUDER = 10
 _ALL_HIDDEN = 0.3
 _TOLD = 0.5
 """Shares of the windows in which all velocities are hidden, and in which the piece's median velocity is told."""
-_PIECES_IN_MEMORY = 2048
-Batch = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -91,65 +88,16 @@ def part(features: NoteFeatures, notes: slice) -> NoteFeatures:
     )
 
 
-class Windows(Dataset[Batch]):
-    """Batches of windows, each a function of (seed, number of the batch).
-
-    A piece is drawn with a probability proportional to its number of notes. With `in_order`, batch k has the next
-    pieces in order, a window of each in which all velocities are hidden and the level is told.
-
-    Args:
-        store: The cell store.
-        pieces: Indices of its pieces.
-        batch_windows: B.
-        seed: Seed of everything that is drawn.
-        length: Number of batches.
-        in_order: Whether pieces come in order.
-    """
-
-    def __init__(
-        self,
-        store: CellStore,
-        pieces: list[int],
-        batch_windows: int,
-        seed: int,
-        length: int,
-        in_order: bool = False,
-    ) -> None:
-        self._store, self._pieces, self._length, self._in_order = store, pieces, length, in_order
-        self._seed, self._size = seed, batch_windows
-        notes = np.array([store.pieces[i].notes for i in pieces], np.float64)
-        self._share = notes / notes.sum()
-        self._read = lru_cache(_PIECES_IN_MEMORY)(lambda index: _Read.of(BeatNotes.of_store(store, index)))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # a cache cannot be pickled, and a loader's process fills its own
-        return Windows, (self._store, self._pieces, self._size, self._seed, self._length, self._in_order)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, k: int) -> Batch:
-        if not 0 <= k < self._length:
-            raise IndexError(k)
-        rng = np.random.Generator(
-            np.random.Philox(key=np.array([self._seed, 2 * k + self._in_order], np.uint64))
-        )
-        if self._in_order:
-            chosen = self._pieces[k * self._size : (k + 1) * self._size]
-            return collate([self._read(i).middle() for i in chosen])
-        chosen = rng.choice(self._pieces, self._size, p=self._share).tolist()
-        return collate([self._read(i).drawn(rng) for i in chosen])
-
-
 @dataclass(frozen=True)
-class _Read:
+class PlayedNotes:
     """A piece as it is kept in memory."""
 
     features: NoteFeatures
     velocity: NDArray[np.int64]
 
     @classmethod
-    def of(cls, music: BeatNotes) -> _Read:
+    def of(cls, music: BeatNotes) -> PlayedNotes:
+        """Reads the notes of a piece."""
         return cls(note_features(music), music.velocity)
 
     def _window(self, first: int) -> tuple[NoteFeatures, NDArray[np.int64]]:
@@ -177,3 +125,18 @@ class _Read:
         is_hidden[rng.integers(velocity.size)] = True  # there is always something to learn
         known = np.where(is_hidden, 0, velocity)
         return Window(features, known, velocity, level if rng.random() < _TOLD else math.nan)
+
+
+class Windows(PieceBatches[PlayedNotes]):
+    """Batches of windows; in order, those in the middle of pieces, with all velocities hidden and the level told."""
+
+    length_of_piece = "notes"
+
+    @staticmethod
+    def read(store: CellStore, index: int) -> PlayedNotes:
+        """The features and velocities of a piece."""
+        return PlayedNotes.of(BeatNotes.of_store(store, index))
+
+    def make(self, music: Sequence[PlayedNotes], rng: np.random.Generator, in_order: bool) -> Batch:
+        """A window of each piece."""
+        return collate([one.middle() if in_order else one.drawn(rng) for one in music])

@@ -11,8 +11,9 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from pianolm.data.cell_store import CellStore
+from pianolm.data.piece_batches import Batch
 from pianolm.data.step_sampler import StepSampler, batch_loader
-from pianolm.dynamics.batches import Batch, Windows
+from pianolm.dynamics.batches import Windows
 from pianolm.errors import UserError
 
 _VALIDATION_PIECES = 256
