@@ -18,12 +18,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pianolm.dynamics.features import BIN_CENTRES, BIN_WIDTH, VELOCITY_BINS
+from pianolm.dynamics.files import CONFIG_FILE, FORMAT, WEIGHTS_FILE
 from pianolm.dynamics.network import DynamicsNetwork, DynamicsSizes
 from pianolm.training.adamw import adamw_with_cosine
 from pianolm.training.small_network import ExportedModule
-
-CONFIG_FILE, WEIGHTS_FILE = "dynamics.json", "dynamics.safetensors"
-FORMAT = "pianolm dynamics 1"
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from pianolm.data.beat_notes import BeatNotes, onset_order
 from pianolm.dynamics.batches import WINDOW_NOTES, Window, collate, part
 from pianolm.dynamics.features import BIN_CENTRES, BIN_WIDTH, NoteFeatures, note_features
-from pianolm.dynamics.module import CONFIG_FILE, FORMAT, WEIGHTS_FILE
+from pianolm.dynamics.files import CONFIG_FILE, FORMAT, WEIGHTS_FILE
 from pianolm.dynamics.network import DynamicsNetwork, DynamicsSizes
 from pianolm.errors import UserError
 from pianolm.music.piece import Piece
@@ -28,11 +28,6 @@ ROUNDS = 8
 """Rounds in which velocities are drawn, the most certain first."""
 _HOP_NOTES = WINDOW_NOTES // 2
 _WINDOWS_AT_ONCE = 16
-
-
-def is_dynamics_model(directory: str | Path) -> bool:
-    """Whether a directory holds a dynamics model."""
-    return (Path(directory) / CONFIG_FILE).is_file()
 
 
 class DynamicsModel:

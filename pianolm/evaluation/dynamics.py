@@ -78,7 +78,8 @@ def run(ctx: StageContext) -> Metrics:
 
 def _renderer(ctx: StageContext, device: str) -> Render:
     """Gives velocities with a dynamics model or a language model, whichever `upstream.model` holds."""
-    from pianolm.dynamics.renderer import DynamicsModel, is_dynamics_model  # torch, which a plan does without
+    from pianolm.dynamics.files import is_dynamics_model
+    from pianolm.dynamics.renderer import DynamicsModel  # torch, which a plan does without
     from pianolm.generation.piano_lm import PianoLM
 
     path, settings, seed = ctx.upstream["model"], ctx.cfg["evaluate"], int(ctx.cfg["seed"])

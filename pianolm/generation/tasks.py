@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pianolm.dynamics.renderer import DynamicsModel
 from pianolm.errors import UserError
 from pianolm.generation.config import GenerationConfig
 from pianolm.generation.output import OutputPiece
@@ -17,6 +16,9 @@ from pianolm.generation.piano_lm import PianoLM
 from pianolm.generation.prompts import Prompt, gap_to_fill, left_out
 from pianolm.stage import Metrics
 from pianolm.tokenizer.vocabulary import Kind
+
+if TYPE_CHECKING:  # imports torch, without which a language model is played
+    from pianolm.dynamics.renderer import DynamicsModel
 
 
 def generate_output(
@@ -43,7 +45,7 @@ def generate_output(
     for prompt in prompts:
         for sentence in left_out(prompt.piece):
             say(f"prompt {prompt.path}: {sentence}")
-    if isinstance(lm, DynamicsModel):
+    if not isinstance(lm, PianoLM):
         pieces, metrics = _render_by_dynamics_model(lm, prompts, options, seed)
     elif options["mode"] == "dynamics":
         pieces, metrics = _render_dynamics(lm, prompts, options, seed)

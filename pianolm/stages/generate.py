@@ -49,7 +49,7 @@ def needs(cfg: Mapping[str, Any]) -> dict[str, Need]:
 
 def run(ctx: StageContext) -> Metrics:
     """Generates and writes the files of the run to `ctx.run_dir`."""
-    from pianolm.dynamics.renderer import is_dynamics_model
+    from pianolm.dynamics.files import is_dynamics_model
     from pianolm.generation.config import GenerationConfig, told_of_model
     from pianolm.generation.output import PAGE, add_prompts, page_text, write_output
     from pianolm.generation.tasks import generate_output

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from pianolm.dynamics.module import CONFIG_FILE, DynamicsModule
-from pianolm.dynamics.renderer import DynamicsModel, _spans, is_dynamics_model
+from pianolm.dynamics.files import CONFIG_FILE, is_dynamics_model
+from pianolm.dynamics.module import DynamicsModule
+from pianolm.dynamics.renderer import DynamicsModel, _spans
 from pianolm.errors import UserError
 from pianolm.music.notes import make_notes
 from pianolm.music.piece import Piece

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pianolm import Piece
-from pianolm.dynamics.module import CONFIG_FILE, WEIGHTS_FILE
+from pianolm.dynamics.files import CONFIG_FILE, WEIGHTS_FILE
 from pianolm.dynamics.renderer import DynamicsModel
 from pianolm.errors import UserError
 from pianolm.evaluation import dynamics as measure
