@@ -21,7 +21,7 @@ from pianolm.generation.sampling import Candidates, TokenOrder
 from pianolm.generation.state import GenerationState
 from pianolm.music.bars import DEFAULT_BAR_BEATS, bar_length
 from pianolm.music.gap import GappedPiece
-from pianolm.tokenizer.fill import FillWriter
+from pianolm.tokenizer.fill import FillWriter, first_beats, last_beats
 from pianolm.tokenizer.grammar import BETWEEN_CELLS, Phase, State
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.tokenizer.vocabulary import EIGHTHS_BY_KIND, Kind
@@ -176,7 +176,7 @@ class FillPlan:
             past = [*self.prefix, *middle[: starts[done]]] if starts else self.prefix
             if room >= context // 4:
                 break
-        behind = self._first_beats(self._parts.suffix, max(room // 2, room - len(past)))
+        behind = first_beats(self._vocabulary, self._parts.suffix, max(room // 2, room - len(past))).tolist()
         before = self._last_beats(past, max(room - len(behind), 0))
         marks = [self._vocabulary.offset(kind) for kind in (Kind.GAP, Kind.SUFFIX, Kind.MIDDLE)]
         seen = [*before, marks[0], *told, marks[1], *behind, marks[2], *written]
@@ -188,21 +188,9 @@ class FillPlan:
         bounds: list[int] = self._parts.gap[: tempo_at[0]].tolist()
         return [*bounds, *self._parts.gap[tempo_at[done] :].tolist()]
 
-    def _first_beats(self, ids: NDArray[np.int64], most: int) -> list[int]:
-        """The first beats of a suffix, in at most so many tokens."""
-        if ids.size <= most:
-            return [*ids.tolist()]
-        tempo_at = np.flatnonzero(self._vocabulary.kind_of[ids] == Kind.TEMPO)
-        return [*ids[: tempo_at[tempo_at <= max(most, 0)].max(initial=0)].tolist()]
-
     def _last_beats(self, ids: Sequence[int], most: int) -> list[int]:
-        """The last beats of a prefix behind its tuning, in at most so many tokens."""
-        if len(ids) <= most:
-            return list(ids)
-        tempo_at = np.flatnonzero(self._vocabulary.kind_of[list(ids)] == Kind.TEMPO)
-        tuning = self._vocabulary.tuning_id(ids)
-        fitting = tempo_at[len(ids) - tempo_at + len(tuning) <= most]
-        return [*tuning, *ids[int(fitting.min(initial=len(ids))) :]]
+        found: list[int] = last_beats(self._vocabulary, np.array(ids, np.int64), most).tolist()
+        return found
 
 
 class FillState(GenerationState):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianolm.music.gap import HIGHEST_PITCH, LOWEST_PITCH, Gap
-from pianolm.tokenizer.fill import FillParts, FillSequence, FillWriter, Ids
+from pianolm.tokenizer.fill import FillParts, FillSequence, FillWriter, Ids, first_beats, last_beats
 from pianolm.tokenizer.grammar import Grammar
 from pianolm.tokenizer.vocabulary import Kind
 
@@ -83,20 +83,12 @@ class FillWindows:
         """The sequence with fewer beats far from the gap, so that it has at most so many tokens; None if it cannot."""
         excess = self._writer.sequence(parts).ids.size - most
         if excess > 0 and parts.suffix.size >= parts.prefix.size:
-            parts = replace(parts, suffix=self._begin(parts.suffix, parts.suffix.size - excess))
+            parts = replace(
+                parts, suffix=first_beats(self._vocabulary, parts.suffix, parts.suffix.size - excess)
+            )
         elif excess > 0:
-            parts = replace(parts, prefix=self._end(parts.prefix, parts.prefix.size - excess))
+            parts = replace(
+                parts, prefix=last_beats(self._vocabulary, parts.prefix, parts.prefix.size - excess)
+            )
         sequence = self._writer.sequence(parts)
         return sequence if sequence.ids.size <= most else None
-
-    def _begin(self, suffix: Ids, most: int) -> Ids:
-        """As many of the first beats of a suffix as have at most so many tokens."""
-        tempo_at = np.flatnonzero(self._vocabulary.kind_of[suffix] == Kind.TEMPO)
-        return suffix[: tempo_at[tempo_at <= max(most, 0)].max(initial=0)]
-
-    def _end(self, prefix: Ids, most: int) -> Ids:
-        """The tuning, and as many of the last beats of a prefix as have at most so many tokens with it."""
-        tempo_at = np.flatnonzero(self._vocabulary.kind_of[prefix] == Kind.TEMPO)
-        tuning = self._vocabulary.tuning_id(prefix)
-        starts = tempo_at[prefix.size - tempo_at + len(tuning) <= most]
-        return np.array([*tuning, *prefix[starts.min(initial=prefix.size) :]], np.int64)

@@ -206,6 +206,24 @@ class FillWriter:
         return not of_codes.strikes[codes].any() and bool(of_codes.sounds_to_end[codes[-1]])
 
 
+def first_beats(vocabulary: Vocabulary, suffix: Ids, most: int) -> Ids:
+    """A suffix, or as many of its first beats as have at most so many tokens."""
+    if suffix.size <= most:
+        return suffix
+    tempo_at = np.flatnonzero(vocabulary.kind_of[suffix] == Kind.TEMPO)
+    return suffix[: tempo_at[tempo_at <= max(most, 0)].max(initial=0)]
+
+
+def last_beats(vocabulary: Vocabulary, prefix: Ids, most: int) -> Ids:
+    """A prefix, or its tuning and as many of its last beats as have at most so many tokens with it."""
+    if prefix.size <= most:
+        return prefix
+    tempo_at = np.flatnonzero(vocabulary.kind_of[prefix] == Kind.TEMPO)
+    tuning = vocabulary.tuning_id(prefix)
+    starts = tempo_at[prefix.size - tempo_at + len(tuning) <= most]
+    return np.array([*tuning, *prefix[starts.min(initial=prefix.size) :]], np.int64)
+
+
 def find_parts(vocabulary: Vocabulary, ids: Ids) -> tuple[Ids, Ids, Ids, Ids] | None:
     """Prefix, gap, suffix and middle of any ids [T]; None where the marks do not come in order."""
     kinds, at = vocabulary.kind_of[np.where((ids >= 0) & (ids < vocabulary.size), ids, vocabulary.pad)], [-1]
