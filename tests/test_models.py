@@ -67,7 +67,7 @@ def test_a_model_plays_valid_music_with_dynamics(name: str) -> None:
 
 
 def test_pop_brings_the_sampling_of_the_preset_for_songs() -> None:
-    """After an edit of the preset: `python experiments/box-model/pack.py pianolm/models/pop`."""
+    """After an edit of the preset: `PYTHONPATH=. python experiments/box-model/pack.py pianolm/models/pop`."""
     preset = GenerationConfig.from_options(composed("generate=songs")["generate"])
     own = PianoLM.from_pretrained("pop").generation_defaults
     assert own.sampling == preset.sampling
@@ -115,7 +115,7 @@ def test_playing_on_a_cpu_needs_no_torch(tmp_path: Path) -> None:
 
 
 def test_the_beat_tracker_is_as_it_was_packed_small_and_learned_from_free_music() -> None:
-    """After an edit of its card: `python experiments/beats/pack.py pianolm/models/beats`."""
+    """After an edit of its card: `PYTHONPATH=. python experiments/beats/pack.py pianolm/models/beats`."""
     directory = models.tracker_path(models.BEATS)
     assert problem_of(directory, hashes=True) is None
     assert sum(path.stat().st_size for path in directory.iterdir()) <= 4_000_000

@@ -1,7 +1,7 @@
 """Packs a trained model for `pianolm/models/`: weights in 16 bits, tokenizer, sampling, credits, what the card needs.
 
-    python experiments/box-model/pack.py MODEL ARTIFACTS OUT
-    python experiments/box-model/pack.py OUT        after the card or the preset was edited: writes sampling and hashes
+    PYTHONPATH=. python experiments/box-model/pack.py MODEL ARTIFACTS OUT
+    PYTHONPATH=. python experiments/box-model/pack.py OUT    after an edit of card or preset: writes sampling and hashes
 
 MODEL is the artifact of stage finetune, ARTIFACTS the directory in which those that it was made from are found. A card
 (README.md) that lies in OUT stays. The sampling settings that the model brings along (`generation_config.json`) are
@@ -17,8 +17,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from experiments.packing import free_record_of, record_of, write_packed
 from pianolm import PianoLM
-from pianolm.artifacts import read_record, write_record
 from pianolm.export.card import CARD
 from pianolm.export.credits import credits_of
 from pianolm.export.model_files import write_model
@@ -28,15 +28,6 @@ from pianolm.run import CONFIG_DIR
 MOST_BYTES = 12_000_000
 PRESET = CONFIG_DIR / "generate" / "songs.yaml"
 CODE_FREQUENCIES = "code_freq.npz"
-RECORDED = ("stage", "fingerprint", "upstream", "licences", "metrics", "trained")
-REFUSED = ("NC", "ND", "SA", "unknown")
-"""Parts of licences under which a model could not be used freely."""
-
-
-def record_of(directory: Path) -> dict[str, Any]:
-    record = read_record(directory)
-    assert record is not None, f"{directory} is an artifact"
-    return record
 
 
 def preset() -> dict[str, Any]:
@@ -47,11 +38,7 @@ def preset() -> dict[str, Any]:
 
 
 def pack(model: Path, artifacts: Path, out: Path) -> None:
-    record = record_of(model)
-    if refused := [name for name in record["licences"] if any(part in name.split("-") for part in REFUSED)]:
-        raise SystemExit(
-            f"{model}: learned from music under {', '.join(refused)}, which a model in the box may not"
-        )
+    record = free_record_of(model)
     tokens = record_of(artifacts / "tokenize" / record["upstream"]["tokens"])
     kept = {name: (out / name).read_bytes() for name in (CARD, CODE_FREQUENCIES) if (out / name).is_file()}
     shutil.rmtree(out, ignore_errors=True)
@@ -64,19 +51,13 @@ def pack(model: Path, artifacts: Path, out: Path) -> None:
     credits_of(model, [artifacts]).write(out)
     for name, content in kept.items():
         (out / name).write_bytes(content)
-    for path in out.rglob("*"):
-        path.chmod(0o755 if path.is_dir() else 0o644)
-    record["trained"] = {name: record[name] for name in ("versions", "git_commit")}
-    write_record(out, {name: record[name] for name in RECORDED})
-    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
-    assert size <= MOST_BYTES, f"{size} bytes"
-    print(f"{out}: {size:,} bytes")
+    write_packed(out, record, MOST_BYTES)
 
 
 def record_again(out: Path) -> None:
     record = record_of(out)
     write_sampling(out, preset())
-    write_record(out, {name: record[name] for name in RECORDED})
+    write_packed(out, record, MOST_BYTES)
 
 
 if __name__ == "__main__":
