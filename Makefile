@@ -7,7 +7,7 @@ demo reproduce-small test test-full: export WANDB_MODE ?= offline
 
 .DEFAULT_GOAL := help
 PROMPT ?=
-.PHONY: help setup demo play reproduce-small test test-full lint format clean
+.PHONY: help setup demo play reproduce-small test test-full lint docs format clean
 
 help:  ## Show what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 18
@@ -43,11 +43,15 @@ test: $(STAMP)  ## Tests that take seconds each
 test-full: $(STAMP)  ## All tests, the slow ones too
 	$(BIN)/python -m pytest -m 'not gpu'
 
-lint: $(STAMP)  ## ruff, mypy and the layer rule
+lint: $(STAMP)  ## ruff, mypy, the layer rule and the links of the documentation
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs: $(STAMP)  ## Build the documentation site: build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(STAMP)  ## Mend what ruff can mend
 	$(BIN)/ruff check --fix .

@@ -1,0 +1,82 @@
+"""The documentation site: pages stand where links of the checkout look for them, and nothing comes from the network.
+
+`make lint` builds it with `--strict`, which checks every link; here it is opened in a browser.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from docs.site.hooks import beside_paths, experiment_pages, outside_addresses, page_paths
+
+from .browser import Browser
+from .markdown import ROOT
+
+SEARCH = """new Promise(done => {
+  document.querySelector("[data-md-toggle=search]").click();
+  const field = document.querySelector(".md-search__input");
+  field.value = "optuna";
+  const results = document.querySelector(".md-search-result");
+  setInterval(() => field.dispatchEvent(new Event("keyup")), 200);
+  new MutationObserver(() => results.querySelector("a") && done(results.innerText))
+    .observe(results, {subtree: true, childList: true});
+})"""
+
+
+def test_every_page_of_the_checkout_is_in_the_navigation() -> None:
+    text = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\ntheme:")[0]
+    named = {page for part in yaml.safe_load(text)["nav"] for pages in part.values() for page in pages}
+    assert named | set(experiment_pages(page_paths())) == set(page_paths())
+    assert {"README.md", "docs/listen/README.md", "experiments/velvq/README.md"} <= set(page_paths())
+
+
+def test_what_pages_show_lies_beside_them() -> None:
+    beside = beside_paths(page_paths())
+    assert {"docs/bar.png", "docs/listen/721.mp3", "experiments/box-model/curve.png"} <= set(beside)
+    assert not [path for path in beside if path.endswith((".py", ".md", ".jsonl"))]
+
+
+def test_what_a_page_would_load_from_elsewhere_is_found() -> None:
+    html = """<link rel="stylesheet" href="https://a.org/x.css"><script src='//b.org/x.js'></script>
+    <a href="https://c.org">to click on</a><img alt="" src=picture.png><img src=http://d.org/x.png>
+    <script>const address = "https://e.org";</script><link href="assets/main.css" rel="stylesheet">"""
+    assert outside_addresses(html) == ["https://a.org/x.css", "//b.org/x.js", "http://d.org/x.png"]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(out)]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+@pytest.mark.slow
+def test_no_page_loads_anything_from_the_network(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 40
+    for page in pages:
+        assert outside_addresses(page.read_text("utf-8")) == [], page
+
+
+@pytest.mark.slow
+def test_the_site_opens_as_files_and_searches(site: Path, tmp_path: Path) -> None:
+    with Browser(tmp_path / "profile") as browser:
+        browser.open(site / "index.html")
+        assert "Values chosen by Optuna" in browser.run(SEARCH)
+        assert all(address.startswith("file:") for address in browser.requests())
+        assert browser.complaints() == []
