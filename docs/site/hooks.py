@@ -70,6 +70,12 @@ def outside_addresses(html: str) -> list[str]:
     return _LOADING.findall(html)
 
 
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> None:
+    """The table of the book takes the width of its table of contents, too."""
+    if page.file.src_uri == "experiments/README.md":
+        page.meta["hide"] = ["toc"]
+
+
 def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
     """Warns where a page would load something from the network."""
     for address in outside_addresses(output):

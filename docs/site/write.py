@@ -1,0 +1,18 @@
+"""Writes everything in docs/ and experiments/ that is made from the code: `python -m docs.site.write`."""
+
+from __future__ import annotations
+
+from docs.site import book, stages
+from docs.site.hooks import ROOT
+from pianolm.config import reference
+
+
+def main() -> None:
+    """Writes the pages of this checkout."""
+    reference.write(ROOT)
+    book.write(ROOT)
+    stages.write(ROOT)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Pages that are made from the code and the experiments are those that these give."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from docs.site.book import SHOWN, book_page
+from docs.site.stages import stages_page
+from pianolm.stages import find_stage, stage_names
+
+from .markdown import ROOT, sections
+
+HINT = "write it again with `python -m docs.site.write`"
+EXPERIMENTS = ROOT / "experiments"
+
+
+def test_the_book_of_experiments_is_up_to_date() -> None:
+    assert (EXPERIMENTS / "README.md").read_text("utf-8") == book_page(EXPERIMENTS), HINT
+
+
+def test_the_book_has_a_line_with_question_answer_figure_and_command_for_each_experiment() -> None:
+    lines = [line for line in book_page(EXPERIMENTS).splitlines() if line.startswith("| [")]
+    folders = [path.parent for path in EXPERIMENTS.rglob("run.sh")]
+    assert len(lines) == len(folders)
+    for folder in folders:
+        name = folder.relative_to(EXPERIMENTS).as_posix()
+        (line,) = (line for line in lines if f"]({name}/README.md)" in line)
+        question, _, answer = (folder / "README.md").read_text("utf-8").splitlines()[:3]
+        assert question.removeprefix("# ") in line
+        assert answer.strip("*") in line
+        assert f"experiments/{name}/" in line.split(" | ")[3]
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_what_the_book_shows_of_an_experiment_is_in_its_files(name: str) -> None:
+    shown = SHOWN[name]
+    metrics = json.loads((EXPERIMENTS / name / "metrics.json").read_text("utf-8"))
+    assert not shown.figure or shown.figure in metrics
+    rows = map(json.loads, (EXPERIMENTS / name / "results.jsonl").read_text("utf-8").splitlines())
+    assert not shown.seconds or any(row.get(shown.seconds) for row in rows)
+
+
+def test_the_page_of_stages_is_up_to_date() -> None:
+    page = (ROOT / "docs" / "stages.md").read_text("utf-8")
+    assert page == stages_page((ROOT / "docs" / "metrics.md").read_text("utf-8")), HINT
+    assert set(sections(page, 2)) == set(stage_names())
+    assert all(find_stage(name).sentence in page for name in stage_names())
