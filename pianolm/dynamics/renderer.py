@@ -22,10 +22,13 @@ from pianolm.dynamics.features import BIN_CENTRES, BIN_WIDTH, NoteFeatures, note
 from pianolm.dynamics.files import CONFIG_FILE, FORMAT, WEIGHTS_FILE
 from pianolm.dynamics.network import DynamicsNetwork, DynamicsSizes
 from pianolm.errors import UserError
+from pianolm.models import DYNAMICS, model_path
 from pianolm.music.piece import Piece
 
-ROUNDS = 8
-"""Rounds in which velocities are drawn, the most certain first."""
+TEMPERATURE, SPREAD = 1.0, 0.5
+"""Defaults of `DynamicsModel.render`."""
+_DRAWN = 1 / 50
+"""Share of the notes whose velocities are drawn; the others follow them. More make takes differ more, and fit less."""
 _HOP_NOTES = WINDOW_NOTES // 2
 _WINDOWS_AT_ONCE = 16
 
@@ -41,13 +44,13 @@ class DynamicsModel:
         self.network = network.eval()
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> DynamicsModel:
-        """Loads what stage dynamics published.
+    def from_pretrained(cls, directory: str | Path = DYNAMICS) -> DynamicsModel:
+        """Loads the model in the box, or what stage dynamics published in a directory.
 
         Raises:
             UserError: A file is missing, is of another format, or the two do not fit each other.
         """
-        directory = Path(directory)
+        directory = model_path(directory)
         try:
             config = json.loads((directory / CONFIG_FILE).read_text("utf-8"))
             if config["format"] != FORMAT:
@@ -63,60 +66,75 @@ class DynamicsModel:
         return cls(network)
 
     def render(
-        self, piece: Piece, temperature: float = 1.0, seed: int = 0, median_velocity: float | None = None
+        self,
+        piece: Piece,
+        temperature: float | None = None,
+        seed: int = 0,
+        median_velocity: float | None = None,
+        spread: float = SPREAD,
     ) -> Piece:
         """The same notes with new velocities. Those of the piece have no influence.
 
         Args:
             piece: At least one note.
-            temperature: Velocities are drawn in eight rounds, the most certain first, each round knowing those drawn
-                before; 0 takes the expected velocity of every note.
+            temperature: Of the velocities of a fiftieth of the notes, which are drawn; all others are those expected
+                beside them, so that every seed gives another take. 0 draws none: the expected velocity of every note.
+                None: 1.
             seed: The same seed gives the same velocities.
-            median_velocity: How loud the piece is, 1–127; None leaves it to the model.
+            median_velocity: How loud the piece is, 1–127: the median of the new velocities; None leaves it to the
+                model.
+            spread: Expected velocities differ less than a pianist's: 0 takes them as they are, 1 spreads them over the
+                distribution that the model expects of the whole piece, values between go part of the way.
 
         Raises:
             UserError: The piece has no notes, or an argument is out of range.
         """
-        if piece.notes.size == 0:
-            raise UserError("render: a piece without notes found, expected at least one")
-        if temperature < 0:
-            raise UserError(f"temperature={temperature} found, expected at least 0")
-        if median_velocity is not None and not 1 <= median_velocity <= 127:
-            raise UserError(f"median_velocity={median_velocity} found, expected 1 to 127")
+        temperature = TEMPERATURE if temperature is None else temperature
+        _check(piece, temperature, median_velocity, spread)
         notes = piece.frame_notes
         features = note_features(BeatNotes.of_frames(notes, piece.beats_sec, piece.bar_starts))
         level = math.nan if median_velocity is None else float(median_velocity)
+        hidden = np.zeros(notes.size, np.int64)
+        probability_NV = self._probabilities(features, hidden, level)
+        velocity = probability_NV @ BIN_CENTRES
         if temperature:
-            velocity = self._drawn(features, level, temperature, np.random.default_rng(seed))
-        else:
-            probability_NV = _probabilities(
-                self._logits(features, np.zeros(notes.size, np.int64), level), 1.0
-            )
-            velocity = np.rint(probability_NV @ BIN_CENTRES).astype(np.int64)
+            rng = np.random.default_rng(seed)
+            velocity = self._take(features, level, probability_NV, temperature, rng)
+        velocity = _spread_out(velocity, probability_NV.mean(axis=0), spread)
+        if median_velocity is not None:
+            velocity += level - np.median(velocity)
         rendered = notes.copy()
-        rendered["velocity"][onset_order(notes)] = np.clip(velocity, 1, 127)
+        rendered["velocity"][onset_order(notes)] = np.clip(np.rint(velocity), 1, 127)
         return piece.with_velocities_of(rendered)
 
-    def _drawn(
-        self, features: NoteFeatures, level: float, temperature: float, rng: np.random.Generator
-    ) -> NDArray[np.int64]:
-        """[N] velocities, the most certain fixed first; as many each round as training hid at that stage."""
+    def _take(
+        self,
+        features: NoteFeatures,
+        level: float,
+        probability_NV: NDArray[np.float64],
+        temperature: float,
+        rng: np.random.Generator,
+    ) -> NDArray[np.float64]:
+        """[N] velocities of which some were drawn: the others follow these, then these follow the others.
+
+        Were all of them drawn one after the other, their correlation with a pianist's would be half of this.
+        """
         size = features.pitch.size
+        drawn = rng.permutation(size)[: math.ceil(size * _DRAWN)]
         known = np.zeros(size, np.int64)
-        for done in range(1, ROUNDS + 1):
-            hidden = np.flatnonzero(known == 0)
-            left = int(size * math.cos(math.pi / 2 * done / ROUNDS))  # still hidden after this round
-            count = hidden.size - min(left, hidden.size)
-            if not count:
-                continue
-            probability_NV = _probabilities(self._logits(features, known, level)[hidden], temperature)
-            entropy_N = -(probability_NV * np.log(np.maximum(probability_NV, 1e-12))).sum(axis=1)
-            chosen = np.argsort(entropy_N, kind="stable")[:count]
-            cumulative = probability_NV[chosen].cumsum(axis=1)
-            bins = (cumulative < rng.random((count, 1)) * cumulative[:, -1:]).sum(axis=1)
-            within = rng.integers(0, BIN_WIDTH, count)
-            known[hidden[chosen]] = np.maximum(bins * BIN_WIDTH + within, 1)
-        return known
+        known[drawn] = _draw(probability_NV[drawn], temperature, rng)
+        velocity = self._probabilities(features, known, level) @ BIN_CENTRES
+        known = np.clip(np.rint(velocity), 1, 127).astype(np.int64)
+        known[drawn] = 0
+        velocity[drawn] = self._probabilities(features, known, level)[drawn] @ BIN_CENTRES
+        return velocity
+
+    def _probabilities(
+        self, features: NoteFeatures, known: NDArray[np.int64], level: float
+    ) -> NDArray[np.float64]:
+        """[N, V] probabilities of velocities."""
+        logits_NV = self._logits(features, known, level).astype(np.float64)
+        return _softmax(logits_NV)
 
     @torch.inference_mode()
     def _logits(self, features: NoteFeatures, known: NDArray[np.int64], level: float) -> NDArray[np.float32]:
@@ -145,7 +163,38 @@ def _spans(n_notes: int) -> Iterator[tuple[slice, slice]]:
         yield slice(start, min(start + WINDOW_NOTES, n_notes)), slice(low, high)
 
 
-def _probabilities(logits_NV: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    scaled = logits_NV.astype(np.float64) / temperature
-    exponential = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+def _softmax(logits_NV: NDArray[np.float64]) -> NDArray[np.float64]:
+    exponential = np.exp(logits_NV - logits_NV.max(axis=1, keepdims=True))
     return exponential / exponential.sum(axis=1, keepdims=True)
+
+
+def _draw(
+    probability_NV: NDArray[np.float64], temperature: float, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """[N] velocities, drawn from their distributions at a temperature."""
+    sharpened = _softmax(np.log(np.maximum(probability_NV, 1e-12)) / temperature)
+    cumulative = sharpened.cumsum(axis=1)
+    bins = (cumulative < rng.random((len(sharpened), 1)) * cumulative[:, -1:]).sum(axis=1)
+    return np.maximum(bins * BIN_WIDTH + rng.integers(0, BIN_WIDTH, bins.size), 1)
+
+
+def _spread_out(
+    velocity_N: NDArray[np.float64], share_V: NDArray[np.float64], spread: float
+) -> NDArray[np.float64]:
+    """Velocities moved towards those that the same ranks have in a distribution over bins."""
+    rank_N = (np.argsort(np.argsort(velocity_N, kind="stable"), kind="stable") + 0.5) / velocity_N.size
+    cumulative = np.concatenate([[0.0], share_V.cumsum()])
+    edges = np.arange(cumulative.size) * BIN_WIDTH - 0.5
+    return (1 - spread) * velocity_N + spread * np.interp(rank_N, cumulative / cumulative[-1], edges)
+
+
+def _check(piece: Piece, temperature: float, median_velocity: float | None, spread: float) -> None:
+    """Raises UserError for arguments of `DynamicsModel.render` that are out of range."""
+    if piece.notes.size == 0:
+        raise UserError("render: a piece without notes found, expected at least one")
+    if temperature < 0:
+        raise UserError(f"temperature={temperature} found, expected at least 0")
+    if median_velocity is not None and not 1 <= median_velocity <= 127:
+        raise UserError(f"median_velocity={median_velocity} found, expected 1 to 127")
+    if not 0 <= spread <= 1:
+        raise UserError(f"spread={spread} found, expected 0 to 1")

@@ -9,16 +9,30 @@ Shapes: N notes in order of (pitch, onset); P notes that both pianists play.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pianolm.data.cell_store import CellStore, PieceRow
+from pianolm.data.cell_store import CellStore
 from pianolm.errors import UserError
-from pianolm.evaluation.measure import Measure, report_progress, write_csv
+from pianolm.evaluation.dynamics_report import (
+    CONSTANT,
+    FLAT,
+    HUMAN,
+    MODEL,
+    PAIRED,
+    PAIRED_CONSTANT,
+    PIANIST,
+    RENDERED,
+    PieceDynamics,
+    mean_agreement,
+    metrics_of,
+    write_page,
+    write_pieces,
+)
+from pianolm.evaluation.measure import Measure, report_progress
 from pianolm.evaluation.second_pianist import SecondPianist, SecondPianists
 from pianolm.evaluation.selection import evenly_spaced, performances
 from pianolm.evaluation.velocity_agreement import Agreement, compare
@@ -28,33 +42,12 @@ from pianolm.stage import Metrics, StageContext
 
 HIDDEN_VELOCITY = 64
 """Velocity of every note of the piece that the model is given."""
-MODEL, CONSTANT, HUMAN, PAIRED, PAIRED_CONSTANT = "", "constant_", "human_", "paired_", "paired_constant_"
-COMPARISONS = (MODEL, CONSTANT, HUMAN, PAIRED, PAIRED_CONSTANT)
-"""Prefixes of the metrics, by what is compared with the pianist: the model, the median, the second pianist (on the
-notes that both play), and model and median on these notes alone."""
-_FIGURES = ("mae", "r", "js")
-
 Render = Callable[[Piece, int, float], Piece]
 """Returns a piece with new velocities, given the index of the piece and the median velocity of the pianist."""
 
 
-@dataclass(frozen=True)
-class PieceDynamics:
-    """Agreement with the pianist of one performance.
-
-    Attributes:
-        row: Row of the performance in the cell store.
-        agreements: By prefix, see `COMPARISONS`.
-        second_pianist: Id of the second pianist's performance, empty if there is none.
-    """
-
-    row: PieceRow
-    agreements: dict[str, Agreement]
-    second_pianist: str = ""
-
-
 def run(ctx: StageContext) -> Metrics:
-    """Measures, and writes `pieces.csv` to the run directory.
+    """Measures, and writes `pieces.csv`, `rolls.png` and a page to the run directory.
 
     Raises:
         UserError: The model, the cells or a setting cannot be used, or there is nothing to measure.
@@ -72,8 +65,10 @@ def run(ctx: StageContext) -> Metrics:
     indices = evenly_spaced(selected, pieces)
     measured = measure(render, store, indices, beats)
     results = list(report_progress(measured, len(indices), _describe))
-    _write_pieces(ctx.run_dir / "pieces.csv", results)
-    return {**_metrics(results), "flat_pieces_left_out": flat}
+    write_pieces(ctx.run_dir, results)
+    if ctx.cfg["generate"]["page"]:
+        write_page(ctx.run_dir, ctx.cfg, results, ctx.upstream["model"])
+    return {**metrics_of(results), "flat_pieces_left_out": flat}
 
 
 def _renderer(ctx: StageContext, device: str) -> Render:
@@ -124,14 +119,17 @@ def measure(
         hidden = replace(cells, segment_velocity=np.full_like(cells.segment_velocity, HIDDEN_VELOCITY))
         beats_sec = np.asarray(store.beats_sec(index))[: cells.n_beats + 1]
         bars = store.bar_starts(index)
-        piece = Piece.from_cells(hidden, beats_sec, bar_starts=bars[bars <= cells.n_beats])
-        rendered_N = render(piece, index, float(np.median(notes_N["velocity"]))).frame_notes
+        bars = bars[bars <= cells.n_beats]
+        flat, pianist = (Piece.from_cells(one, beats_sec, bar_starts=bars) for one in (hidden, cells))
+        rendered = render(flat, index, float(np.median(notes_N["velocity"])))
+        rendered_N = rendered.frame_notes
         assert all(np.array_equal(rendered_N[name], notes_N[name]) for name in ("pitch", "onset")), (
             "same notes"
         )
         second = pianists.find(index, notes_N)
         agreements = _agreements(notes_N["velocity"], rendered_N["velocity"], second)
-        yield PieceDynamics(store.pieces[index], agreements, second.id if second else "")
+        versions = {FLAT: flat, RENDERED: rendered, PIANIST: pianist}
+        yield PieceDynamics(store.pieces[index], agreements, second.id if second else "", versions)
 
 
 def _first_beats(cells: Cells, beats: int | None) -> Cells:
@@ -194,48 +192,4 @@ def _select(store: CellStore, cfg: Mapping[str, Any], beats: int | None) -> tupl
 
 
 def _describe(results: Sequence[PieceDynamics]) -> str:
-    return f"velocity r {_mean([result.agreements[MODEL] for result in results]).r:.3f}"
-
-
-def _mean(agreements: list[Agreement]) -> Agreement:
-    """Mean over pieces, weighted by their notes."""
-    notes = [agreement.notes for agreement in agreements]
-    means = (
-        np.average([getattr(agreement, name) for agreement in agreements], weights=notes) for name in _FIGURES
-    )
-    return Agreement(sum(notes), *map(float, means))
-
-
-def _named(prefix: str, agreement: Agreement) -> dict[str, float]:
-    """Figures by metric name, without the correlation of a constant."""
-    names = [name for name in _FIGURES if name != "r" or prefix not in (CONSTANT, PAIRED_CONSTANT)]
-    return {f"{prefix}velocity_{name}": float(getattr(agreement, name)) for name in names}
-
-
-def _metrics(results: list[PieceDynamics]) -> Metrics:
-    notes = sum(result.agreements[MODEL].notes for result in results)
-    metrics: Metrics = {"pieces": len(results), "notes": notes}
-    for prefix in COMPARISONS:
-        agreements = [result.agreements[prefix] for result in results if prefix in result.agreements]
-        if agreements:
-            metrics |= _named(prefix, _mean(agreements))
-    paired = [result.agreements for result in results if result.second_pianist]
-    metrics["paired_pieces"] = len(paired)
-    if paired:
-        paired_notes = sum(agreements[HUMAN].notes for agreements in paired)
-        all_notes = sum(agreements[MODEL].notes for agreements in paired)
-        metrics |= {"paired_notes": paired_notes, "paired_fraction": paired_notes / all_notes}
-    return metrics
-
-
-def _write_pieces(path: Path, results: list[PieceDynamics]) -> None:
-    names = [name for prefix in COMPARISONS for name in _named(prefix, Agreement(0, 0, 0, 0))]
-    rows = []
-    for result in results:
-        figures: dict[str, float] = {}
-        for prefix, agreement in result.agreements.items():
-            figures |= _named(prefix, agreement)
-        paired_notes = result.agreements[HUMAN].notes if result.second_pianist else ""
-        about = (result.row.id, result.row.path, result.agreements[MODEL].notes, result.second_pianist)
-        rows.append((*about, paired_notes, *(round(figures[n], 4) if n in figures else "" for n in names)))
-    write_csv(path, ("id", "path", "notes", "second_human", "paired_notes", *names), rows)
+    return f"velocity r {mean_agreement([result.agreements[MODEL] for result in results]).r:.3f}"

@@ -222,7 +222,7 @@ def _heading(mode: str, pieces: int, prompts: list[Prompt]) -> tuple[str, str]:
     name = f"{len(prompts)} prompts" if several else prompts[0].path.name
     subject = "The prompts" if several else "The prompt"
     if mode == "dynamics":
-        return f"{name} with dynamics", f"{subject}, and the same notes with velocities by a language model."
+        return f"{name} with dynamics", f"{subject}, and the same notes with velocities by a model."
     if mode == "fill":
         return (
             f"{name} with beats written anew",

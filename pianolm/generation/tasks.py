@@ -121,8 +121,10 @@ def _render_dynamics(
 def _render_by_dynamics_model(
     model: DynamicsModel, prompts: list[Prompt], options: Mapping[str, Any], seed: int
 ) -> tuple[list[OutputPiece], Metrics]:
-    """Each prompt's notes with new velocities, once per piece."""
-    temperature = GenerationConfig.from_options(options).rule_of("velocity").temperature
+    """Each prompt's notes with new velocities, once per piece. Of the sampling options, the temperature counts."""
+    config = GenerationConfig.from_options(options)
+    is_given = config.temperature is not None or "velocity" in config.by_kind
+    temperature = config.rule_of("velocity").temperature if is_given else None
     names = iter(_names(prompts, options["pieces"]))
     start = time.perf_counter()
     pieces = [

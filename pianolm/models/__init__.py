@@ -12,15 +12,19 @@ DEFAULT = "pop"
 """The model that `stage=generate` plays where nothing asks for another one."""
 BEATS = "beats"
 """Folder of a beat tracker, which finds the beats of music without any and is no language model."""
+DYNAMICS = "dynamics"
+"""Folder of a dynamics model, which gives velocities to notes and is no language model."""
 
 
 def names() -> list[str]:
-    """Names of the models in the box."""
+    """Names of the language models in the box."""
     return sorted(path.parent.name for path in FOLDER.glob("*/config.json"))
 
 
 def model_path(name_or_path: str | Path, files: tuple[str, ...] = hub.FETCHED) -> Path:
     """The directory of a model in the box for its name, of one on the Hugging Face hub for `user/name`, else the path.
+
+    The models in the box are the language models and `DYNAMICS`.
 
     A directory of the same name in the working directory is `./name`.
 
@@ -31,7 +35,7 @@ def model_path(name_or_path: str | Path, files: tuple[str, ...] = hub.FETCHED) -
     Raises:
         UserError: The hub has no such model, or cannot be reached.
     """
-    if str(name_or_path) in names():
+    if str(name_or_path) in (*names(), DYNAMICS):
         return FOLDER / name_or_path
     return hub.fetch(str(name_or_path), files) if hub.is_hub_name(name_or_path) else Path(name_or_path)
 

@@ -50,12 +50,41 @@ def test_the_seed_decides_what_is_drawn(directory: Path) -> None:
     assert not np.array_equal(drawn[0], drawn[2])
 
 
-def test_what_is_told_of_loudness_is_read(directory: Path) -> None:
+def test_takes_are_alike(directory: Path) -> None:
+    """A few notes are drawn, and the others follow them."""
+    model, piece = DynamicsModel.from_pretrained(directory), played(40)
+    takes = [model.render(piece, 1.0, seed).notes["velocity"] for seed in range(3)]
+    expected = model.render(piece, 0.0, seed=7).notes["velocity"]
+    np.testing.assert_array_equal(expected, model.render(piece, 0.0).notes["velocity"])
+    assert min(np.corrcoef([expected, *takes])[0, 1:]) > 0.3
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_the_median_velocity_is_the_one_that_is_told(directory: Path, temperature: float) -> None:
     model, piece = DynamicsModel.from_pretrained(directory), played()
-    soft, loud = (model.render(piece, 0, median_velocity=level) for level in (30, 100))
-    assert not np.array_equal(soft.notes["velocity"], loud.notes["velocity"])
-    with pytest.raises(UserError, match="median_velocity=0 found, expected 1 to 127"):
-        model.render(piece, median_velocity=0)
+    for level in (30, 64, 100):
+        velocity = model.render(piece, temperature, median_velocity=level).notes["velocity"]
+        assert abs(np.median(velocity) - level) <= 1
+        assert np.unique(velocity).size > 1
+
+
+def test_spread_goes_from_the_expected_velocities_to_their_distribution(directory: Path) -> None:
+    model, piece = DynamicsModel.from_pretrained(directory), played(40)
+    narrow, half, wide = (model.render(piece, 0.0, spread=one).notes["velocity"] for one in (0.0, 0.5, 1.0))
+    assert narrow.std() < half.std() < wide.std()
+    order = np.argsort(narrow, kind="stable")
+    assert np.all(np.diff(wide[order].astype(int))[np.diff(narrow[order].astype(int)) > 0] >= 0)
+
+
+def test_wrong_arguments_are_one_sentence(directory: Path) -> None:
+    model, piece = DynamicsModel.from_pretrained(directory), played()
+    for wrong in ({"median_velocity": 0}, {"median_velocity": 128}):
+        with pytest.raises(UserError, match=r"median_velocity=\d+ found, expected 1 to 127"):
+            model.render(piece, **wrong)
+    with pytest.raises(UserError, match="temperature=-1 found, expected at least 0"):
+        model.render(piece, -1)
+    with pytest.raises(UserError, match="spread=2 found, expected 0 to 1"):
+        model.render(piece, spread=2)
     empty = np.zeros(0)
     silent = Piece(make_notes(empty, empty, empty, empty), piece.beats_sec, flat=True)
     with pytest.raises(UserError, match="without notes"):

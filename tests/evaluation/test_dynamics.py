@@ -15,13 +15,15 @@ from pianolm import PianoLM, Piece
 from pianolm.data.cell_store import CellStore, CellStoreWriter, PieceRow
 from pianolm.data.reading import downbeat_flags
 from pianolm.errors import UserError
-from pianolm.evaluation.dynamics import PieceDynamics, measure
+from pianolm.evaluation.dynamics import HIDDEN_VELOCITY, measure
+from pianolm.evaluation.dynamics_report import PieceDynamics
 from pianolm.evaluation.velocity_agreement import PAIR_FRAMES, Agreement, compare
 from pianolm.music.beats import FRAMES, BeatAnnotation
 from pianolm.music.cells import FRAME_NOTE_DTYPE, FrameNotes
 from pianolm.music.notes import make_notes
 from pianolm.run import execute
 from tests.evaluation.toys import model_directory
+from tests.stages.playing import outline
 from tests.tiny import tiny
 
 N_BEATS = 16
@@ -172,7 +174,8 @@ def test_other_beats_other_notes_and_copies_are_no_second_pianist(tmp_path: Path
 
 
 def evaluated(tmp_path: Path, *overrides: str) -> dict[str, float]:
-    cfg = tiny(tmp_path, "stage=evaluate", "evaluate=dynamics", *overrides)
+    pages = ("generate.audio=false", "generate.page=false")
+    cfg = tiny(tmp_path, "stage=evaluate", "evaluate=dynamics", *pages, *overrides)
     return execute(cfg, tmp_path / "run")
 
 
@@ -233,6 +236,24 @@ def test_pieces_are_evenly_spaced_and_seeds_change_the_result(tmp_path: Path) ->
     again = evaluated(tmp_path, *parts, "evaluate.pieces=3", "evaluate.beats=2")
     other = evaluated(tmp_path, *parts, "evaluate.pieces=3", "evaluate.beats=2", "seed=1")
     assert again["velocity_mae"] == metrics["velocity_mae"] != other["velocity_mae"]
+
+
+def test_the_page_has_each_piece_flat_rendered_and_as_it_was_played(tmp_path: Path) -> None:
+    parts = given_parts(tmp_path, sonata(human(0, 60), human(1, 90)))
+    evaluated(tmp_path, *parts, "generate.page=true", "evaluate.temperature=2")
+    page = outline(tmp_path / "run" / "index.html")
+    names = [
+        f"{index:03d}_{index}_{version}" for index in range(2) for version in ("flat", "rendered", "human")
+    ]
+    assert [text for text in page.text if text in names] == names
+    assert sum(text.startswith("correlation with the pianist") for text in page.text) == 3, "each, and all"
+    assert (tmp_path / "run" / "rolls.png").stat().st_size > 1000
+    flat, rendered, played = (
+        Piece.from_midi(tmp_path / "run" / "midi" / f"{name}.mid") for name in names[:3]
+    )
+    assert set(flat.notes["velocity"]) == {HIDDEN_VELOCITY}
+    assert len(set(rendered.notes["velocity"])) > 3
+    assert sorted(played.notes["velocity"]) == sorted(human(0, 60).notes["velocity"])
 
 
 def test_without_a_second_pianist_there_are_no_metrics_of_one(tmp_path: Path) -> None:
