@@ -83,6 +83,7 @@ def settings(**changes: object) -> dict[str, object]:
         "transpose": 0,
         "source_weights": {},
         "fill_share": 0.0,
+        "control_share": 0.0,
         "val_tokens": None,
         "name": "adamw",
         "val_check_interval": 4,

@@ -82,6 +82,19 @@ class GenerateConfig:
     )
     seconds: float | None = option(None, "New seconds of a piece; replaces generate.beats.", above=0)
     tempo_bpm: float | None = option(None, "Tempo of all new beats; null: the model's own.", above=0)
+    loudness: int | None = option(
+        None,
+        "How loud the new music is, from 1 (very soft) to 8 (very loud), by a model trained with loader.control_share; "
+        "null: the model's own.",
+        at_least=1,
+        at_most=8,
+    )
+    density: int | None = option(
+        None,
+        "How many notes it has, from 1 (about one a beat) to 8 (nine and more); as generate.loudness.",
+        at_least=1,
+        at_most=8,
+    )
     temperature: float | None = option(
         None,
         f"Sampling temperature; 0 takes the most likely token; {MODELS_OWN} {SAMPLING_DEFAULTS['temperature']}.",

@@ -153,6 +153,13 @@ class LoaderConfig:
         at_least=0,
         at_most=1,
     )
+    control_share: float = option(
+        0.0,
+        "Share of the training windows that say how loud and how dense they are, so that the model can be asked for it "
+        "(generate.loudness, generate.density).",
+        at_least=0,
+        at_most=1,
+    )
     val_tokens: int | None = option(
         65536, "Validation targets scored in training, evenly spaced; null: all.", at_least=1
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +18,7 @@ from pianolm.config.generate import (
 )
 from pianolm.errors import UserError
 from pianolm.lm.sampling_file import FILE, read_sampling
+from pianolm.tokenizer.controls import CONTROL_NAMES, checked_levels
 from pianolm.tokenizer.tempo import LOWEST_BPM, RANGE_BPM
 from pianolm.tokenizer.vocabulary import KIND_GROUPS, Kind
 
@@ -203,6 +204,9 @@ class GenerationConfig(SamplingSettings):
         seconds: Length of the new music of a piece in seconds, rounded up to whole beats; replaces `beats`.
         end: `model`: a piece is shorter where the model ends it. `never`: the model cannot end a piece.
         tempo_bpm: Tempo of all new beats; None lets the model choose.
+        loudness: Level 1 to 8 of the new beats, or a list with one for each, of which the last holds on; None lets the
+            model choose. See `pianolm.tokenizer.controls`.
+        density: The same for the number of notes.
 
     Raises:
         UserError: A value is out of range, or a kind or its setting is unknown.
@@ -212,13 +216,15 @@ class GenerationConfig(SamplingSettings):
     seconds: float | None = DEFAULTS.seconds
     end: str = DEFAULTS.end
     tempo_bpm: float | None = DEFAULTS.tempo_bpm
+    loudness: int | Sequence[int] | None = DEFAULTS.loudness
+    density: int | Sequence[int] | None = DEFAULTS.density
 
     def __post_init__(self) -> None:
         if self.tempo_bpm is not None and not LOWEST_BPM <= self.tempo_bpm <= HIGHEST_BPM:
             raise UserError(f"tempo_bpm={self.tempo_bpm} found, expected {LOWEST_BPM:g} to {HIGHEST_BPM:g}")
         if self.end not in END_CHOICES:
             raise UserError(f"end={self.end!r} found, expected one of {', '.join(END_CHOICES)}")
-        _ = self.stopping
+        _ = self.stopping, self.controls
         super().__post_init__()
 
     @classmethod
@@ -228,6 +234,16 @@ class GenerationConfig(SamplingSettings):
             return cls(**{one.name: options[one.name] for one in fields(cls) if one.name in options})
         except UserError as error:
             raise UserError(f"generate.{error}") from error
+
+    @property
+    def controls(self) -> dict[Kind, list[int]]:
+        """The levels asked for, those of the first new beats, of which the last one holds on."""
+        asked = {kind: getattr(self, name) for kind, name in CONTROL_NAMES.items()}
+        return {
+            kind: checked_levels(levels, CONTROL_NAMES[kind])
+            for kind, levels in asked.items()
+            if levels is not None
+        }
 
     @property
     def stopping(self) -> StoppingCriteria:

@@ -209,23 +209,24 @@ class Generator:
         fixed_tempo: FixedTempo | None,
     ) -> bool:
         """Appends a token, or EOS where it would begin a beat too many; returns whether a new beat is complete."""
-        token = state.taken(token)
         tempo_bin = token - self._first_tempo
-        is_complete = False
+        is_tempo = 0 <= tempo_bin < len(self._beat_sec[0])
+        if is_tempo and stopping.is_met(state.new_beats, state.new_seconds):
+            token, is_tempo, is_complete = self.grammar.vocabulary.eos, False, state.new_beats > 0
+        elif (taken := state.taken(token)) != token:
+            token, is_tempo, is_complete = taken, False, False
+        else:
+            is_complete = is_tempo and state.new_beats > 0
         if self._tunings.start <= token < self._tunings.stop:
             token = token if fixed_tempo is None else self._tunings.start + fixed_tempo.tuning
             state.tuning = token - self._tunings.start
-        elif 0 <= tempo_bin < len(self._beat_sec[0]):
-            is_complete = state.new_beats > 0
-            if stopping.is_met(state.new_beats, state.new_seconds):
-                token = self.grammar.vocabulary.eos
-            else:
-                token = token if fixed_tempo is None else fixed_tempo.tokens[state.tuning]
-                state.beat_starts.append(len(state.ids))
-                state.new_beats += 1
-                state.new_seconds += (
-                    self._beat_sec[state.tuning][tempo_bin] if fixed_tempo is None else fixed_tempo.beat_sec
-                )
+        elif is_tempo:
+            token = token if fixed_tempo is None else fixed_tempo.tokens[state.tuning]
+            state.beat_starts.append(len(state.ids))
+            state.new_beats += 1
+            state.new_seconds += (
+                self._beat_sec[state.tuning][tempo_bin] if fixed_tempo is None else fixed_tempo.beat_sec
+            )
         advance = self._advance if state.grammar is self.grammar else state.grammar.advance
         state.grammar_state = advance(state.grammar_state, token)
         state.ids.append(token)

@@ -15,6 +15,7 @@ import numpy as np
 
 from pianolm.errors import UserError
 from pianolm.generation.config import GenerationConfig, SamplingSettings
+from pianolm.generation.controls import ControlledState
 from pianolm.generation.devices import checked_device
 from pianolm.generation.dynamics import render_ids, with_velocities
 from pianolm.generation.fill import FillPlan, FillState
@@ -23,7 +24,7 @@ from pianolm.generation.prompts import beats_left_out, prompt_bar_beats, prompt_
 from pianolm.generation.results import GeneratedBeat, GeneratedPiece, ended_by_model, prompt_cut, with_bars
 from pianolm.generation.sampling import TokenOrder
 from pianolm.generation.state import GenerationState
-from pianolm.lm.llama import FILL_SHARE, Llama, llama_from_weights
+from pianolm.lm.llama import CONTROL_SHARE, FILL_SHARE, Llama, llama_from_weights
 from pianolm.lm.model_directory import llama_from_directory
 from pianolm.lm.sampling_file import read_sampling
 from pianolm.lm.weights_path import check_model_directory
@@ -32,6 +33,7 @@ from pianolm.music.continuation import continued_piece, part_of_piece
 from pianolm.music.gap import Gap, GappedPiece, gap_of
 from pianolm.music.piece import Piece, as_piece
 from pianolm.music.remarks import Remarks
+from pianolm.tokenizer.controls import CONTROL_NAMES
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 
 if TYPE_CHECKING:
@@ -177,7 +179,7 @@ class PianoLM:
                 model sees as many of the last of these as its context holds.
             seed: The same seed gives the same pieces; the first of several is the one that `pieces=1` gives.
             **settings: Fields of `GenerationConfig` that replace those of `config`: `beats`, `seconds`, `end`,
-                `tempo_bpm`, `temperature`, `top_p`, `top_k`, `min_p`, `repeat`, `by_kind`.
+                `tempo_bpm`, `loudness`, `density`, `temperature`, `top_p`, `top_k`, `min_p`, `repeat`, `by_kind`.
 
         Returns:
             The pieces. Where one is shorter than asked for, or its prompt does not fit into the context, its `remarks`
@@ -228,7 +230,7 @@ class PianoLM:
         states, given = [], []
         named = prompt if isinstance(prompt, Mapping) else {"": None if prompt is None else as_piece(prompt)}
         for name, one in named.items():
-            states += self._states(one, prompt_beats, pieces, seed, f"prompt {name}".rstrip())
+            states += self._states(one, prompt_beats, pieces, seed, config, f"prompt {name}".rstrip())
             given += [one] * pieces
         first_beat_sec: dict[int, float] = {}
         for index in self.generator.generate(states, config):
@@ -252,7 +254,7 @@ class PianoLM:
         The arguments are those of `generate`; a wrong one raises in this call, not at the first beat.
         """
         config = self._config(config, settings)
-        (state,) = self._states(None if prompt is None else as_piece(prompt), prompt_beats, 1, seed)
+        (state,) = self._states(None if prompt is None else as_piece(prompt), prompt_beats, 1, seed, config)
         # the last token after a complete beat is the next beat's tempo, or EOS
         return (
             GeneratedBeat.from_piece(self._decode(state, False, config.tempo_bpm, len(state.ids) - 1), number)
@@ -300,8 +302,16 @@ class PianoLM:
     @property
     def fills(self) -> bool:
         """Whether the model was trained to fill gaps (`loader.fill_share`)."""
+        return self._was_trained_with(FILL_SHARE)
+
+    @property
+    def is_controlled(self) -> bool:
+        """Whether the model was trained with controls (`loader.control_share`)."""
+        return self._was_trained_with(CONTROL_SHARE)
+
+    def _was_trained_with(self, share: str) -> bool:
         given = self._given
-        return bool(given.fill_share if isinstance(given, Llama) else getattr(given.config, FILL_SHARE, 0))
+        return bool(getattr(given, share) if isinstance(given, Llama) else getattr(given.config, share, 0))
 
     def fill(
         self,
@@ -395,9 +405,22 @@ class PianoLM:
         return replace(config or GenerationConfig(), **settings).over(self.generation_defaults)
 
     def _states(
-        self, prompt: Piece | None, prompt_beats: int | None, pieces: int, seed: int, name: str = "prompt"
+        self,
+        prompt: Piece | None,
+        prompt_beats: int | None,
+        pieces: int,
+        seed: int,
+        config: GenerationConfig,
+        name: str = "prompt",
     ) -> list[GenerationState]:
         """The pieces of a prompt before their first new token."""
+        levels = config.controls
+        if levels and not self.is_controlled:
+            found = " and ".join(CONTROL_NAMES[kind] for kind in levels)
+            raise UserError(
+                f"{found}: this model was not trained with controls; give one that was trained with "
+                "loader.control_share above 0, such as 0.3"
+            )
         ids, entropy = np.array([self.tokenizer.vocabulary.bos], np.int64), [_checked_seed(seed)]
         if prompt is not None:
             ids = prompt_ids(self.tokenizer, prompt, prompt_beats, name)
@@ -406,7 +429,10 @@ class PianoLM:
             )  # otherwise all prompts share one random stream
         seeds = np.random.SeedSequence(entropy).generate_state(pieces, np.uint32).tolist()
         context, bar_beats = self.generator.context, prompt_bar_beats(prompt, prompt_beats)
-        return [GenerationState(self.tokenizer.grammar, ids, s, context, name, bar_beats) for s in seeds]
+        grammar = self.tokenizer.grammar
+        if levels:
+            return [ControlledState(levels, grammar, ids, s, context, name, bar_beats) for s in seeds]
+        return [GenerationState(grammar, ids, s, context, name, bar_beats) for s in seeds]
 
     def _result(
         self,

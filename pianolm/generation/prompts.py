@@ -18,6 +18,7 @@ from pianolm.errors import UserError
 from pianolm.music.bars import DEFAULT_BAR_BEATS, bar_length, bar_positions
 from pianolm.music.gap import Gap, beats_of_bars, gap_of
 from pianolm.music.piece import BEAT_CHOICES, Piece
+from pianolm.tokenizer.controls import CONTROL_NAMES
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.tokenizer.vocabulary import Kind
 
@@ -68,10 +69,21 @@ def read_prompts(cfg: Mapping[str, Any]) -> list[Prompt]:
         Prompt(path, Piece.from_midi(path, grid, **reading), path.stem if may_be_several else "")
         for path in paths
     ]
+    _check_controls(cfg["generate"])
     if mode == "fill":
         for prompt in prompts:
             gap_to_fill(prompt, cfg["generate"])  # refused before anything is trained for it
     return prompts
+
+
+def _check_controls(options: Mapping[str, Any]) -> None:
+    """Raises UserError where levels are asked for in a mode that knows none."""
+    for name in CONTROL_NAMES.values():
+        if options["mode"] != "continue" and options[name] is not None:
+            raise UserError(
+                f"generate.{name}={options[name]} found with generate.mode={options['mode']}, expected it with "
+                "generate.mode=continue alone"
+            )
 
 
 def gap_to_fill(prompt: Prompt, options: Mapping[str, Any]) -> Gap:

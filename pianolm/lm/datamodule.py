@@ -4,8 +4,8 @@ A batch is a dict:
     input_ids: int64 [B, T]. PAD stands only at the end of a row or of a window of a packed row, so causal attention
         needs no mask for it.
     labels: int64 [B, T], already shifted: `labels[b, t]` is the token after `input_ids[b, t]`. −100 where no loss is
-        taken: at PAD, at velocity tokens of flat pieces, at what a fill sequence gives (`pianolm.tokenizer.fill`), and
-        at validation targets that count in another window.
+        taken: at PAD, at velocity tokens of flat pieces, at controls and what a fill sequence gives
+        (`pianolm.lm.window_rewriter`), and at validation targets that count in another window.
     performance: bool [B, T], whether a target counts for bits per note.
     n_targets, n_tokens, n_inputs: numbers of the *global* batch, over all processes and micro-batches: labels that are
         not −100, inputs that are not PAD, inputs with PAD. In training batches only.
@@ -34,10 +34,13 @@ from torch.utils.data import DataLoader, Dataset
 from pianolm.data.step_sampler import StepSampler, batch_loader
 from pianolm.data.token_store import TokenStore
 from pianolm.errors import UserError
-from pianolm.lm.fill_windows import DRAWN, FillWindows
+from pianolm.lm.control_windows import ControlWindows
+from pianolm.lm.fill_windows import FillWindows
 from pianolm.lm.loss import IGNORE
 from pianolm.lm.scorer import unigram_cross_entropy
+from pianolm.lm.window_rewriter import DRAWN, Rewriter, RewriterMix
 from pianolm.lm.windows import Batch, Rows, WindowIndex, WindowReader
+from pianolm.tokenizer.controls import check_controls
 from pianolm.tokenizer.fill import check_fill
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 
@@ -45,8 +48,8 @@ FALLBACK_ROWS = 64
 """Training rows used for validation if there are no validation pieces and `val_tokens` is null."""
 _TRANSPOSITION = 1
 """Distinguishes the random numbers of transpositions from others of the same seed."""
-_FILL = 2
-"""The same for those of gaps."""
+_REWRITING = 2
+"""The same for those that windows are rewritten by."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ class TrainBatches(Dataset[Batch]):
         self._length, self._transpose = length, transpose
         self._step, self._rows, self._totals = -1, None, {}  # type: tuple[int, Rows | None, Batch]
         self._drawn_R = np.zeros(plan.global_rows)
-        self._fill_WD: NDArray[np.float64] | None = None
+        self._drawn_WD: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return self._length
@@ -181,25 +184,25 @@ class TrainBatches(Dataset[Batch]):
             self._rows = self._order.global_batch(step)
             generator = np.random.default_rng([self._order.seed, step, _TRANSPOSITION])
             self._drawn_R = generator.random(len(self._rows))
-            if self._reader.fill is not None:
-                generator = np.random.default_rng([self._order.seed, step, _FILL])
-                self._fill_WD = generator.random((len(self._rows.windows), DRAWN))
+            if self._reader.rewriter is not None:
+                generator = np.random.default_rng([self._order.seed, step, _REWRITING])
+                self._drawn_WD = generator.random((len(self._rows.windows), DRAWN))
             self._totals = self._count(self._rows)
             self._step = step
         part = self._plan.part(micro, self._rank)
         first = self._rows.first
-        fill_WD = None if self._fill_WD is None else self._fill_WD[first[part.start] : first[part.stop]]
+        drawn_WD = None if self._drawn_WD is None else self._drawn_WD[first[part.start] : first[part.stop]]
         batch = self._reader.batch(
-            self._rows.take(part), self._plan.rows, self._transpose, self._drawn_R[part], fill_WD
+            self._rows.take(part), self._plan.rows, self._transpose, self._drawn_R[part], drawn_WD
         )
         return {**batch, **self._totals}
 
     def _count(self, rows: Rows) -> Batch:
         windows, targets, inputs = rows.windows, 0, 0
-        if self._fill_WD is not None:  # on all processes, since totals are of the global batch
+        if self._drawn_WD is not None:  # on all processes, since totals are of the global batch
             found = [
-                self._reader.filled(windows, at, self._reader.tokens(windows, at), drawn)
-                for at, drawn in enumerate(self._fill_WD)
+                self._reader.rewritten(windows, at, self._reader.tokens(windows, at), drawn)
+                for at, drawn in enumerate(self._drawn_WD)
             ]
             targets = sum(int((labels != IGNORE).sum()) for _, labels in filter(None, found))
             inputs = sum(ids.size for ids, _ in filter(None, found))
@@ -238,7 +241,7 @@ class LMDataModule(L.LightningDataModule):
     Args:
         store: Directory of the token store.
         loader: `context`, `batch_tokens` (global), `micro_batch_tokens` (None: no limit), `val_tokens` (None: all),
-            `transpose` (semitones), `source_weights`, `fill_share`.
+            `transpose` (semitones), `source_weights`, `fill_share`, `control_share`.
         max_steps: Optimizer steps of training.
         seed: Seed of window borders, order and transpositions.
         processes: Processes that share a batch.
@@ -279,7 +282,7 @@ class LMDataModule(L.LightningDataModule):
         """
         if "store" not in vars(self):
             self.store = TokenStore.open(self._directory)
-            self._reader = WindowReader(self.store, self._loader["context"], self._fill())
+            self._reader = WindowReader(self.store, self._loader["context"], self._rewriter())
         if stage not in ("fit", None) or self._order is not None:
             return
         index = self._index("train")
@@ -290,17 +293,27 @@ class LMDataModule(L.LightningDataModule):
             )
         self._order = TrainingOrder(index, self._seed, self.plan.global_rows)
 
-    def _fill(self) -> FillWindows | None:
-        """What makes fill sequences of training windows, if `fill_share` asks for some."""
-        share = self._loader["fill_share"]
-        if not share:
+    def _rewriter(self) -> RewriterMix | None:
+        """What rewrites training windows, if `fill_share` or `control_share` asks for it."""
+        fill, control = (float(self._loader[name]) for name in ("fill_share", "control_share"))
+        if not fill + control:
             return None
+        if fill + control > 1:
+            raise UserError(
+                f"loader.fill_share={fill:g} and loader.control_share={control:g} found, expected at most 1 together"
+            )
         tokenizer = PianoTokenizer.from_pretrained(self.store.tokenizer_dir)
-        try:
-            check_fill(tokenizer.vocabulary, tokenizer.ties, tokenizer.exact)
-        except UserError as error:
-            raise UserError(f"loader.fill_share={share}: {error}") from error
-        return FillWindows(tokenizer.grammar, share)
+        shares: list[tuple[Rewriter, float]] = []
+        if fill:
+            try:
+                check_fill(tokenizer.vocabulary, tokenizer.ties, tokenizer.exact)
+            except UserError as error:
+                raise UserError(f"loader.fill_share={fill:g}: {error}") from error
+            shares.append((FillWindows(tokenizer.grammar), fill))
+        if control:
+            check_controls(tokenizer.grammar, f"loader.control_share={control:g}")
+            shares.append((ControlWindows(tokenizer), control))
+        return RewriterMix(tuple(shares))
 
     def _pieces(self, split: str) -> list[int]:
         """Indices of the pieces of a split, without sources of weight 0."""

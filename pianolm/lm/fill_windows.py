@@ -1,7 +1,6 @@
 """Training windows as fill sequences, from which a model learns to fill gaps (`loader.fill_share`).
 
-The gap of a window and whether only a register is left out follow from numbers drawn for it, so that the windows of a
-batch are a function of (seed, step). A fill sequence is at most as long as its window: the longer side loses beats.
+A fill sequence is at most as long as its window: the longer side loses beats.
 
 Shapes: T tokens of a window.
 """
@@ -22,8 +21,6 @@ LONGEST_GAP = 64
 """Most beats of a gap; it has half of the window's beats at most."""
 REGISTER_SHARE = 0.25
 """Share of the gaps in which only a register is left out."""
-DRAWN = 7
-"""Numbers that are drawn for a window."""
 
 
 class FillWindows:
@@ -31,32 +28,24 @@ class FillWindows:
 
     Args:
         grammar: Of the windows, whose layout `pianolm.tokenizer.fill.check_fill` accepts.
-        share: Share of the windows that become fill sequences.
     """
 
-    def __init__(self, grammar: Grammar, share: float) -> None:
-        self._vocabulary, self._writer, self._share = grammar.vocabulary, FillWriter(grammar), share
+    def __init__(self, grammar: Grammar) -> None:
+        self._vocabulary, self._writer = grammar.vocabulary, FillWriter(grammar)
 
-    def sequence(self, tokens: Ids, drawn: NDArray[np.float64]) -> FillSequence | None:
-        """The fill sequence of a window, or None where it stays as it is: by chance, or for want of whole beats.
-
-        Args:
-            tokens: [T] the window.
-            drawn: [`DRAWN`] random numbers from [0, 1).
-        """
-        if drawn[0] >= self._share:
-            return None
+    def sequence(self, tokens: Ids, drawn: NDArray[np.float64], flat: bool) -> FillSequence | None:
+        """The fill sequence of a window; see `pianolm.lm.window_rewriter.Rewriter`."""
         whole = self._whole_beats(tokens)
         tempo_at = np.flatnonzero(self._vocabulary.kind_of[whole] == Kind.TEMPO)
         if tempo_at.size < 2:
             return None
         longest = min(tempo_at.size // 2, LONGEST_GAP)
-        beats = min(int((longest + 1) ** drawn[1]), longest)  # short gaps as often as long ones, by ratio
-        first = int(drawn[2] * (tempo_at.size - beats + 1))
+        beats = min(int((longest + 1) ** drawn[0]), longest)  # short gaps as often as long ones, by ratio
+        first = int(drawn[1] * (tempo_at.size - beats + 1))
         gap = Gap(first, first + beats)
-        if drawn[3] < REGISTER_SHARE:
+        if drawn[2] < REGISTER_SHARE:
             stop = tempo_at[gap.stop] if gap.stop < tempo_at.size else whole.size
-            gap = self._with_register(gap, whole[tempo_at[first] : stop], drawn[4:])
+            gap = self._with_register(gap, whole[tempo_at[first] : stop], drawn[3:])
         return self._shortened(self._writer.parts(whole, gap), tokens.size)
 
     def _whole_beats(self, tokens: Ids) -> Ids:

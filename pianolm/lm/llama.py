@@ -35,8 +35,8 @@ Array = NDArray[np.float32]
 
 CONSTRAINED_LOSS = "constrained_loss"
 """Key of `config.json`: true for a model trained with `loss.constrained=true`, to be used with the token mask only."""
-FILL_SHARE = "fill_share"
-"""Key of `config.json`: `loader.fill_share` of a model trained to fill gaps; others lack it."""
+FILL_SHARE, CONTROL_SHARE = SHARES = ("fill_share", "control_share")
+"""Keys of `config.json`: options of `loader` of a model that learned to fill gaps or with controls."""
 NORM_EPS = 1e-6
 """Default of transformers' `LlamaConfig.rms_norm_eps`."""
 _FIRST_LAYER = "model.layers.0."
@@ -56,6 +56,7 @@ class Llama:
         precision: Precision of the file's embedding, by torch's name; that of `network`.
         constrained: Whether it was trained with `loss.constrained=true`.
         fill_share: Share of fill sequences among the windows it was trained on; 0 for a model that cannot fill gaps.
+        control_share: Share of windows with controls; 0 for a model that knows none.
     """
 
     config: Mapping[str, Any]
@@ -63,6 +64,7 @@ class Llama:
     precision: str = "float32"
     constrained: bool = False
     fill_share: float = 0.0
+    control_share: float = 0.0
 
     def network(self) -> LlamaForCausalLM:
         """The model of transformers, ready for generation."""
@@ -78,8 +80,9 @@ class Llama:
         state = {name: torch.from_numpy(array) for name, array in self.weights.items()}
         model.load_state_dict(state, strict=False)  # not strict, as a tied output layer is not among them
         setattr(model.config, CONSTRAINED_LOSS, self.constrained)
-        if self.fill_share:
-            setattr(model.config, FILL_SHARE, self.fill_share)
+        for name in SHARES:
+            if share := getattr(self, name):
+                setattr(model.config, name, share)
         return model.eval()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pianolm.errors import UserError
 from pianolm.json_file import read_object
-from pianolm.lm.llama import CONSTRAINED_LOSS, FILL_SHARE, NORM_EPS, Llama, llama_from_weights
+from pianolm.lm.llama import CONSTRAINED_LOSS, NORM_EPS, SHARES, Llama, llama_from_weights
 from pianolm.lm.weights_path import WEIGHTS
 from pianolm.tokenizer.vocabulary import Vocabulary
 
@@ -70,10 +70,11 @@ def llama_from_directory(directory: Path, vocabulary: Vocabulary) -> Llama:
             )
     if not isinstance(constrained := config.get(CONSTRAINED_LOSS, False), bool):
         raise UserError(f"{path}: {CONSTRAINED_LOSS}={constrained!r} found, expected true or false")
-    share = config.get(FILL_SHARE, 0.0)
-    if type(share) not in (int, float) or not 0 <= share <= 1:
-        raise UserError(f"{path}: {FILL_SHARE}={share!r} found, expected a number from 0 to 1")
-    return replace(llama, precision="float32", constrained=constrained, fill_share=float(share))
+    shares = {name: config.get(name, 0.0) for name in SHARES}
+    for name, share in shares.items():
+        if type(share) not in (int, float) or not 0 <= share <= 1:
+            raise UserError(f"{path}: {name}={share!r} found, expected a number from 0 to 1")
+    return replace(llama, precision="float32", constrained=constrained, **shares)
 
 
 def _whole(config: Mapping[str, Any], key: str, path: Path, most: int, least: int = 1) -> int:

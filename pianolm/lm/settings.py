@@ -12,13 +12,12 @@ from pianolm.training.hardware import resolve_hardware
 def language_model_settings(cfg: Mapping[str, Any], stage: str) -> dict[str, Any]:
     """The settings of stage base or finetune for its fingerprint: all but those that cannot change a result."""
     own = cfg[stage]
-    loader = (
-        own["loader"] if own["loader"]["fill_share"] else without(own["loader"], frozenset({"fill_share"}))
-    )
+    unused = frozenset(name for name in ("fill_share", "control_share") if not own["loader"][name])
     return {
         "model": without(cfg["model"], MODEL),
         "trainer": without(own["trainer"], TRAINER),
-        "loader": loader,  # a share of 0 is left out: it changes nothing, and older artifacts do without
+        # a share of 0 is left out: it changes nothing, and older artifacts do without
+        "loader": without(own["loader"], unused),
         **{group: own[group] for group in ("optimizer", "loss")},
         "callbacks": without(cfg["callbacks"], CALLBACKS),
         "seed": cfg["seed"],

@@ -20,7 +20,7 @@ from transformers import LlamaForCausalLM
 from pianolm.lm.checkpoint import load_weights, without_progress_bars
 from pianolm.lm.datamodule import LMDataModule
 from pianolm.lm.embedding import write_table
-from pianolm.lm.llama import CONSTRAINED_LOSS, FILL_SHARE
+from pianolm.lm.llama import CONSTRAINED_LOSS, SHARES
 from pianolm.lm.model import build_llama, count_parameters
 from pianolm.lm.module import CHECKPOINT_KEY, LanguageModule
 from pianolm.lm.optimizer import OptimizerSettings
@@ -111,8 +111,9 @@ def _network(ctx: StageContext, tokenizer: PianoTokenizer, **changes: Any) -> Ll
     model = build_llama(settings, v.size, v.pad, v.bos, v.eos, context, features_VF)
     if options["loss"]["constrained"]:
         setattr(model.config, CONSTRAINED_LOSS, True)
-    if options["loader"]["fill_share"]:
-        setattr(model.config, FILL_SHARE, float(options["loader"]["fill_share"]))
+    for name in SHARES:
+        if share := float(options["loader"][name]):
+            setattr(model.config, name, share)
     return model
 
 

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from pianolm.data.sources import SOURCES
 from pianolm.data.token_store import TokenStore
 from pianolm.errors import UserError
-from pianolm.lm.fill_windows import FillWindows
 from pianolm.lm.loss import IGNORE
+from pianolm.lm.window_rewriter import Rewriter
 from pianolm.tokenizer.vocabulary import Kind
 
 Offsets = NDArray[np.int64]
@@ -287,11 +287,11 @@ class WindowReader:
     Args:
         store: The tokens.
         context: T.
-        fill: Turns training windows into fill sequences; None for none.
+        rewriter: Rewrites some of the training windows; None for none.
     """
 
-    def __init__(self, store: TokenStore, context: int, fill: FillWindows | None = None) -> None:
-        self.store, self.context, self.fill = store, context, fill
+    def __init__(self, store: TokenStore, context: int, rewriter: Rewriter | None = None) -> None:
+        self.store, self.context, self.rewriter = store, context, rewriter
         self._flat = np.array([row.flat for row in store.pieces], bool)
         self._performance = np.array([row.kind == "performance" for row in store.pieces], bool)
         if store.mode == "velocity":
@@ -312,22 +312,23 @@ class WindowReader:
         labels[: labels.size - (windows.stop[at] - windows.scored[at])] = IGNORE
         return labels
 
-    def filled(
+    def rewritten(
         self, windows: Windows, at: int, tokens: NDArray[np.int64], drawn: NDArray[np.float64]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
-        """Inputs and targets of a window's fill sequence, −100 where none counts; None where it stays as it is.
+        """Inputs and targets of a rewritten window, −100 where none counts; None where it stays as it is.
 
         Args:
             windows: Of training, whose targets all count.
             at: The window.
             tokens: Its tokens.
-            drawn: Random numbers of the window; see `FillWindows.sequence`.
+            drawn: Random numbers of the window; see `RewriterMix.sequence`.
         """
-        sequence = None if self.fill is None else self.fill.sequence(tokens, drawn)
+        flat = bool(self._flat[windows.piece[at]])
+        sequence = None if self.rewriter is None else self.rewriter.sequence(tokens, drawn, flat)
         if sequence is None:
             return None
         labels = np.where(sequence.scored, sequence.ids, IGNORE)[1:]
-        if self._flat[windows.piece[at]]:
+        if flat:
             labels[self._is_velocity[labels] & (labels != IGNORE)] = IGNORE
         return sequence.ids[:-1], labels
 
@@ -337,7 +338,7 @@ class WindowReader:
         n_rows: int,
         transpose: int = 0,
         drawn_R: NDArray[np.float64] | None = None,
-        fill_WD: NDArray[np.float64] | None = None,
+        drawn_WD: NDArray[np.float64] | None = None,
     ) -> Batch:
         """Rows as tensors of `n_rows` rows; rows beyond those given hold PAD.
 
@@ -346,7 +347,7 @@ class WindowReader:
             n_rows: B.
             transpose: Largest transposition of a window in semitones, up or down.
             drawn_R: A number in [0, 1) per row that selects one of the transpositions within the keyboard.
-            fill_WD: Numbers in [0, 1) per window for `FillWindows.sequence`; None makes no fill sequences.
+            drawn_WD: Numbers in [0, 1) per window for `RewriterMix.sequence`; None rewrites no windows.
         """
         shape = (n_rows, self.context)
         input_ids = np.full(shape, self.store.vocabulary.pad, np.int64)
@@ -360,7 +361,7 @@ class WindowReader:
             tokens = self.tokens(windows, at)
             if transpose and drawn_R is not None:
                 self._transpose(tokens, transpose, drawn_R[row[at]])
-            of_window = None if fill_WD is None else self.filled(windows, at, tokens, fill_WD[at])
+            of_window = None if drawn_WD is None else self.rewritten(windows, at, tokens, drawn_WD[at])
             ids, targets = of_window or (tokens[:-1], self.labels(windows, at, tokens))
             place = row[at], slice(column[at], column[at] + ids.size)
             input_ids[place], labels[place] = ids, targets

@@ -15,14 +15,27 @@ from numpy.typing import NDArray
 from pianolm.music.beats import FRAMES
 from pianolm.music.cells import Cells, segment_lengths, segment_starts
 from pianolm.tokenizer.codebook import LEVEL_FRAMES
+from pianolm.tokenizer.controls import LOUDNESS_CENTRES
 from pianolm.tokenizer.sequence import LAST_POSITION
 from pianolm.tokenizer.tempo import LOWEST_BPM, RANGE_BPM
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.tokenizer.velocity import VelocityCodec
-from pianolm.tokenizer.vocabulary import CODE_KINDS, DURATION_BINS, FILL_MARKS, MARKS, TUNINGS, Kind
+from pianolm.tokenizer.vocabulary import (
+    CODE_KINDS,
+    CONTROLS,
+    DURATION_BINS,
+    FILL_MARKS,
+    LEVELS,
+    MARKS,
+    TUNINGS,
+    Kind,
+    Vocabulary,
+)
 
 _KINDS = tuple(
-    kind for kind in Kind if kind not in (Kind.BAR, Kind.PEDAL, Kind.DURATION, Kind.TUNING, *FILL_MARKS)
+    kind
+    for kind in Kind
+    if kind not in (Kind.BAR, Kind.PEDAL, Kind.DURATION, Kind.TUNING, *FILL_MARKS, *CONTROLS)
 )
 """Kinds with a column in every tokenizer; kinds that an option adds have a column only with that option."""
 BLUR_FRAMES = 1.5
@@ -61,11 +74,14 @@ def feature_groups(tokenizer: PianoTokenizer) -> dict[str, Array32]:
         bar: Position in the bar; only in tokenizers with bars.
         tie_duration: Duration bin; only in tokenizers with explicit ties.
         tuning: Tuning of the tempo scale; only in tokenizers with a tuned tempo.
+
+    Controls have a level's velocity and, for density, a place on the scale of tempi, as no column may be their own.
     """
     vocabulary = tokenizer.vocabulary
     groups = {"kind": _kinds(tokenizer), **_patterns(tokenizer)}
     rows = {Kind.PITCH: {"pitch": _pitches()}, Kind.TEMPO: {"tempo": _tempi(tokenizer.tempo.bpm)}}
     rows[Kind.VELOCITY] = _velocities(tokenizer.codec)
+    rows |= _controls(vocabulary)
     if tokenizer.bars:
         rows[Kind.BAR] = {"bar": _neighbours(LAST_POSITION)}
     if tokenizer.ties == "explicit":
@@ -74,7 +90,7 @@ def feature_groups(tokenizer: PianoTokenizer) -> dict[str, Array32]:
         rows[Kind.TUNING] = {"tuning": _neighbours(TUNINGS)}
     for kind, of_kind in rows.items():
         for name, values in of_kind.items():
-            groups[name] = np.zeros((vocabulary.size, values.shape[1]))
+            groups.setdefault(name, np.zeros((vocabulary.size, values.shape[1])))
             start = vocabulary.offset(kind)
             groups[name][start : start + len(values)] = values
     return {name: values.astype(np.float32) for name, values in groups.items()}
@@ -92,6 +108,7 @@ def _kinds(tokenizer: PianoTokenizer) -> NDArray[np.float64]:
     of_kind = np.eye(len(shown))[column]
     # each with a second column, so that they differ without a column that other tokenizers lack
     of_kind[list(FILL_MARKS), [shown.index(kind) for kind in MARKS]] = 1
+    of_kind[list(CONTROLS), [shown.index(kind) for kind in (Kind.VELOCITY, Kind.PITCH)]] = 1
     return of_kind[tokenizer.vocabulary.kind_of]
 
 
@@ -173,6 +190,17 @@ def _tempi(bpm: NDArray[np.float64]) -> NDArray[np.float64]:
     """[K, …] place of every tempo on a logarithmic scale from 15 to 480 BPM."""
     place = np.log(bpm / LOWEST_BPM) / np.log(RANGE_BPM)
     return _bells(np.clip(place, 0, 1), _TEMPO_CENTRES, 1 / 12)
+
+
+def _controls(vocabulary: Vocabulary) -> dict[Kind, dict[str, NDArray[np.float64]]]:
+    """Columns [levels, …] of controls, similar for neighbours; no rows where the vocabulary has none."""
+    if vocabulary.count(Kind.DENSITY) < LEVELS:
+        return {}
+    velocity, place = np.array(LOUDNESS_CENTRES), np.linspace(0, 1, LEVELS)
+    return {
+        Kind.LOUDNESS: {"velocity": _bells(velocity, _VELOCITY_CENTRES, 8.0)},
+        Kind.DENSITY: {"tempo": _bells(place, _TEMPO_CENTRES, 1 / 12)},
+    }
 
 
 def _velocities(codec: VelocityCodec | None) -> dict[str, NDArray[np.float64]]:

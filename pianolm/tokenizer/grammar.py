@@ -22,6 +22,10 @@ Prefix and suffix may be empty, and an EOS may end the suffix. Gap and suffix be
 where the prefix ends, and its tempi and bars are those of the gap. Marks are given, not chosen: `allows` knows them,
 and `allowed`, from which masks are made, leaves them out.
 
+Where the vocabulary has ids for them, controls may precede the tempo of a beat: `loudness? density? tempo …`, outside
+of ties that are pending. They say how the music from there on is (`pianolm.tokenizer.controls`). Like marks they are
+given, not chosen.
+
 A state is a phase (a row of the table) and what the table cannot express: the last pitch of the beat, since pitches
 ascend; whether the open cell sounds and strikes a note; the ties; and the part of a fill sequence. Duration and pitch
 of an explicit tie follow from the tokens before, so that exactly one id is allowed for each, as do tempi and bars of a
@@ -43,9 +47,11 @@ from pianolm.music.beats import FRAMES
 from pianolm.tokenizer.ties import MAX_TIE_FRAMES, NO_TIES, Ties, duration_bins, shortest_frames
 from pianolm.tokenizer.vocabulary import (
     CODE_KINDS,
+    CONTROLS,
     EIGHTHS_BY_KIND,
     EIGHTHS_OF_KIND,
     FILL_MARKS,
+    LEVELS,
     Kind,
     Vocabulary,
 )
@@ -72,6 +78,8 @@ class Phase(IntEnum):
     BOUNDED = 20  # the highest pitch of the gap
     SUFFIX = 21  # the mark of a suffix
     MIDDLE = 22  # the mark of a middle
+    LOUDNESS = 23  # a loudness; a density or a tempo is next
+    DENSITY = 24  # a density; a tempo is next
 
 
 N_PHASES = max(Phase) + 1
@@ -85,7 +93,7 @@ _BEAT, _CODES, _VELOCITY = int(Phase.BEAT), int(Phase.CODES), int(Phase.VELOCITY
 _DURATION, _LOWEST = int(Phase.DURATION), int(Phase.LOWEST)
 _WITH_TIES = {int(phase): int(pending) for phase, pending in WITH_TIES.items()}
 _PENDING = frozenset(_WITH_TIES.values())
-_FILL_MARKS = frozenset(map(int, FILL_MARKS))
+_FILL_MARKS, _CONTROLS = frozenset(map(int, FILL_MARKS)), frozenset(map(int, CONTROLS))
 _BAR = int(Kind.BAR)
 
 
@@ -96,6 +104,7 @@ def transition_table(
     exact: bool = True,
     tuned: bool = False,
     fill: bool = False,
+    controls: bool = False,
 ) -> NDArray[np.int8]:
     """[phase, kind] → next phase, or `ILLEGAL`; `WITH_TIES` says what it becomes while ties are pending.
 
@@ -134,7 +143,21 @@ def transition_table(
             [Phase.TUNED] if tuned else [Phase.START, Phase.OPENED],
             Phase.TEMPO if bars else Phase.BEAT,
         )
+    if controls:
+        _add_controls(table)
     return table
+
+
+def _add_controls(table: NDArray[np.int8]) -> None:
+    """Adds loudness and density, in this order, wherever a tempo may come.
+
+    Args:
+        table: [phase, kind], changed in place.
+    """
+    before = [phase for phase in Phase if table[phase, Kind.TEMPO] != ILLEGAL]
+    table[before, Kind.LOUDNESS] = Phase.LOUDNESS
+    table[[*before, Phase.LOUDNESS], Kind.DENSITY] = Phase.DENSITY
+    table[[Phase.LOUDNESS, Phase.DENSITY], Kind.TEMPO] = table[Phase.BEAT, Kind.TEMPO]
 
 
 def _add_marks(table: NDArray[np.int8], first: list[Phase], beat: Phase) -> None:
@@ -249,8 +272,9 @@ class Grammar:
         fill: Whether the sequences may be fill sequences.
 
     Attributes:
+        controls: Whether controls may occur: the three-level layout has no ids for them.
         table: [phase, kind], see `transition_table`.
-        kinds: Kinds of token that occur in this layout.
+        kinds: Kinds of token that occur in this layout, controls aside.
         strikes: [V] bool, the codes that strike a note, where a velocity follows only these; None where every cell has
             a velocity, or none has.
     """
@@ -273,11 +297,14 @@ class Grammar:
         self.ties, self.bars, self.exact, self.tie_codes = ties, bars, exact, tie_codes
         self.tuned, self.fill = tuned, fill
         self.strikes = tie_codes.strikes if tie_codes is not None and velocity else None
-        self.table = transition_table(velocity, ties, bars, exact, tuned, fill)
-        self.kinds = frozenset(kind for kind in Kind if (self.table[:, kind] != ILLEGAL).any())
+        self.controls = exact and vocabulary.count(Kind.DENSITY) == LEVELS
+        self.table = transition_table(velocity, ties, bars, exact, tuned, fill, self.controls)
+        self.kinds = frozenset(
+            kind for kind in Kind if kind not in CONTROLS and (self.table[:, kind] != ILLEGAL).any()
+        )
         self.kind_of = vocabulary.kind_of
         self.pitch_of = np.arange(vocabulary.size) - vocabulary.offset(Kind.PITCH)
-        is_mark = np.isin(self.kind_of, FILL_MARKS)
+        is_mark = np.isin(self.kind_of, (*FILL_MARKS, *CONTROLS))
         self._by_phase = [(row != ILLEGAL)[self.kind_of] & ~is_mark for row in self.table]
         self._masks: dict[tuple[int, int, bool, int, int, Fill], NDArray[np.bool_]] = {}
         self._make_lists()
@@ -304,7 +331,7 @@ class Grammar:
         return State()
 
     def allowed(self, state: State) -> NDArray[np.bool_]:
-        """[V] the ids that may be chosen next, which excludes marks of fill sequences; not to be changed in place."""
+        """[V] the ids that may be chosen next, which excludes marks and controls; not to be changed in place."""
         ids = self._mask(state)
         return ids & ~self.tied_pitch_ids(state) if self._excludes_tied(state) else ids
 
@@ -314,6 +341,8 @@ class Grammar:
             return False
         if self._kinds[token] in _FILL_MARKS:
             return self._allows_mark(state, self._kinds[token])
+        if self._kinds[token] in _CONTROLS:
+            return state.fill.part == Part.PREFIX and self._rows[state.phase][self._kinds[token]] != ILLEGAL
         if not self._mask(state)[token]:
             return False
         if self._kinds[token] != _PITCH or not self._excludes_tied(state):
@@ -489,7 +518,8 @@ class Grammar:
             return f"{name} found, but the pitch sounds on from the beat before and has had its codes in this beat"
         if legal:
             return f"{name} found, but with it the cell of pitch {state.pitch} is all silent"
-        expected = [kind.name for kind in Kind if self.table[state.phase, kind] != ILLEGAL]
+        chosen = [kind for kind in Kind if kind not in CONTROLS]
+        expected = [kind.name for kind in chosen if self.table[state.phase, kind] != ILLEGAL]
         return f"{name} found, expected one of {', '.join(expected)}"
 
     def _fill_problem(self, state: State, token: int) -> str:
@@ -497,6 +527,8 @@ class Grammar:
         kind, fill = self.kind_of[token], state.fill
         if kind in FILL_MARKS or self.table[state.phase, kind] == ILLEGAL:
             return ""
+        if kind in CONTROLS:
+            return "none of the controls, which stand before a gap alone"
         if kind == Kind.EOS and fill.part == Part.GAP:
             return "a suffix after the gap"
         if fill.part != Part.MIDDLE or kind not in (Kind.TEMPO, Kind.BAR, Kind.EOS):

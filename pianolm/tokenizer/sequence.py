@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pianolm.music.bars import UNKNOWN
 from pianolm.tokenizer.grammar import ILLEGAL, Grammar, Phase
 from pianolm.tokenizer.tie_reader import TieReader
-from pianolm.tokenizer.vocabulary import ALLOTMENT, EIGHTHS_BY_KIND, Kind, Vocabulary
+from pianolm.tokenizer.vocabulary import ALLOTMENT, CONTROLS, EIGHTHS_BY_KIND, Kind, Vocabulary
 
 LAST_POSITION = ALLOTMENT[Kind.BAR]
 """Highest position in a bar with a token of its own; it stands for all later positions, too."""
@@ -144,14 +144,15 @@ class Reading(NamedTuple):
 class SequenceReader:
     """Reads ids along a grammar and leaves out those that are not well-formed.
 
-    Left out are: tokens before the first tempo except BOS and the first tuning; tokens after the first EOS except PAD;
-    cells that break off, are all silent, or do not ascend; tokens where the grammar does not allow them. A tuning that
-    is missing between BOS and the first tempo counts as one. See `TieReader` for ties.
+    Left out are: controls; tokens before the first tempo except BOS and the first tuning; tokens after the first EOS
+    except PAD; cells that break off, are all silent, or do not ascend; tokens where the grammar does not allow them.
+    A tuning that is missing between BOS and the first tempo counts as one. See `TieReader` for ties.
     """
 
     def __init__(self, grammar: Grammar) -> None:
         self._grammar, self._vocabulary = grammar, grammar.vocabulary
-        self._kind_or_none = np.append(grammar.kind_of, -1).astype(np.int8)  # −1 for numbers that are no ids
+        kinds = np.where(np.isin(grammar.kind_of, CONTROLS), -1, grammar.kind_of.astype(np.int8))
+        self._kind_or_none = np.append(kinds, -1).astype(np.int8)  # −1 for numbers that are no ids
 
     @cached_property
     def _table(self) -> NDArray[np.int8]:

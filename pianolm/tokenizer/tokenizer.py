@@ -6,7 +6,7 @@ Shapes: T tokens, C cells, R rows (cells and tied cells in the order of their to
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from pianolm import hub
 from pianolm.errors import UserError
 from pianolm.models import model_path
 from pianolm.music.bars import bar_positions, bar_starts_from_positions
-from pianolm.music.cells import Cells, segment_starts
+from pianolm.music.cells import Cells, FrameNotes, cells_to_frames, segment_starts
 from pianolm.music.piece import Piece, as_piece
 from pianolm.tokenizer.codebook import Codebook
 from pianolm.tokenizer.codebook_file import load_codebook, save_codebook
@@ -27,6 +27,7 @@ from pianolm.tokenizer.config import (
     read_settings,
     tokenizer_directory,
 )
+from pianolm.tokenizer.controls import without_controls
 from pianolm.tokenizer.fill import check_fill, find_parts
 from pianolm.tokenizer.grammar import Grammar
 from pianolm.tokenizer.sequence import CellTokens, Reading, SequenceReader, write_ids
@@ -226,11 +227,11 @@ class PianoTokenizer:
     def decode(self, ids: ArrayLike) -> Piece:
         """Ids [T] to the piece they say, starting at 0 seconds; never raises on whole numbers.
 
-        Ids that are not well-formed are left out and counted in `Piece.skipped` (see `SequenceReader`), to which tied
-        cells and duration bins that are missing add one each. Without velocity tokens every note gets velocity 64. A
-        beat that states position 1 in its bar is a downbeat.
+        Controls say nothing about notes. Ids that are not well-formed are left out and counted in `Piece.skipped` (see
+        `SequenceReader`), to which tied cells and duration bins that are missing add one each. Without velocity tokens
+        every note gets velocity 64. A beat that states position 1 in its bar is a downbeat.
         """
-        ids = np.asarray(ids, np.int64).ravel()
+        ids = self._without_controls(ids)
         reading = self._reader.read(ids)
         return Piece.from_cells(
             self._cells(ids, reading),
@@ -246,7 +247,7 @@ class PianoTokenizer:
         A note of the middle that sounds at its end is joined with what the suffix holds over. Ids whose marks do not
         come in order are decoded as `decode` does.
         """
-        ids = np.asarray(ids, np.int64).ravel()
+        ids = self._without_controls(ids)
         parts = find_parts(self.vocabulary, ids)
         if parts is None:
             return self.decode(ids)
@@ -267,6 +268,27 @@ class PianoTokenizer:
             skipped=past.size + suffix.size - before.used - after.used,
             bar_starts=bar_starts_from_positions(positions),
         )
+
+    def _without_controls(self, ids: ArrayLike) -> NDArray[np.int64]:
+        flat = np.asarray(ids, np.int64).ravel()
+        return without_controls(self.vocabulary, flat) if self.grammar.controls else flat
+
+    def frame_notes(self, ids: ArrayLike) -> FrameNotes:
+        """The notes that a part of a piece says, counted from its first tempo; a note held over begins there."""
+        ids = np.asarray(ids, np.int64).ravel()
+        return cells_to_frames(self._cells(ids, self._reader.read(ids)))
+
+    def louder(self, ids: NDArray[np.int64], by: int) -> NDArray[np.int64]:
+        """A part of a piece [T] with all velocities higher by a number of MIDI units, within 1 to 127."""
+        assert self.codec is not None, "a tokenizer with velocities"
+        reading = self._reader.read(ids)
+        cells = self._cells(ids, reading)
+        velocity = np.clip(cells.segment_velocity.astype(np.int64) + by, 1, 127).astype(np.uint8)
+        codes = self.codec.encode(replace(cells, segment_velocity=velocity)).astype(np.int64)
+        stated = self._reader.has_velocity(reading.cells.code_ids)
+        changed = ids.copy()
+        changed[reading.cells.last[stated]] = codes[stated] + self.vocabulary.offset(Kind.VELOCITY)
+        return changed
 
     def velocity_tokens(
         self, ids: ArrayLike

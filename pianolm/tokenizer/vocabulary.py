@@ -46,6 +46,8 @@ class Kind(IntEnum):
     GAP = 15  # mark of a fill sequence: what is left out follows (`pianolm.tokenizer.fill`)
     SUFFIX = 16  # mark of a fill sequence: what comes after the gap follows
     MIDDLE = 17  # mark of a fill sequence: what fills the gap follows
+    LOUDNESS = 18  # how loud the beats that follow are (`pianolm.tokenizer.controls`)
+    DENSITY = 19  # how many notes they have
 
 
 CODE_KINDS = (Kind.L1, Kind.L2, Kind.L3, Kind.L4)
@@ -55,6 +57,9 @@ EIGHTHS_BY_KIND = np.array([EIGHTHS_OF_KIND.get(kind, 0) for kind in Kind])
 """[kinds] the same as an array, 0 for kinds that are no codes."""
 MARKS = (Kind.BOS, Kind.EOS, Kind.PAD)
 FILL_MARKS = (Kind.GAP, Kind.SUFFIX, Kind.MIDDLE)
+CONTROLS = (Kind.LOUDNESS, Kind.DENSITY)
+LEVELS = 8
+"""Levels of each control."""
 
 KIND_GROUPS: dict[str, tuple[Kind, ...]] = {
     "tempo": (Kind.TEMPO, Kind.TUNING, Kind.EOS),
@@ -74,11 +79,13 @@ ALLOTMENT = {
     Kind.DURATION: DURATION_BINS,
     Kind.TUNING: TUNINGS,
     **dict.fromkeys(FILL_MARKS, 1),
+    **dict.fromkeys(CONTROLS, LEVELS),
 }
 """Number of reserved ids that each kind takes, in this order as far as the reserved ids reach. The ids of
-`Kind.RESERVED` are those left over; they lie before the ids of `TUNING` and `DURATION`, which are the last reserved
-ones. `BAR`, `DURATION` and `TUNING` occur only with the options `tokenizer.bars`, `tokenizer.ties=explicit` and
-`tokenizer.tempo=log50_tuned`, the marks of `FILL_MARKS` only in fill sequences; `PEDAL` is not used yet."""
+`Kind.RESERVED` are those left over; they lie before the ids of controls, `TUNING` and `DURATION`, which are the last
+reserved ones. `BAR`, `DURATION` and `TUNING` occur only with the options `tokenizer.bars`, `tokenizer.ties=explicit`
+and `tokenizer.tempo=log50_tuned`, the marks of `FILL_MARKS` only in fill sequences, `CONTROLS` only where a model is
+told how the music is to be; `PEDAL` is not used yet."""
 
 
 MOST_IDS = 2**16
@@ -124,7 +131,7 @@ class Vocabulary:
         for kind, size in ALLOTMENT.items():
             allotted[kind] = min(size, left)
             left -= allotted[kind]
-        last = {kind: allotted.pop(kind) for kind in (Kind.TUNING, Kind.DURATION)}
+        last = {kind: allotted.pop(kind) for kind in (*CONTROLS, Kind.TUNING, Kind.DURATION)}
         sizes = {
             **learned,
             Kind.PITCH: self.pitch,
@@ -210,13 +217,13 @@ class Vocabulary:
         return cls(**sizes)
 
     def describe(self, token: int) -> str:
-        """A readable name of one id, such as `pitch 60`, `L2 17`, or `bar 1` for the first beat of a bar."""
+        """A readable name of one id, such as `pitch 60`, `loudness 5`, or `bar 1` for the first beat of a bar."""
         if not 0 <= token < self.size:
             return f"<{token}: not an id>"
         kind = Kind(self.kind_of[token])
         if kind in MARKS or kind in FILL_MARKS:
             return kind.name
-        number = token - self.offset(kind) + (kind is Kind.BAR)
+        number = token - self.offset(kind) + (kind is Kind.BAR or kind in CONTROLS)
         return f"{kind.name if kind in CODE_KINDS else kind.name.lower()} {number}"
 
 

@@ -11,11 +11,12 @@ import torch
 from pianolm.config.training import LoaderConfig
 from pianolm.errors import UserError
 from pianolm.lm.datamodule import LMDataModule, TrainBatches
-from pianolm.lm.fill_windows import DRAWN, FillWindows
+from pianolm.lm.fill_windows import FillWindows
 from pianolm.lm.loss import IGNORE
 from pianolm.lm.masked_targets import MaskedTargets
 from pianolm.lm.settings import language_model_settings
 from pianolm.lm.train import train_language_model
+from pianolm.lm.window_rewriter import DRAWN
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.tokenizer.vocabulary import Kind
 from tests.lm.stage_toys import context, plain_config, random_ids, write_tokens
@@ -45,7 +46,7 @@ def batches(tokens: Path, rank: int = 0, **options: Any) -> TrainBatches:
 
 
 def test_windows_are_reordered_and_never_longer() -> None:
-    rng, fill = np.random.default_rng(0), FillWindows(TOKENIZER.grammar, 1.0)
+    rng, fill = np.random.default_rng(0), FillWindows(TOKENIZER.grammar)
     ids, _ = random_ids(TOKENIZER, 1, beats=40)
     tempo_at = np.flatnonzero(V.kind_of[ids] == Kind.TEMPO)
     found, empty = [], np.zeros(2)
@@ -54,7 +55,7 @@ def test_windows_are_reordered_and_never_longer() -> None:
         window = ids[start : start + 150]
         if start:
             window = np.concatenate([V.tuning_id(ids), window])
-        sequence = fill.sequence(window, rng.random(DRAWN))
+        sequence = fill.sequence(window, rng.random(DRAWN - 1), False)
         if sequence is None:
             continue
         found.append(sequence)

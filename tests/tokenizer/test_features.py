@@ -16,7 +16,7 @@ from pianolm.tokenizer.codebook_fit import complete
 from pianolm.tokenizer.features import feature_groups, token_features
 from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.velocity import VelocityCodec
-from pianolm.tokenizer.vocabulary import CODE_KINDS, FILL_MARKS, Kind, Vocabulary
+from pianolm.tokenizer.vocabulary import CODE_KINDS, CONTROLS, FILL_MARKS, Kind, Vocabulary
 from tests.tokenizer.velocity.test_frame import random_codec
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tokenizer"
@@ -200,7 +200,7 @@ def test_bars_add_columns_and_change_none_of_the_others() -> None:
     is_bar = WITH_BARS.kind_of == Kind.BAR
     assert np.array_equal(bars["kind"][~is_bar, :11], plain["kind"][~is_bar])
     assert np.flatnonzero(bars["kind"][:, 11]).tolist() == np.flatnonzero(is_bar).tolist()
-    unused = [Kind.PEDAL, Kind.BAR, Kind.RESERVED, Kind.DURATION, Kind.TUNING, *FILL_MARKS]
+    unused = [Kind.PEDAL, Kind.BAR, Kind.RESERVED, Kind.DURATION, Kind.TUNING, *FILL_MARKS, *CONTROLS]
     reserved = np.isin(WITH_BARS.kind_of, unused)
     assert np.array_equal(plain["kind"][:, Kind.RESERVED] == 1, reserved)
     for name in set(plain) - {"kind"}:

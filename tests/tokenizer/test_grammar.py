@@ -5,7 +5,7 @@ import pytest
 
 from pianolm import PianoTokenizer
 from pianolm.tokenizer.grammar import WITH_TIES, Phase, State
-from pianolm.tokenizer.vocabulary import ALLOTMENT, EIGHTHS_OF_KIND, Kind
+from pianolm.tokenizer.vocabulary import ALLOTMENT, CONTROLS, EIGHTHS_OF_KIND, Kind
 from tests.tokenizer.toys import (
     LAYOUTS,
     TIE_LAYOUTS,
@@ -36,6 +36,7 @@ def sampled(tokenizer: PianoTokenizer, count: int, seed: int = 4) -> list[int]:
     while state.phase != Phase.ENDED:
         allowed = np.flatnonzero(grammar.allowed(state))
         some = rng.integers(0, VOCABULARY.size, 5)
+        some = some[~np.isin(VOCABULARY.kind_of[some], CONTROLS)]  # which are given, not chosen
         assert [grammar.allows(state, token) for token in some.tolist()] == np.isin(some, allowed).tolist()
         if len(ids) < count:
             allowed = allowed[allowed != VOCABULARY.eos]

@@ -23,7 +23,9 @@ def test_ids_are_those_of_the_design() -> None:
         Kind.GAP: (4673, 1),
         Kind.SUFFIX: (4674, 1),
         Kind.MIDDLE: (4675, 1),
-        Kind.RESERVED: (4676, 28),
+        Kind.RESERVED: (4676, 12),
+        Kind.LOUDNESS: (4688, 8),
+        Kind.DENSITY: (4696, 8),
         Kind.TUNING: (4704, 16),
         Kind.DURATION: (4720, 16),
         Kind.TEMPO: (4736, 50),
@@ -35,7 +37,7 @@ def test_ids_are_those_of_the_design() -> None:
 
 
 def test_ids_are_described_by_kind_and_number() -> None:
-    ids = (5, 2048, 3644, 4665, 4672, 4720, 4786, 4789)
+    ids = (5, 2048, 3644, 4665, 4672, 4688, 4703, 4720, 4786, 4789)
     described = [VOCABULARY.describe(token) for token in ids]
     assert described == [
         "L1 5",
@@ -43,6 +45,8 @@ def test_ids_are_described_by_kind_and_number() -> None:
         "pitch 60",
         "bar 1",
         "bar 8",
+        "loudness 1",
+        "density 8",
         "duration 0",
         "BOS",
         "<4789: not an id>",

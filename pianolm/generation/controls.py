@@ -1,0 +1,78 @@
+"""Generation with controls: levels of loudness and density that the new music is to have, beat by beat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pianolm.generation.sampling import TokenOrder
+from pianolm.generation.state import GenerationState, window_start
+from pianolm.music.bars import DEFAULT_BAR_BEATS
+from pianolm.tokenizer.controls import control_id, controls_in_force
+from pianolm.tokenizer.grammar import Grammar, Phase
+from pianolm.tokenizer.vocabulary import CONTROLS, Kind
+
+
+class ControlledState(GenerationState):
+    """A piece that is told levels: before the first new beat, and before each beat at which they change.
+
+    Args:
+        levels: Levels of the first new beats by the kind of their control, at least one; the last one holds on.
+        grammar, prompt, seed, context, name, bar_beats: See `GenerationState`.
+    """
+
+    def __init__(
+        self,
+        levels: Mapping[Kind, Sequence[int]],
+        grammar: Grammar,
+        prompt: NDArray[np.int64],
+        seed: int,
+        context: int,
+        name: str = "prompt",
+        bar_beats: int = DEFAULT_BAR_BEATS,
+    ) -> None:
+        super().__init__(grammar, prompt, seed, context, name, bar_beats)
+        self._levels, self._said = levels, dict[Kind, int]()
+        tempi = grammar.vocabulary.ids(Kind.TEMPO)
+        self._is_tempo = range(tempi.start, tempi.stop)
+
+    def taken(self, token: int) -> int:
+        """The control that comes before a sampled tempo, if one does; it is then sampled anew."""
+        due = self._due() if token in self._is_tempo else None
+        return token if due is None else due
+
+    def forced(self, order: TokenOrder) -> int | None:
+        """The density that follows a loudness, or what follows from the tokens before in any case."""
+        due = self._due() if self.grammar_state.phase == Phase.LOUDNESS else None
+        return super().forced(order) if due is None else due
+
+    def appended(self, token: int) -> None:
+        """Notes what has been said."""
+        kind = Kind(self.grammar.kind_of[token])
+        if kind in CONTROLS:
+            self._said[kind] = token
+
+    def visible(self, context: int) -> list[int]:
+        """What the model sees, with the controls that hold there before its first beat."""
+        start = window_start(len(self.ids), self.beat_starts, context - len(CONTROLS))
+        if not start:
+            return self.ids
+        vocabulary = self.grammar.vocabulary
+        return [
+            *vocabulary.tuning_id(self.ids),
+            *controls_in_force(vocabulary, self.ids[:start]),
+            *self.ids[start:],
+        ]
+
+    def _due(self) -> int | None:
+        """The first control that must be said before the beat that begins next."""
+        for kind in CONTROLS:
+            if kind in self._levels:
+                levels = self._levels[kind]
+                level = levels[min(self.new_beats, len(levels) - 1)]
+                token = control_id(self.grammar.vocabulary, kind, level)
+                if self._said.get(kind) != token:
+                    return token
+        return None

@@ -1,0 +1,96 @@
+"""Generation with controls by an untrained model. Whether a trained one obeys is measured in `experiments/controls`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pianolm import PianoLM, Piece
+from pianolm.errors import UserError
+from pianolm.lm.llama import CONTROL_SHARE
+from pianolm.tokenizer.vocabulary import CONTROLS, Kind
+from tests.generation.tools import HOT, toy_lm
+
+
+def controlled_lm(context: int = 600, **options: Any) -> PianoLM:
+    lm = toy_lm(context=context, **options)
+    setattr(lm.model.config, CONTROL_SHARE, 0.5)
+    return lm
+
+
+@pytest.fixture(
+    params=[{}, {"bars": True, "mode": "base"}, {"ties": "explicit", "bars": True, "tempo": "log50_tuned"}],
+    ids=str,
+    scope="module",
+)
+def lm(request: pytest.FixtureRequest) -> PianoLM:
+    return controlled_lm(**request.param)
+
+
+def said(lm: PianoLM, ids: np.ndarray) -> list[tuple[int, str]]:
+    """Each control with the number of beats before it."""
+    v = lm.tokenizer.vocabulary
+    kinds = v.kind_of[ids]
+    return [
+        (int((kinds[:at] == Kind.TEMPO).sum()), v.describe(int(ids[at])))
+        for at in np.flatnonzero(np.isin(kinds, CONTROLS))
+    ]
+
+
+def test_levels_are_said_at_the_beginning_and_where_they_change(lm: PianoLM) -> None:
+    (one,) = lm.generate_pieces(beats=6, end="never", loudness=[2, 2, 7], density=5, seed=3, **HOT)
+    assert said(lm, one.ids) == [(0, "loudness 2"), (0, "density 5"), (2, "loudness 7")]
+    assert lm.tokenizer.grammar.is_complete(one.ids)
+    assert one.piece.n_beats == 6
+    assert one.piece.skipped == 0
+
+
+def test_a_change_behind_the_last_beat_is_not_said(lm: PianoLM) -> None:
+    (one,) = lm.generate_pieces(beats=2, end="never", density=[1, 1, 8], **HOT)
+    assert said(lm, one.ids) == [(0, "density 1")]
+    assert lm.tokenizer.grammar.is_complete(one.ids)
+
+
+def test_a_prompt_goes_on_with_controls_and_its_notes_stay(lm: PianoLM) -> None:
+    prompt = lm.generate(beats=5, end="never", seed=1, **HOT)[0]
+    (one,) = lm.generate_pieces(prompt, beats=4, end="never", density=3, tempo_bpm=90.0, **HOT)
+    assert said(lm, one.ids) == [(prompt.n_beats, "density 3")]
+    assert lm.tokenizer.grammar.is_complete(one.ids)
+    assert one.piece.n_beats == prompt.n_beats + 4
+    beats = list(lm.stream(prompt, beats=4, end="never", density=3, tempo_bpm=90.0, **HOT))
+    assert len(beats) == 4
+
+
+def test_levels_hold_where_the_beats_before_are_forgotten() -> None:
+    lm = controlled_lm(context=150)
+    (one,) = lm.generate_pieces(beats=60, end="never", loudness=4, density=6, seed=2, **HOT)
+    assert one.ids.size > 300
+    assert len(said(lm, one.ids)) == 2
+    state = lm._states(None, None, 1, 2, lm._config(None, {"loudness": 4, "density": 6}))[0]
+    state.ids = one.ids.tolist()
+    kinds = lm.tokenizer.vocabulary.kind_of[one.ids]
+    state.beat_starts = np.flatnonzero(kinds == Kind.TEMPO).tolist()
+    seen = np.array(state.visible(150))
+    assert said(lm, seen) == [(0, "loudness 4"), (0, "density 6")]
+    assert seen.size <= 150
+    assert lm.tokenizer.grammar.first_problem(seen) is None
+
+
+def test_the_same_seed_gives_the_same_piece_and_controls_matter() -> None:
+    lm = controlled_lm()
+
+    def played(**asked: Any) -> Piece:
+        return lm.generate(beats=8, end="never", seed=5, **asked)[0]
+
+    assert np.array_equal(played(density=7).notes, played(density=[7]).notes)
+    assert not np.array_equal(played(density=7).notes, played(density=1).notes)
+
+
+def test_a_model_without_controls_and_wrong_levels_are_refused() -> None:
+    plain = toy_lm()
+    with pytest.raises(UserError, match=r"loudness and density: this model was not trained with controls"):
+        plain.generate(beats=1, loudness=3, density=2)
+    with pytest.raises(UserError, match=r"density=9 found, expected a whole number from 1 to 8"):
+        controlled_lm().generate(beats=1, density=9)
