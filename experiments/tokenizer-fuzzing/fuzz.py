@@ -27,7 +27,7 @@ from validator import well_formed
 
 from experiments.results import Row, publish
 from pianolm import PianoTokenizer, Piece
-from pianolm.tokenizer.grammar import BETWEEN_CELLS, Phase
+from pianolm.tokenizer.grammar_table import BETWEEN_CELLS, Phase
 from pianolm.tokenizer.tokenizer import DEFAULT_VELOCITY
 
 CHUNK = 1000

@@ -8,7 +8,7 @@ import numpy as np
 
 from pianolm import PianoTokenizer
 from pianolm.music.cells import FRAMES
-from pianolm.tokenizer.grammar import ILLEGAL, Phase
+from pianolm.tokenizer.grammar_table import ILLEGAL, Phase
 from pianolm.tokenizer.ties import duration_bins
 from pianolm.tokenizer.vocabulary import EIGHTHS_OF_KIND, Kind
 
@@ -55,6 +55,7 @@ class Reader:
         self.needs_strike = grammar.strikes is not None
         self.table, self.kind_of = grammar.table.tolist(), grammar.kind_of.astype(np.int64)
         self.sustain, self.onset = (masks.tolist() for masks in tokenizer.codebook.id_patterns)
+        self.has_controls = grammar.controls
         self.first_pitch = self.vocabulary.offset(Kind.PITCH)
         self.first_duration = self.vocabulary.offset(Kind.DURATION)
         self.unshifted = self.vocabulary.offset(Kind.TUNING)
@@ -64,7 +65,21 @@ class Reader:
 
     def read(self, ids: np.ndarray) -> Reading:
         """Reads a sequence [T]."""
-        return _Pass(self, ids).run()
+        return _Pass(self, np.array(self._without_controls(ids.tolist()), np.int64)).run()
+
+    def _without_controls(self, tokens: list[int]) -> list[int]:
+        """Leaves out loudness and density where they stand, in this order, right before a tempo."""
+        if not self.has_controls:
+            return tokens
+        kept, follows = [], -1
+        for token in reversed(tokens):
+            kind = int(self.kind_of[token]) if 0 <= token < self.vocabulary.size else -1
+            if kind in (Kind.LOUDNESS, Kind.DENSITY) and follows in (_TEMPO, kind + 1):
+                follows = kind if kind == Kind.DENSITY else -1
+                continue
+            kept.append(token)
+            follows = kind if kind == _TEMPO else -1
+        return kept[::-1]
 
 
 class _Pass:

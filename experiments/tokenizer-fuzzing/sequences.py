@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pianolm import PianoTokenizer, Piece
-from pianolm.tokenizer.grammar import ILLEGAL, Phase
+from pianolm.tokenizer.grammar_table import ILLEGAL, Phase
 from pianolm.tokenizer.vocabulary import Kind
 
 LONGEST = 200

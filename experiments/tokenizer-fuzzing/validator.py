@@ -10,7 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from pianolm.music.cells import FRAMES
-from pianolm.tokenizer.grammar import BETWEEN_CELLS, ILLEGAL, N_PHASES, WITH_TIES, Grammar, Phase
+from pianolm.tokenizer.grammar import Grammar
+from pianolm.tokenizer.grammar_table import BETWEEN_CELLS, ILLEGAL, N_PHASES, WITH_TIES, Phase
 from pianolm.tokenizer.ties import MAX_TIE_FRAMES, duration_bins
 from pianolm.tokenizer.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Kind
 

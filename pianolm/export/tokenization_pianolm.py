@@ -16,7 +16,7 @@ import numpy as np
 from transformers import BatchEncoding, PreTrainedTokenizer
 
 from pianolm import PianoTokenizer, Piece
-from pianolm.tokenizer.grammar import Phase
+from pianolm.tokenizer.grammar_table import Phase
 from pianolm.tokenizer.vocabulary import Kind
 
 

@@ -11,7 +11,8 @@ from pianolm.generation.sampling import TokenOrder
 from pianolm.generation.state import GenerationState, window_start
 from pianolm.music.bars import DEFAULT_BAR_BEATS
 from pianolm.tokenizer.controls import control_id, controls_in_force
-from pianolm.tokenizer.grammar import Grammar, Phase
+from pianolm.tokenizer.grammar import Grammar
+from pianolm.tokenizer.grammar_table import Phase
 from pianolm.tokenizer.vocabulary import CONTROLS, Kind
 
 

@@ -17,7 +17,8 @@ from pianolm.generation.generator import Generator
 from pianolm.generation.sampling import Sampler
 from pianolm.music.cells import Cells
 from pianolm.music.piece import Piece
-from pianolm.tokenizer.grammar import Phase, State
+from pianolm.tokenizer.grammar_state import State
+from pianolm.tokenizer.grammar_table import Phase
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.tokenizer.velocity import VelocityCodec
 from pianolm.tokenizer.vocabulary import Kind

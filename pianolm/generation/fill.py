@@ -22,7 +22,8 @@ from pianolm.generation.state import GenerationState
 from pianolm.music.bars import DEFAULT_BAR_BEATS, bar_length
 from pianolm.music.gap import GappedPiece
 from pianolm.tokenizer.fill import FillWriter, first_beats, last_beats
-from pianolm.tokenizer.grammar import BETWEEN_CELLS, Phase, State
+from pianolm.tokenizer.grammar_state import State
+from pianolm.tokenizer.grammar_table import BETWEEN_CELLS, Phase
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.tokenizer.vocabulary import EIGHTHS_BY_KIND, Kind
 

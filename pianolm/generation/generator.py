@@ -22,7 +22,8 @@ from pianolm.generation.repetition import Repetition
 from pianolm.generation.sampling import Sampler, TokenOrder
 from pianolm.generation.state import GenerationState, visible_ids
 from pianolm.lm.llama import Llama
-from pianolm.tokenizer.grammar import Grammar, Phase
+from pianolm.tokenizer.grammar import Grammar
+from pianolm.tokenizer.grammar_table import Phase
 from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.vocabulary import Kind
 

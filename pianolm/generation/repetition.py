@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianolm.generation.sampling import Array, Candidates, TokenOrder
-from pianolm.tokenizer.grammar import Grammar, Phase, State
+from pianolm.tokenizer.grammar import Grammar
+from pianolm.tokenizer.grammar_state import State
+from pianolm.tokenizer.grammar_table import Phase
 from pianolm.tokenizer.sequence import LAST_POSITION
 from pianolm.tokenizer.vocabulary import CODE_KINDS, Kind
 

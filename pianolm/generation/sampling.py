@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from pianolm.errors import UserError
 from pianolm.generation.config import SAMPLED_KINDS, GenerationConfig, SamplingRule
-from pianolm.tokenizer.grammar import BETWEEN_CELLS, Grammar, Part, State
+from pianolm.tokenizer.grammar import Grammar
+from pianolm.tokenizer.grammar_state import Part, State
+from pianolm.tokenizer.grammar_table import BETWEEN_CELLS
 from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.vocabulary import Kind
 

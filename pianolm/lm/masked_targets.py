@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from pianolm.tokenizer.grammar import Grammar, Phase
+from pianolm.tokenizer.grammar import Grammar
+from pianolm.tokenizer.grammar_table import Phase
 from pianolm.tokenizer.token_mask import ANY_ID, window_masks
 from pianolm.tokenizer.vocabulary import EIGHTHS_BY_KIND, Kind
 

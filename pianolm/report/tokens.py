@@ -32,7 +32,7 @@ from pianolm.report.patterns import (
     pitch_name,
 )
 from pianolm.report.piano_roll import figure
-from pianolm.tokenizer.grammar import WITH_TIES
+from pianolm.tokenizer.grammar_table import WITH_TIES
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.tokenizer.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Kind
 

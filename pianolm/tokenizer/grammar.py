@@ -37,56 +37,25 @@ Shapes: V ids, T tokens.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pianolm.music.beats import FRAMES
+from pianolm.tokenizer.grammar_problem import token_problem
+from pianolm.tokenizer.grammar_state import NO_FILL, Fill, Part, State, fill_after
+from pianolm.tokenizer.grammar_table import BETWEEN_CELLS, ILLEGAL, WITH_TIES, Phase, transition_table
 from pianolm.tokenizer.ties import MAX_TIE_FRAMES, NO_TIES, Ties, duration_bins, shortest_frames
 from pianolm.tokenizer.vocabulary import (
-    CODE_KINDS,
     CONTROLS,
     EIGHTHS_BY_KIND,
-    EIGHTHS_OF_KIND,
     FILL_MARKS,
     LEVELS,
     Kind,
     Vocabulary,
 )
 
-ILLEGAL = -1
-
-
-class Phase(IntEnum):
-    """Rows of the table: what the tokens so far end with. `CODES + n`: a cell with codes for n eighths of the beat."""
-
-    START = 0
-    OPENED = 1  # BOS
-    BEAT = 2  # a tempo, its bar or a complete cell, and no tie is pending
-    CODES = 3  # 3 … 10: zero to seven eighths have codes
-    VELOCITY = 11  # all eight eighths have codes; the velocity is next
-    ENDED = 12  # EOS
-    TEMPO = 13  # a tempo that a bar may follow; without bars a tempo leads to BEAT
-    DURATION = 14  # a duration bin; the pitch of its tie is next
-    TIES = 15  # as BEAT, but ties are pending
-    TEMPO_TIES = 16  # as TEMPO, but ties are pending
-    TUNED = 17  # a tuning; the first tempo is next
-    GAP = 18  # the mark of a gap
-    LOWEST = 19  # the lowest pitch of the gap; its highest one is next
-    BOUNDED = 20  # the highest pitch of the gap
-    SUFFIX = 21  # the mark of a suffix
-    MIDDLE = 22  # the mark of a middle
-    LOUDNESS = 23  # a loudness; a density or a tempo is next
-    DENSITY = 24  # a density; a tempo is next
-
-
-N_PHASES = max(Phase) + 1
-BETWEEN_CELLS = (Phase.TEMPO, Phase.BEAT)
-"""Phases in which a cell, the next beat or EOS may follow."""
-WITH_TIES = {Phase.BEAT: Phase.TIES, Phase.TEMPO: Phase.TEMPO_TIES}
-"""The phase that takes the place of the one in the table while ties are pending."""
 # Plain numbers: a look-up of an enum member costs more than a step of validation.
 _TEMPO, _PITCH = int(Kind.TEMPO), int(Kind.PITCH)
 _BEAT, _CODES, _VELOCITY = int(Phase.BEAT), int(Phase.CODES), int(Phase.VELOCITY)
@@ -95,144 +64,6 @@ _WITH_TIES = {int(phase): int(pending) for phase, pending in WITH_TIES.items()}
 _PENDING = frozenset(_WITH_TIES.values())
 _FILL_MARKS, _CONTROLS = frozenset(map(int, FILL_MARKS)), frozenset(map(int, CONTROLS))
 _BAR = int(Kind.BAR)
-
-
-def transition_table(
-    velocity: bool,
-    ties: str = "repeat",
-    bars: bool = False,
-    exact: bool = True,
-    tuned: bool = False,
-    fill: bool = False,
-    controls: bool = False,
-) -> NDArray[np.int8]:
-    """[phase, kind] → next phase, or `ILLEGAL`; `WITH_TIES` says what it becomes while ties are pending.
-
-    A code that fills n eighths is allowed only where a multiple of n is filled: halves and quarters are never split by
-    a coarser code.
-    """
-    table = np.full((N_PHASES, len(Kind)), ILLEGAL, np.int8)
-    table[Phase.START, Kind.BOS] = Phase.OPENED
-    if tuned:
-        table[[Phase.START, Phase.OPENED], Kind.TUNING] = Phase.TUNED
-    first = Phase.TUNED if tuned else Phase.OPENED
-    table[[Phase.START, first, Phase.BEAT], Kind.TEMPO] = Phase.TEMPO if bars else Phase.BEAT
-    table[Phase.BEAT, Kind.PITCH] = Phase.CODES
-    table[Phase.BEAT, Kind.EOS] = Phase.ENDED
-    table[Phase.ENDED, Kind.PAD] = Phase.ENDED
-    complete = Phase.VELOCITY if velocity else Phase.BEAT
-    for kind in CODE_KINDS if exact else CODE_KINDS[:-1]:
-        for filled in range(0, 8, EIGHTHS_OF_KIND[kind]):
-            after = filled + EIGHTHS_OF_KIND[kind]
-            table[Phase.CODES + filled, kind] = complete if after == 8 else Phase.CODES + after
-    if velocity:
-        table[Phase.VELOCITY, Kind.VELOCITY] = Phase.BEAT
-    if ties == "implicit":
-        table[Phase.TIES] = table[Phase.CODES]
-    elif ties == "explicit":
-        table[Phase.TIES, Kind.DURATION] = Phase.DURATION
-        table[Phase.DURATION, Kind.PITCH] = Phase.CODES
-    if bars:
-        table[Phase.TEMPO], table[Phase.TEMPO_TIES] = table[Phase.BEAT], table[Phase.TIES]
-        table[Phase.TEMPO, Kind.BAR] = Phase.BEAT
-        if ties != "repeat":
-            table[Phase.TEMPO_TIES, Kind.BAR] = Phase.BEAT
-    if fill:
-        _add_marks(
-            table,
-            [Phase.TUNED] if tuned else [Phase.START, Phase.OPENED],
-            Phase.TEMPO if bars else Phase.BEAT,
-        )
-    if controls:
-        _add_controls(table)
-    return table
-
-
-def _add_controls(table: NDArray[np.int8]) -> None:
-    """Adds loudness and density, in this order, wherever a tempo may come.
-
-    Args:
-        table: [phase, kind], changed in place.
-    """
-    before = [phase for phase in Phase if table[phase, Kind.TEMPO] != ILLEGAL]
-    table[before, Kind.LOUDNESS] = Phase.LOUDNESS
-    table[[*before, Phase.LOUDNESS], Kind.DENSITY] = Phase.DENSITY
-    table[[Phase.LOUDNESS, Phase.DENSITY], Kind.TEMPO] = table[Phase.BEAT, Kind.TEMPO]
-
-
-def _add_marks(table: NDArray[np.int8], first: list[Phase], beat: Phase) -> None:
-    """Adds the marks of fill sequences to a table.
-
-    Args:
-        table: [phase, kind], changed in place.
-        first: Phases in which the first tempo may come.
-        beat: Phase after a tempo.
-    """
-    between = list(BETWEEN_CELLS) if beat == Phase.TEMPO else [Phase.BEAT]
-    table[[*first, *between], Kind.GAP] = Phase.GAP
-    table[Phase.GAP, Kind.PITCH], table[Phase.LOWEST, Kind.PITCH] = Phase.LOWEST, Phase.BOUNDED
-    table[[Phase.GAP, Phase.BOUNDED, Phase.SUFFIX, Phase.MIDDLE], Kind.TEMPO] = beat
-    table[between, Kind.SUFFIX] = Phase.SUFFIX
-    table[Phase.SUFFIX, Kind.EOS] = Phase.ENDED
-    table[[Phase.SUFFIX, Phase.ENDED, *between], Kind.MIDDLE] = Phase.MIDDLE
-
-
-class Part(IntEnum):
-    """Parts of a fill sequence. A sequence without marks is all prefix."""
-
-    PREFIX = 0
-    GAP = 1
-    SUFFIX = 2
-    MIDDLE = 3
-
-
-class Fill(NamedTuple):
-    """Where a fill sequence stands.
-
-    Attributes:
-        part: The part.
-        ties: Ties at the end of the prefix.
-        grid: Tempo id and bar id (−1 for none) of each beat of the gap; in the middle, of those that have not begun.
-        bar: In the middle, the bar id that must follow the tempo, −1 for none.
-    """
-
-    part: int = Part.PREFIX
-    ties: Ties = NO_TIES
-    grid: tuple[tuple[int, int], ...] = ()
-    bar: int = -1
-
-
-NO_FILL = Fill()
-
-
-class State(NamedTuple):
-    """Where a sequence stands.
-
-    Attributes:
-        phase: Row of the table.
-        last_pitch: Last pitch that a cell of the beat named, −1 before the first. Explicit ties do not count.
-        sounding: Whether the codes of the open cell so far are not all silent.
-        struck: Whether one of them strikes a note, where that decides whether a velocity follows.
-        ties: Ties of the beat.
-        fill: Where a fill sequence stands.
-    """
-
-    phase: int = Phase.START
-    last_pitch: int = -1
-    sounding: bool = False
-    struck: bool = False
-    ties: Ties = NO_TIES
-    fill: Fill = NO_FILL
-
-    @property
-    def between_cells(self) -> bool:
-        """Whether a beat has begun, everything begun in it is complete, and the next beat may begin."""
-        return self.phase in BETWEEN_CELLS
-
-    @property
-    def pitch(self) -> int:
-        """The pitch whose tied cell is open or comes next; else the last one that the beat named."""
-        return self.ties.pending_pitch if self.ties.pending else self.last_pitch
 
 
 class TieCodes(NamedTuple):
@@ -438,9 +269,8 @@ class Grammar:
         Raises:
             ValueError: The token is not allowed there.
         """
-        problem = self._problem(state, token)
-        if problem:
-            raise ValueError(problem)
+        if not self.allows(state, token):
+            raise ValueError(token_problem(self, state, token))
         return self.after(state, token)
 
     def after(self, state: State, token: int) -> State:
@@ -452,7 +282,7 @@ class Grammar:
         if kind in _FILL_MARKS:
             return self._after_mark(state, phase)
         if fill is not NO_FILL and kind in (_TEMPO, _BAR):
-            fill = _fill_after(fill, token, kind)
+            fill = fill_after(fill, token, kind)
         if kind == _TEMPO:
             ties, last_pitch = ties.next_beat(), -1
         elif kind == _PITCH and state.phase == _DURATION:
@@ -491,61 +321,12 @@ class Grammar:
             phase = _WITH_TIES.get(phase, phase)
         return State(phase, state.last_pitch, False, False, ties, state.fill)
 
-    def _problem(self, state: State, token: int) -> str | None:
-        """Why a token is not allowed, or None where it is."""
-        if self.allows(state, token):
-            return None
-        if not 0 <= token < self.vocabulary.size:
-            return f"{token} is not an id of this vocabulary (0–{self.vocabulary.size - 1})"
-        name, kind = self.vocabulary.describe(token), self.kind_of[token]
-        legal = self.table[state.phase, kind] != ILLEGAL
-        if state.fill is not NO_FILL and (expected_here := self._fill_problem(state, token)):
-            return f"{name} found, expected {expected_here}"
-        if kind == Kind.BAR and self.bars:
-            return f"{name} found, but the position in the bar may only follow directly after a tempo"
-        if state.phase in _PENDING:
-            tie = f"codes of pitch {state.pitch}"
-            if self._explicit:
-                tie = f"duration {self.duration_bin(state)}, pitch {state.pitch} and its codes"
-            return f"{name} found, expected {tie}: the pitch sounds on from the beat before"
-        if state.phase == Phase.DURATION:
-            return f"{name} found, expected pitch {state.pitch}, to which the duration before it belongs"
-        if legal and kind == Kind.PITCH and self.pitch_of[token] <= state.last_pitch:
-            return (
-                f"{name} found, but pitches ascend within a beat, and this one has pitch {state.last_pitch}"
-            )
-        if legal and kind == Kind.PITCH:
-            return f"{name} found, but the pitch sounds on from the beat before and has had its codes in this beat"
-        if legal:
-            return f"{name} found, but with it the cell of pitch {state.pitch} is all silent"
-        chosen = [kind for kind in Kind if kind not in CONTROLS]
-        expected = [kind.name for kind in chosen if self.table[state.phase, kind] != ILLEGAL]
-        return f"{name} found, expected one of {', '.join(expected)}"
-
-    def _fill_problem(self, state: State, token: int) -> str:
-        """What a fill sequence needs instead of a token that its part does not allow; empty where that is not why."""
-        kind, fill = self.kind_of[token], state.fill
-        if kind in FILL_MARKS or self.table[state.phase, kind] == ILLEGAL:
-            return ""
-        if kind in CONTROLS:
-            return "none of the controls, which stand before a gap alone"
-        if kind == Kind.EOS and fill.part == Part.GAP:
-            return "a suffix after the gap"
-        if fill.part != Part.MIDDLE or kind not in (Kind.TEMPO, Kind.BAR, Kind.EOS):
-            return ""
-        if kind == Kind.BAR:
-            return self.vocabulary.describe(fill.bar) + ", as in the gap" if fill.bar >= 0 else ""
-        if not fill.grid:
-            return "EOS: the middle has as many beats as the gap"
-        return f"{self.vocabulary.describe(fill.grid[0][0])} of the gap's next beat"
-
     def first_problem(self, ids: ArrayLike) -> Problem | None:
         """The first ill-formed token of a sequence [T]; None where it is the well-formed beginning of a piece."""
         state = self.start()
         for position, token in enumerate(np.asarray(ids).tolist()):
-            problem = self._problem(state, token)
-            if problem:
-                return Problem(position, problem)
+            if not self.allows(state, token):
+                return Problem(position, token_problem(self, state, token))
             state = self.after(state, token)
         return None
 
@@ -557,14 +338,3 @@ class Grammar:
                 return False
             state = self.after(state, token)
         return state.phase == Phase.ENDED and state.fill.part in (Part.PREFIX, Part.MIDDLE)
-
-
-def _fill_after(fill: Fill, token: int, kind: int) -> Fill:
-    """A fill sequence after a tempo or bar that may come there."""
-    if fill.part == Part.GAP:
-        if kind == _TEMPO:
-            return fill._replace(grid=(*fill.grid, (token, -1)))
-        return fill._replace(grid=(*fill.grid[:-1], (fill.grid[-1][0], token)))
-    if fill.part != Part.MIDDLE:
-        return fill
-    return fill._replace(grid=fill.grid[1:], bar=fill.grid[0][1]) if kind == _TEMPO else fill._replace(bar=-1)

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianolm.music.bars import UNKNOWN
-from pianolm.tokenizer.grammar import ILLEGAL, Grammar, Phase
+from pianolm.tokenizer.grammar import Grammar
+from pianolm.tokenizer.grammar_table import ILLEGAL, Phase
 from pianolm.tokenizer.tie_reader import TieReader
 from pianolm.tokenizer.vocabulary import ALLOTMENT, CONTROLS, EIGHTHS_BY_KIND, Kind, Vocabulary
 

@@ -11,7 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pianolm.tokenizer.grammar import WITH_TIES, Grammar, Phase, State
+from pianolm.tokenizer.grammar import Grammar
+from pianolm.tokenizer.grammar_state import State
+from pianolm.tokenizer.grammar_table import WITH_TIES, Phase
 from pianolm.tokenizer.vocabulary import EIGHTHS_BY_KIND, Kind
 
 # Plain numbers: a look-up of an enum member costs more than a step of reading.

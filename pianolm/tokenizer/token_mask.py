@@ -15,7 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from pianolm.tokenizer.grammar import ILLEGAL, N_PHASES, WITH_TIES, Grammar, Phase, State
+from pianolm.tokenizer.grammar import Grammar
+from pianolm.tokenizer.grammar_state import State
+from pianolm.tokenizer.grammar_table import ILLEGAL, N_PHASES, WITH_TIES, Phase
 from pianolm.tokenizer.ties import Ties, shortest_frames
 from pianolm.tokenizer.vocabulary import Kind
 

@@ -8,7 +8,9 @@ import pytest
 from pianolm.errors import UserError
 from pianolm.generation.config import GenerationConfig
 from pianolm.generation.sampling import Candidates, Sampler, TokenOrder
-from pianolm.tokenizer.grammar import Grammar, Phase, State
+from pianolm.tokenizer.grammar import Grammar
+from pianolm.tokenizer.grammar_state import State
+from pianolm.tokenizer.grammar_table import Phase
 from pianolm.tokenizer.vocabulary import Kind, Vocabulary
 from tests.toy_lm import LAYOUTS, toy_tokenizer
 

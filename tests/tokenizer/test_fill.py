@@ -10,7 +10,8 @@ from pianolm.errors import UserError
 from pianolm.music.cells import Cells
 from pianolm.music.gap import Gap
 from pianolm.tokenizer.fill import FillWriter, check_fill
-from pianolm.tokenizer.grammar import Part, Phase
+from pianolm.tokenizer.grammar_state import Part
+from pianolm.tokenizer.grammar_table import Phase
 from pianolm.tokenizer.vocabulary import Kind, Vocabulary
 from tests.tokenizer.toys import BEATS, VOCABULARY, Layout, beat_times, corrupt, made, random_cells, rolls
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pianolm import PianoTokenizer
-from pianolm.tokenizer.grammar import WITH_TIES, Phase, State
+from pianolm.tokenizer.grammar_state import State
+from pianolm.tokenizer.grammar_table import WITH_TIES, Phase
 from pianolm.tokenizer.vocabulary import ALLOTMENT, CONTROLS, EIGHTHS_OF_KIND, Kind
 from tests.tokenizer.toys import (
     LAYOUTS,

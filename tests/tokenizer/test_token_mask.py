@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pianolm.tokenizer.grammar import Phase
+from pianolm.tokenizer.grammar_table import Phase
 from pianolm.tokenizer.token_mask import TokenMasks, token_masks, unpack_masks, window_masks
 from pianolm.tokenizer.vocabulary import Kind
 from tests.tokenizer.toys import BEATS, LAYOUTS, Layout, beat_times, made, random_cells
