@@ -45,11 +45,13 @@ def read_prompts(cfg: Mapping[str, Any]) -> list[Prompt]:
 
     Raises:
         UserError: A file or its beats cannot be read, two files have one name, `generate.mode` needs a prompt and there
-            is none, or `generate.mode=fill` a gap that it has not.
+            is none, or `generate.mode=fill` a gap that it has not, or the model to be trained would not learn what is
+            asked of it.
     """
     mode, grid = cfg["generate"]["mode"], cfg["generate"]["prompt_grid"]
     if mode not in MODES:
         raise UserError(f"generate.mode={mode!r} found, expected one of {', '.join(MODES)}")
+    _check_what_is_learned(cfg)
     if cfg["prompt"] is None:
         if mode == "dynamics":
             raise UserError("generate.mode=dynamics needs the notes of a prompt; add prompt=FILE.mid")
@@ -69,20 +71,32 @@ def read_prompts(cfg: Mapping[str, Any]) -> list[Prompt]:
         Prompt(path, Piece.from_midi(path, grid, **reading), path.stem if may_be_several else "")
         for path in paths
     ]
-    _check_controls(cfg["generate"])
     if mode == "fill":
         for prompt in prompts:
             gap_to_fill(prompt, cfg["generate"])  # refused before anything is trained for it
     return prompts
 
 
-def _check_controls(options: Mapping[str, Any]) -> None:
-    """Raises UserError where levels are asked for in a mode that knows none."""
-    for name in CONTROL_NAMES.values():
-        if options["mode"] != "continue" and options[name] is not None:
+def _check_what_is_learned(cfg: Mapping[str, Any]) -> None:
+    """Raises UserError where levels are asked for in a mode that knows none, or a model is to be trained without what
+    it is asked for."""
+    options = cfg["generate"]
+    asked = [name for name in CONTROL_NAMES.values() if options[name] is not None]
+    if asked and options["mode"] != "continue":
+        raise UserError(
+            f"generate.{asked[0]}={options[asked[0]]} found with generate.mode={options['mode']}, expected it with "
+            "generate.mode=continue alone"
+        )
+    if cfg["upstream"]["model"] is not None:
+        return
+    stage = "base" if cfg["tokenizer"]["mode"] == "base" else "finetune"
+    needed = [("control_share", f"generate.{name}") for name in asked]
+    needed += [("fill_share", "generate.mode=fill")] if options["mode"] == "fill" else []
+    for share, what in needed:
+        if not cfg[stage]["loader"][share]:
             raise UserError(
-                f"generate.{name}={options[name]} found with generate.mode={options['mode']}, expected it with "
-                "generate.mode=continue alone"
+                f"{what} found, but the model that is trained for it would not learn it: {stage}.loader.{share}=0; add "
+                f"{stage}.loader.{share}=0.3, or give a model that learned it (upstream.model)"
             )
 
 

@@ -41,6 +41,30 @@ def test_the_beats_of_a_prompt_are_estimated_by_the_tracker_given(tmp_path: Path
     assert prompt.piece.remarks.beat_confidence is not None
 
 
+def test_what_a_model_would_not_learn_is_refused_before_it_is_trained() -> None:
+    prompt, fill = f"prompt={GOLDEN / 'piece.mid'}", ("generate.mode=fill", "generate.fill=[1,2]")
+    for given, sentence in (
+        (
+            (prompt, *fill),
+            r"^generate.mode=fill found, .*: finetune.loader.fill_share=0; add .*=0.3, or give a model",
+        ),
+        (
+            ("generate.density=2", "tokenizer=base"),
+            r"^generate.density found, .*: base.loader.control_share=0",
+        ),
+        ((prompt, *fill, "generate.loudness=3"), r"^generate.loudness=3 found with generate.mode=fill"),
+        (
+            (prompt, "generate.mode=dynamics", "generate.density=3"),
+            r"^generate.density=3 found with .*=dynamics",
+        ),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            read_prompts(composed(*given))
+    assert read_prompts(composed("generate.density=2", "finetune.loader.control_share=0.3")) == []
+    assert read_prompts(composed("generate.density=2", "upstream.model=there")) == []
+    assert len(read_prompts(composed(prompt, *fill, "loader.fill_share=0.5"))) == 1
+
+
 def test_prompt_beats_keeps_the_first_or_the_last_beats(lm: PianoLM, prompt: Piece) -> None:
     all_ids = lm.tokenizer.encode(prompt).ids
     for wanted, beats in (
