@@ -1,4 +1,4 @@
-"""The recipes of CONTRIBUTING.md, applied as they stand to a copy of the package, and run from the command line."""
+"""The recipes of docs/extending.md, applied as they stand to a copy of the package, and run from the command line."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from pianolm.tokenizer.tokenizer import PianoTokenizer
+
 from .markdown import ROOT, blocks, commands, sections
 from .tiny import TINY
 
-TEXT = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
-RECIPES = {name: text for name, text in sections(TEXT, 3).items() if blocks(text, "python")}
+RECIPES = sections((ROOT / "docs" / "extending.md").read_text("utf-8"), 2)
+OF_YAML = ("A tokenizer preset", "A model size")
 LONGEST = 15
 
 
@@ -82,21 +84,21 @@ def workshop(
 
 @pytest.fixture(scope="module")
 def trained(workshop: Workshop) -> dict[str, object]:
-    """Metrics of a tiny base model: the recipes' data source, optimizer and callback in one run."""
-    settings = [s for s in TINY if not s.startswith("data.")]
-    recipes = ("data=pairs", f"data.root={workshop.midi}", "optimizer=sgd", "callbacks=weight_norm")
-    return workshop.run("stage=base", *recipes, *settings)
+    """Metrics of a tiny base model: the recipes' data source, tokenizer, model, optimizer and callback in one run."""
+    settings = [s for s in TINY if not s.startswith(("data.", "model."))]
+    parts = [workshop.arguments(RECIPES[name])[1] for name in (*OF_YAML, "An optimizer", "A callback")]
+    return workshop.run("stage=base", "data=pairs", f"data.root={workshop.midi}", *parts, *settings)
 
 
 def test_the_recipes_are_those_that_are_promised() -> None:
-    assert list(RECIPES) == ["A data source", "A stage", "An optimizer", "A callback"]
+    assert list(RECIPES) == ["A data source", *OF_YAML, "An optimizer", "A callback", "A stage"]
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_is_one_file_and_one_yaml_of_few_lines(name: str) -> None:
+def test_a_recipe_is_one_yaml_file_and_at_most_one_other_of_few_lines(name: str) -> None:
     found = blocks(RECIPES[name])
-    assert [block.language for block in found] == ["python", "yaml", "bash"]
-    lines = [line for block in found[:2] for line in block.lines[1:]]  # the first line is the file's path
+    assert [block.language for block in found] == [*([] if name in OF_YAML else ["python"]), "yaml", "bash"]
+    lines = [line for block in found[:-1] for line in block.lines[1:]]  # the first line is the file's path
     assert len(lines) <= LONGEST
 
 
@@ -112,6 +114,16 @@ def test_the_stage_publishes_its_artifact(workshop: Workshop, trained: dict[str,
     metrics = workshop.run(*workshop.arguments(RECIPES["A stage"]))
     counts = np.load(Path(str(metrics["artifact"])) / "pitches.npy")
     assert (counts > 0).sum() == metrics["distinct_pitches"] > 1
+
+
+def test_the_preset_and_the_size_are_those_of_the_model(
+    trained: dict[str, object], workshop: Workshop
+) -> None:
+    settings = OmegaConf.load(Path(str(trained["artifact"])) / "config.yaml")
+    assert (settings.tokenizer.bars, settings.tokenizer.ties) == (True, "repeat")
+    assert (settings.model.width, settings.model.layers, settings.optimizer.lr) == (64, 2, 0.1)
+    (ids,) = (workshop.root / "artifacts" / "tokenize").glob("*/tokenizer")
+    assert PianoTokenizer.from_pretrained(ids).bars
 
 
 def test_the_optimizer_trains_with_its_options(trained: dict[str, object]) -> None:
