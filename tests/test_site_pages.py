@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
+from docs.site.bars import demo_piece
 from docs.site.book import SHOWN, book_page
 from docs.site.stages import stages_page
+from docs.site.tour import with_outputs
+from pianolm import Piece
+from pianolm.report.tokens import PANELS
 from pianolm.stages import find_stage, stage_names
 
-from .markdown import ROOT, sections
+from .markdown import ROOT, blocks, sections
 
 HINT = "write it again with `python -m docs.site.write`"
 EXPERIMENTS = ROOT / "experiments"
@@ -47,3 +53,25 @@ def test_the_page_of_stages_is_up_to_date() -> None:
     assert page == stages_page((ROOT / "docs" / "metrics.md").read_text("utf-8")), HINT
     assert set(sections(page, 2)) == set(stage_names())
     assert all(find_stage(name).sentence in page for name in stage_names())
+
+
+def test_the_code_of_the_tour_prints_what_the_page_says() -> None:
+    page = (ROOT / "docs" / "tour.md").read_text("utf-8")
+    assert len(blocks(page, "python")) == len(blocks(page, "text")) == 5
+    assert page == with_outputs(page, ROOT), HINT
+
+
+def test_the_music_of_the_tour_is_that_of_its_pictures() -> None:
+    _, composed = demo_piece(3)
+    piece = Piece.from_midi(ROOT / "docs" / "tour" / "invention.mid", beats="file")
+    assert (piece.notes == composed.notes).all()
+    assert (piece.beats == composed.beats).all()
+    assert all((ROOT / "docs" / "tour" / f"{name}.png").is_file() for name in PANELS)
+
+
+def test_the_files_that_the_tour_names_exist() -> None:
+    rows = sections((ROOT / "docs" / "tour.md").read_text("utf-8"), 2)["Which file holds each step"]
+    for line in rows.splitlines():
+        names = re.findall(r"`([\w/]+\.py|[\w/]+/)`", line)
+        folder = ROOT / Path(names[0]).parent if names else ROOT
+        assert all((ROOT / name).exists() or (folder / name).exists() for name in names), line

@@ -12,11 +12,12 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.nav import Link, Navigation, Section
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 _PAGES = ("*.md", "docs/*.md", "docs/listen/*.md", "experiments/**/README.md", "pianolm/models/*/README.md")
-_BESIDE = (".css", ".csv", ".html", ".js", ".mid", ".mp3", ".png")
+_BESIDE = (".css", ".csv", ".html", ".js", ".mid", ".mp3", ".png", ".txt")
 _EXPERIMENTS = "Experiments"
 _LOADING = re.compile(
     r"<(?:script|link|img|iframe|audio|source)\b[^>]*?\s(?:src|href|srcset)=[\"']?((?:https?:)?//[^\"'\s>]*)"
@@ -68,6 +69,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def outside_addresses(html: str) -> list[str]:
     """Addresses of other sites that a page would load by itself; links to click on are none."""
     return _LOADING.findall(html)
+
+
+def on_nav(nav: Navigation, config: MkDocsConfig, files: Files) -> None:
+    """Puts the page of bars, which is no Markdown, behind the tour."""
+    tour = next(page for page in nav.pages if page.file.src_uri == "docs/tour.md")
+    assert isinstance(tour.parent, Section)
+    link = Link("Hear a bar", "docs/bars.html")
+    link.parent = tour.parent
+    tour.parent.children.insert(tour.parent.children.index(tour) + 1, link)
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from docs.site import book, stages
+from docs.site import bars, book, stages, tour
 from docs.site.hooks import ROOT
 from pianolm.config import reference
 
@@ -12,6 +12,8 @@ def main() -> None:
     reference.write(ROOT)
     book.write(ROOT)
     stages.write(ROOT)
+    bars.write(ROOT)
+    tour.write(ROOT)
 
 
 if __name__ == "__main__":

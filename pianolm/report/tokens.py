@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +49,10 @@ _TOKEN_COLOURS = {
 }
 
 
+PANELS = ("notes", "cells", "codes", "tokens")
+"""The parts of the picture from top to bottom."""
+
+
 def save_bar(
     piece: Piece,
     tokenizer: PianoTokenizer,
@@ -71,6 +76,69 @@ def save_bar(
     Raises:
         UserError: The piece has no such beat.
     """
+    bar = _arrange(piece, tokenizer, first_beat, n_beats)
+    picture, panels = _make_panels(bar, PANELS, title)
+    for name, axes in zip(PANELS, panels, strict=True):
+        axes.set_title(
+            _draw(bar, name, picture, axes), loc="left", size=10, bbox={"color": "white", "pad": 1}
+        )
+    times = piece.beats_sec[first_beat : first_beat + bar.n_beats + 1]
+    _connect_beats(picture, panels[0], panels[1], times)
+    picture.savefig(path, dpi=_DPI)
+
+
+def save_panels(
+    piece: Piece, tokenizer: PianoTokenizer, folder: Path, first_beat: int, n_beats: int = 4
+) -> None:
+    """Draws the parts of `save_bar` as pictures of their own: `notes.png`, `cells.png`, `codes.png`, `tokens.png`."""
+    bar = _arrange(piece, tokenizer, first_beat, n_beats)
+    for name in PANELS:
+        picture, (axes,) = _make_panels(bar, (name,), "")
+        axes.set_title(_draw(bar, name, picture, axes), loc="left", size=10)
+        picture.savefig(folder / f"{name}.png", dpi=_DPI)
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """What is drawn.
+
+    Attributes:
+        piece: The music.
+        first_beat: First beat of it.
+        n_beats: Number of beats.
+        tokens: Tokens of each beat.
+        per_pitch: What follows a pitch, in words.
+        rows: Rows of its cells in `piece.cells`.
+        pitches: Pitches of these, ascending.
+        beat_in: Width of a beat in inches.
+        lines: The tokens of each beat on their lines.
+    """
+
+    piece: Piece
+    first_beat: int
+    n_beats: int
+    tokens: list[list[BarToken]]
+    per_pitch: str
+    rows: NDArray[np.int64]
+    pitches: NDArray[np.uint8]
+    beat_in: float
+    lines: list[list[PlacedToken]]
+
+    @property
+    def token_lines(self) -> int:
+        """Lines of the beat with most of them."""
+        return max(max(placed[-1].line for placed in self.lines) + 1, 2)
+
+    @property
+    def heights_in(self) -> dict[str, float]:
+        """Height of each panel in inches."""
+        pitch_rows = max(self.pitches.size, 1)
+        heights = (1.75, 0.29 * pitch_rows, 0.44 * pitch_rows, _LINE_IN * self.token_lines + 0.1)
+        return dict(zip(PANELS, heights, strict=True))
+
+
+def _arrange(piece: Piece, tokenizer: PianoTokenizer, first_beat: int, n_beats: int) -> _Bar:
+    """Raises `UserError` where the piece has no such beat."""
     if not 0 <= first_beat < piece.n_beats or n_beats < 1:
         raise UserError(
             f"save_bar: first_beat={first_beat}, n_beats={n_beats} found, expected at least one of the piece's "
@@ -79,43 +147,54 @@ def save_bar(
     n_beats = min(n_beats, piece.n_beats - first_beat)
     beats = beat_tokens(tokenizer, tokenizer.encode(piece).ids, first_beat, n_beats)
     rows = np.arange(*np.searchsorted(piece.cells.beat, [first_beat, first_beat + n_beats]))
-    pitches = np.unique(piece.cells.pitch[rows])
     beat_in = max(2.7, 10.8 / n_beats)
-    lines = [arrange_tokens(tokens, beat_in - 0.12) for tokens in beats]
-    token_rows = max(max(placed[-1].line for placed in lines) + 1, 2)
-    picture, panels = _make_panels(beat_in * n_beats, max(pitches.size, 1), token_rows, title)
-    roll, cells, codes, tokens = panels
-    _draw_roll(picture, roll, piece, first_beat, n_beats)
-    for panel in (cells, codes):
-        _draw_pitch_rows(panel, pitches, n_beats)
-    _draw_cells(cells, piece, rows, pitches, first_beat, beat_in)
-    n_codes = _draw_codes(codes, beats, pitches, beat_in)
-    tokens.set(xlim=(0, n_beats), ylim=(_LINE_IN * token_rows + 0.1, 0))
-    _draw_tokens(tokens, lines, beat_in)
-    per_pitch = "its codes" if tokenizer.codec is None else "its codes and its velocity"
-    headings = (
-        f"Notes in seconds: {int(np.bitwise_count(piece.cells.onset[rows]).sum())} struck",
-        f"Cells: {rows.size} pairs of beat and pitch, {FRAMES} frames a beat; black: struck, pale: held over",
-        f"Codes: {n_codes}, each with the frames it stands for",
-        f"Tokens: {sum(map(len, beats))}, read line by line, beat by beat: tempo, then for every pitch {per_pitch}",
+    return _Bar(
+        piece,
+        first_beat,
+        n_beats,
+        beats,
+        "its codes" if tokenizer.codec is None else "its codes and its velocity",
+        rows,
+        np.unique(piece.cells.pitch[rows]),
+        beat_in,
+        [arrange_tokens(tokens, beat_in - 0.12) for tokens in beats],
     )
-    for panel, heading in zip(panels, headings, strict=True):
-        panel.set_title(heading, loc="left", size=10, bbox={"color": "white", "pad": 1})
-    _connect_beats(picture, roll, cells, piece.beats_sec[first_beat : first_beat + n_beats + 1])
-    picture.savefig(path, dpi=_DPI)
 
 
-def _make_panels(width_in: float, pitch_rows: int, token_rows: int, title: str) -> tuple[Figure, list[Axes]]:
-    """A figure with axes for notes, cells, codes and tokens from top to bottom."""
-    heights = [1.75, 0.29 * pitch_rows, 0.44 * pitch_rows, _LINE_IN * token_rows + 0.1]
-    width, height = _LEFT_IN + width_in + _RIGHT_IN, _TOP_IN + sum(heights) + _GAP_IN * 4 + 0.05
+def _draw(bar: _Bar, name: str, picture: Figure, axes: Axes) -> str:
+    """Draws a panel; returns its heading."""
+    if name == "notes":
+        _draw_roll(picture, axes, bar.piece, bar.first_beat, bar.n_beats)
+        struck = int(np.bitwise_count(bar.piece.cells.onset[bar.rows]).sum())
+        return f"Notes in seconds: {struck} struck"
+    if name == "tokens":
+        axes.set(xlim=(0, bar.n_beats), ylim=(_LINE_IN * bar.token_lines + 0.1, 0))
+        _draw_tokens(axes, bar.lines, bar.beat_in)
+        count = sum(map(len, bar.tokens))
+        return (
+            f"Tokens: {count}, read line by line, beat by beat: tempo, then for every pitch {bar.per_pitch}"
+        )
+    _draw_pitch_rows(axes, bar.pitches, bar.n_beats)
+    if name == "cells":
+        _draw_cells(axes, bar.piece, bar.rows, bar.pitches, bar.first_beat, bar.beat_in)
+        return f"Cells: {bar.rows.size} pairs of beat and pitch, {FRAMES} frames a beat; black: struck, pale: held over"
+    n_codes = _draw_codes(axes, bar.tokens, bar.pitches, bar.beat_in)
+    return f"Codes: {n_codes}, each with the frames it stands for"
+
+
+def _make_panels(bar: _Bar, names: Sequence[str], title: str) -> tuple[Figure, list[Axes]]:
+    """A figure with axes for some panels from top to bottom."""
+    heights = [bar.heights_in[name] for name in names]
+    top_in = _TOP_IN if title else 0.0
+    width = _LEFT_IN + bar.beat_in * bar.n_beats + _RIGHT_IN
+    height = top_in + sum(heights) + _GAP_IN * len(names) + 0.05
     picture = figure(width, height)
     picture.set_layout_engine("none")
     picture.text(_LEFT_IN / width, 1 - 0.12 / height, title, size=13, va="top")
-    panels, top = [], height - _TOP_IN
+    panels, top = [], height - top_in
     for size_in in heights:
         top -= _GAP_IN + size_in
-        panels.append(axes_in_inches(picture, (_LEFT_IN, top, width_in, size_in)))
+        panels.append(axes_in_inches(picture, (_LEFT_IN, top, bar.beat_in * bar.n_beats, size_in)))
     return picture, panels
 
 
