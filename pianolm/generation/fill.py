@@ -11,16 +11,20 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pianolm.errors import UserError
+from pianolm.generation.continuation import seeds_of
 from pianolm.generation.repetition import HeardBeats
+from pianolm.generation.results import GeneratedPiece
 from pianolm.generation.sampling import Candidates, TokenOrder
 from pianolm.generation.state import GenerationState
 from pianolm.music.bars import DEFAULT_BAR_BEATS, bar_length
-from pianolm.music.gap import GappedPiece
+from pianolm.music.gap import Gap, GappedPiece
+from pianolm.music.piece import Piece
 from pianolm.tokenizer.fill import FillWriter, first_beats, last_beats
 from pianolm.tokenizer.grammar_state import State
 from pianolm.tokenizer.grammar_table import BETWEEN_CELLS, Phase
@@ -249,6 +253,47 @@ class FillState(GenerationState):
     def middle(self) -> list[int]:
         """Its tokens so far, with EOS at the end of a finished one."""
         return self.ids[self.prompt_tokens :]
+
+
+class Filling:
+    """A gap of one piece: the states in which it is filled, and the pieces that finished states make.
+
+    Args:
+        tokenizer, order, context, name: See `FillPlan`.
+        piece: The piece.
+        gap: What of it is written anew.
+
+    Raises:
+        UserError: See `FillPlan`.
+    """
+
+    def __init__(
+        self, tokenizer: PianoTokenizer, piece: Piece, gap: Gap, order: TokenOrder, context: int, name: str
+    ) -> None:
+        self._tokenizer, self._gapped, velocity = (
+            tokenizer,
+            GappedPiece.of(piece, gap),
+            piece.notes["velocity"],
+        )
+        self._plan = FillPlan(tokenizer, self._gapped, order, context, name)
+        is_constant = tokenizer.codec is None or np.unique(velocity).size == 1
+        self._velocity = int(np.median(velocity)) if is_constant and velocity.size else None
+
+    def states(self, pieces: int, seed: int) -> list[FillState]:
+        """As many middles before their first token."""
+        entropy = [seed, crc32(self._plan.ids.astype("<i8").tobytes())]
+        return [FillState(self._plan, one) for one in seeds_of(entropy, pieces)]
+
+    def finished(self, state: FillState, first_beat_seconds: float) -> GeneratedPiece:
+        """The piece with a finished middle in its gap."""
+        new = self._tokenizer.decode([*self._plan.prefix, *state.middle]).frame_notes
+        return GeneratedPiece(
+            ids=np.array(state.ids, np.int64),
+            piece=self._gapped.filled(new, self._velocity),
+            prompt_beats=self._gapped.gap.first,
+            new_tokens=len(state.middle),
+            first_beat_seconds=first_beat_seconds,
+        )
 
 
 def _without(found: Candidates, indices: NDArray[np.int64]) -> Candidates:

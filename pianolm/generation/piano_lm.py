@@ -9,19 +9,15 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zlib import crc32
-
-import numpy as np
 
 from pianolm.errors import UserError
 from pianolm.generation.config import GenerationConfig, SamplingSettings
-from pianolm.generation.controls import ControlledState
+from pianolm.generation.continuation import finished_piece, first_states, music_of
 from pianolm.generation.devices import checked_device
 from pianolm.generation.dynamics import render_ids, with_velocities
-from pianolm.generation.fill import FillPlan, FillState
+from pianolm.generation.fill import Filling
 from pianolm.generation.generator import Generator
-from pianolm.generation.prompts import beats_left_out, prompt_bar_beats, prompt_bars, prompt_ids
-from pianolm.generation.results import GeneratedBeat, GeneratedPiece, ended_by_model, prompt_cut, with_bars
+from pianolm.generation.results import GeneratedBeat, GeneratedPiece
 from pianolm.generation.sampling import TokenOrder
 from pianolm.generation.state import GenerationState
 from pianolm.lm.llama import CONTROL_SHARE, FILL_SHARE, Llama, llama_from_weights
@@ -29,10 +25,8 @@ from pianolm.lm.model_directory import llama_from_directory
 from pianolm.lm.sampling_file import read_sampling
 from pianolm.lm.weights_path import check_model_directory
 from pianolm.models import model_path
-from pianolm.music.continuation import continued_piece, part_of_piece
-from pianolm.music.gap import Gap, GappedPiece, gap_of
+from pianolm.music.gap import Gap, gap_of
 from pianolm.music.piece import Piece, as_piece
-from pianolm.music.remarks import Remarks
 from pianolm.tokenizer.controls import CONTROL_NAMES
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 
@@ -236,7 +230,16 @@ class PianoLM:
         for index in self.generator.generate(states, config):
             first_beat_sec.setdefault(index, time.perf_counter() - start)
         return [
-            self._result(state, given[index], prompt_beats, with_prompt, config, first_beat_sec[index])
+            finished_piece(
+                self.tokenizer,
+                self.generator.context,
+                state,
+                given[index],
+                prompt_beats,
+                with_prompt,
+                config,
+                first_beat_sec[index],
+            )
             for index, state in enumerate(states)
         ]
 
@@ -257,7 +260,9 @@ class PianoLM:
         (state,) = self._states(None if prompt is None else as_piece(prompt), prompt_beats, 1, seed, config)
         # the last token after a complete beat is the next beat's tempo, or EOS
         return (
-            GeneratedBeat.from_piece(self._decode(state, False, config.tempo_bpm, len(state.ids) - 1), number)
+            GeneratedBeat.from_piece(
+                music_of(self.tokenizer, state, False, config.tempo_bpm, len(state.ids) - 1), number
+            )
             for number, _ in enumerate(self.generator.generate([state], config))
         )
 
@@ -372,28 +377,12 @@ class PianoLM:
         if pieces < 1:
             raise UserError(f"pieces={pieces} found, expected at least 1")
         sampling = (config or SamplingSettings()).over(self.generation_defaults).sampling
-        gapped = GappedPiece.of(piece, gap)
-        plan = FillPlan(self.tokenizer, gapped, self.fill_order, self.generator.context, name)
-        entropy = [_checked_seed(seed), crc32(plan.ids.astype("<i8").tobytes())]
-        seeds = np.random.SeedSequence(entropy).generate_state(pieces, np.uint32).tolist()
-        states = [FillState(plan, one) for one in seeds]
+        filling = Filling(self.tokenizer, piece, gap, self.fill_order, self.generator.context, name)
+        states = filling.states(pieces, _checked_seed(seed))
         first_beat_sec: dict[int, float] = {}
         for index in self.generator.generate(states, GenerationConfig(**sampling, beats=gap.n_beats)):
             first_beat_sec.setdefault(index, time.perf_counter() - start)
-        constant = self.tokenizer.codec is None or np.unique(piece.notes["velocity"]).size == 1
-        velocity = int(np.median(piece.notes["velocity"])) if constant and piece.notes.size else None
-        return [
-            GeneratedPiece(
-                ids=np.array(state.ids, np.int64),
-                piece=gapped.filled(
-                    self.tokenizer.decode([*plan.prefix, *state.middle]).frame_notes, velocity
-                ),
-                prompt_beats=gap.first,
-                new_tokens=len(state.middle),
-                first_beat_seconds=first_beat_sec[index],
-            )
-            for index, state in enumerate(states)
-        ]
+        return [filling.finished(state, first_beat_sec[index]) for index, state in enumerate(states)]
 
     @cached_property
     def fill_order(self) -> TokenOrder:
@@ -421,67 +410,8 @@ class PianoLM:
                 f"{found}: this model was not trained with controls; give one that was trained with "
                 "loader.control_share above 0, such as 0.3"
             )
-        ids, entropy = np.array([self.tokenizer.vocabulary.bos], np.int64), [_checked_seed(seed)]
-        if prompt is not None:
-            ids = prompt_ids(self.tokenizer, prompt, prompt_beats, name)
-            entropy.append(
-                crc32(ids.astype("<i8").tobytes())
-            )  # otherwise all prompts share one random stream
-        seeds = np.random.SeedSequence(entropy).generate_state(pieces, np.uint32).tolist()
-        context, bar_beats = self.generator.context, prompt_bar_beats(prompt, prompt_beats)
-        grammar = self.tokenizer.grammar
-        if levels:
-            return [ControlledState(levels, grammar, ids, s, context, name, bar_beats) for s in seeds]
-        return [GenerationState(grammar, ids, s, context, name, bar_beats) for s in seeds]
-
-    def _result(
-        self,
-        state: GenerationState,
-        prompt: Piece | None,
-        prompt_beats: int | None,
-        with_prompt: bool,
-        config: GenerationConfig,
-        first_beat_seconds: float,
-    ) -> GeneratedPiece:
-        """A finished piece, whose first beats are those of its prompt as it was played, with bars that go on."""
-        cut = prompt_cut(state, self.generator.context)
-        shorter = ended_by_model(state, config.stopping)
-        piece = self._decode(state, with_prompt, config.tempo_bpm)
-        if with_prompt and prompt is not None:
-            first = beats_left_out(prompt, prompt_beats)
-            piece = continued_piece(part_of_piece(prompt, first, first + state.prompt_beats), piece)
-        barred = None if self.tokenizer.bars else prompt  # a model whose tokens include bars sets its own
-        kept_beats = state.prompt_beats if with_prompt else 0
-        bars = prompt_bars(barred, prompt_beats)
-        piece = with_bars(piece, bars, state.prompt_beats, state.prompt_beats - kept_beats)
-        remarks = Remarks() if prompt is None else prompt.remarks
-        return GeneratedPiece(
-            ids=np.array(state.ids, np.int64),
-            piece=replace(piece, remarks=replace(remarks, generated=tuple(filter(None, (cut, shorter))))),
-            prompt_beats=kept_beats,
-            new_tokens=len(state.ids) - state.prompt_tokens,
-            first_beat_seconds=first_beat_seconds,
-            prompt_cut=cut,
-            ended_by_model=shorter,
-        )
-
-    def _decode(
-        self, state: GenerationState, with_prompt: bool, tempo_bpm: float | None, end: int | None = None
-    ) -> Piece:
-        """The music of a piece's tokens up to `end`; with a given tempo its new beats have exactly that tempo."""
-        prompt_beats = state.prompt_beats if with_prompt else 0
-        if with_prompt:
-            piece = self.tokenizer.decode(state.ids[:end])
-        elif self.tokenizer.ties != "repeat":  # ties refer to notes of the prompt
-            piece = self.tokenizer.decode(state.ids[:end]).from_beat(state.prompt_beats)
-        else:
-            tuning = self.tokenizer.vocabulary.tuning_id(state.ids[: state.prompt_tokens])
-            piece = self.tokenizer.decode([*tuning, *state.ids[state.prompt_tokens : end]])
-        if tempo_bpm is None:
-            return piece
-        new_sec = np.arange(1, piece.n_beats - prompt_beats + 1) * (60 / float(tempo_bpm))
-        prompt_sec = piece.beats_sec[: prompt_beats + 1]
-        return piece.on_beats(np.concatenate([prompt_sec, prompt_sec[-1] + new_sec]))
+        context, seed = self.generator.context, _checked_seed(seed)
+        return first_states(self.tokenizer, context, prompt, prompt_beats, pieces, seed, levels, name)
 
 
 def _checked_seed(seed: int) -> int:
