@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pianolm.music.piece import Piece
     from pianolm.tokenizer.tokenizer import PianoTokenizer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["PianoLM", "PianoTokenizer", "Piece"]
 
 _HOME = {

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import pianolm
 from tests.markdown import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -57,6 +58,24 @@ def test_the_image_is_small_to_read_and_of_a_python_that_pianolm_runs_on() -> No
     copied = "constraints.txt"
     assert copied in DOCKERFILE
     assert (ROOT / copied).is_file()
+
+
+def test_changelog_and_citation_are_of_this_version() -> None:
+    heading = next(
+        line for line in (ROOT / "CHANGELOG.md").read_text("utf-8").splitlines() if line.startswith("## ")
+    )
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert heading == f"## {pianolm.__version__} ({citation['date-released']})"
+    assert citation["version"] == pianolm.__version__
+    assert (citation["cff-version"], citation["type"], citation["license"]) == (
+        "1.2.0",
+        "software",
+        PROJECT["license"],
+    )
+    assert citation["keywords"] == PROJECT["keywords"]
+    assert citation["message"]
+    assert citation["title"].startswith("pianolm")
+    assert citation["authors"]
 
 
 def test_the_workflow_tries_every_python_with_the_targets_that_exist() -> None:
