@@ -66,3 +66,14 @@ def anchors(text: str) -> set[str]:
     """Anchors of the headings, as GitHub makes them."""
     headings = (line.lstrip("#").strip().lower() for line in text.splitlines() if line.startswith("#"))
     return {re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in headings}
+
+
+def table_rows(text: str) -> list[list[str]]:
+    """Cells of the rows of all tables, without headings."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    rules = {number for number, line in enumerate(lines) if not line.strip("|-: ")}
+    return [
+        [cell.strip() for cell in line.strip().strip("|").split("|")]
+        for number, line in enumerate(lines)
+        if not {number, number + 1} & rules
+    ]
