@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 _PAGES = ("*.md", "docs/*.md", "docs/listen/*.md", "experiments/**/README.md", "pianolm/models/*/README.md")
 _BESIDE = (".css", ".csv", ".html", ".js", ".mid", ".mp3", ".png", ".txt")
 _EXPERIMENTS = "Experiments"
+_BOOST = {"docs/answers.md": 3}
+"""Factors of pages in the order of what a search finds."""
 _LOADING = re.compile(
     r"<(?:script|link|img|iframe|audio|source)\b[^>]*?\s(?:src|href|srcset)=[\"']?((?:https?:)?//[^\"'\s>]*)"
 )
@@ -81,8 +83,10 @@ def on_nav(nav: Navigation, config: MkDocsConfig, files: Files) -> None:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> None:
-    """The table of the book takes the width of its table of contents, too."""
-    if page.file.src_uri == "experiments/README.md":
+    """Searches find documentation before experiments; the table of the book takes the width of its contents, too."""
+    path = page.file.src_uri
+    page.meta["search"] = {"boost": _BOOST.get(path, 0.3 if path.startswith("experiments/") else 1)}
+    if path == "experiments/README.md":
         page.meta["hide"] = ["toc"]
 
 
