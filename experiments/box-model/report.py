@@ -20,8 +20,9 @@ STAGES = (
     ("second/finetune", "more"),
     ("third/finetune", "more, at a constant rate"),
     ("fourth/finetune", "context 2,048, the rate decays"),
+    ("fifth/finetune", "the same with gaps and controls"),
 )
-MEASURED = {"second": "after two runs", "pop": "pop"}
+MEASURED = {"second": "after two runs", "fourth": "after four", "pop": "pop"}
 """Models that are measured, by the beginning of the names of their runs, and their columns."""
 WANTED = {
     "bar_likeness": "≥ 0.25",

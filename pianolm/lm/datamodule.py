@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,12 +33,15 @@ from torch.utils.data import DataLoader, Dataset
 from pianolm.data.step_sampler import StepSampler, batch_loader
 from pianolm.data.token_store import TokenStore
 from pianolm.errors import UserError
+from pianolm.lm.batch_plan import BatchPlan, plan_batch
 from pianolm.lm.control_windows import ControlWindows
 from pianolm.lm.fill_windows import FillWindows
 from pianolm.lm.loss import IGNORE
 from pianolm.lm.scorer import unigram_cross_entropy
+from pianolm.lm.window_index import WindowIndex
+from pianolm.lm.window_reader import Batch, WindowReader
 from pianolm.lm.window_rewriter import DRAWN, Rewriter, RewriterMix
-from pianolm.lm.windows import Batch, Rows, WindowIndex, WindowReader
+from pianolm.lm.windows import Rows
 from pianolm.tokenizer.controls import check_controls
 from pianolm.tokenizer.fill import check_fill
 from pianolm.tokenizer.tokenizer import PianoTokenizer
@@ -50,64 +52,6 @@ _TRANSPOSITION = 1
 """Distinguishes the random numbers of transpositions from others of the same seed."""
 _REWRITING = 2
 """The same for those that windows are rewritten by."""
-
-
-@dataclass(frozen=True)
-class BatchPlan:
-    """How a global batch is divided.
-
-    Attributes:
-        global_rows: R of the global batch.
-        rows: B of a micro-batch on one process.
-        accumulate: Micro-batches of an optimizer step on each process.
-        processes: Number of processes.
-    """
-
-    global_rows: int
-    rows: int
-    accumulate: int
-    processes: int
-
-    def part(self, micro: int, rank: int) -> slice:
-        """Rows of the global batch in micro-batch number `micro` of the step on process `rank`."""
-        first = (micro * self.processes + rank) * self.rows
-        return slice(first, first + self.rows)
-
-
-def plan_batch(loader: Mapping[str, Any], processes: int, accumulate: int | None = None) -> BatchPlan:
-    """Divides `batch_tokens` among processes and into micro-batches.
-
-    Args:
-        loader: `batch_tokens`, `context` and `micro_batch_tokens` (largest micro-batch of a process; None: no limit).
-        processes: Number of processes.
-        accumulate: Micro-batches of an optimizer step; None: as few as `micro_batch_tokens` allows.
-
-    Raises:
-        UserError: The rows cannot be divided evenly, or both `accumulate` and `micro_batch_tokens` are given.
-    """
-    context, batch, micro = (
-        int(loader[key] or 0) for key in ("context", "batch_tokens", "micro_batch_tokens")
-    )
-    rows = max(1, batch // context)
-    if rows % (processes * (accumulate or 1)):
-        step = context * processes * (accumulate or 1)
-        below, above = batch // step * step, (batch // step + 1) * step
-        shares = f"{processes} processes" + (f" with {accumulate} micro-batches each" if accumulate else "")
-        raise UserError(
-            f"loader.batch_tokens={batch} makes {rows} rows of loader.context={context}, which {shares} cannot share "
-            f"evenly; expected a multiple of {step}, such as {f'{below} or {above}' if below else above}"
-        )
-    share = rows // processes
-    if accumulate:
-        if micro:
-            raise UserError(
-                f"trainer.accumulate_grad_batches={accumulate} and loader.micro_batch_tokens={micro} found, expected "
-                "at most one of them; set the other to null"
-            )
-        return BatchPlan(rows, share // accumulate, accumulate, processes)
-    largest = min(max(1, micro // context), share) if micro else share
-    micro_rows = next(count for count in range(largest, 0, -1) if share % count == 0)
-    return BatchPlan(rows, micro_rows, share // micro_rows, processes)
 
 
 class TrainingOrder:

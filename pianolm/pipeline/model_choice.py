@@ -10,6 +10,7 @@ from pianolm import hub, models
 from pianolm.artifacts import ArtifactStore
 from pianolm.errors import UserError
 from pianolm.json_file import read_object
+from pianolm.lm.llama import SHARES
 from pianolm.pipeline.run_log import LATEST
 from pianolm.tokenizer.config import read_settings
 
@@ -118,7 +119,8 @@ def _box_or_chain(cfg: Config, given: Iterable[str], say: Callable[[str], None])
 
 
 def _with_base(cfg: Config, given: Iterable[str], say: Callable[[str], None]) -> Config:
-    """What a base model's directory brings along: its sizes, its loss and, with velocities, its tokenizer.
+    """What a base model's directory brings along: its sizes, its loss, what it learned beside continuing (`SHARES`)
+    and, with velocities, its tokenizer.
 
     Each is brought only where nothing of its kind was given.
     """
@@ -128,11 +130,18 @@ def _with_base(cfg: Config, given: Iterable[str], say: Callable[[str], None]) ->
         return cfg
     brought = []
     if not _is_given(given, "model", "experiment"):
-        context, constrained = sizes.pop("context"), sizes.pop("constrained")
+        constrained, loader = (
+            sizes.pop("constrained"),
+            {name: sizes.pop(name) for name in ("context", *SHARES)},
+        )
         cfg = {**cfg, "model": {**cfg["model"], **sizes}}
         brought.append("sizes")
-        if not _is_given(given, "loader.context", "finetune.loader.context"):
-            cfg = _for_finetune(cfg, "loader", {"context": context})
+        loader = {
+            name: value
+            for name, value in loader.items()
+            if not _is_given(given, f"loader.{name}", f"finetune.loader.{name}")
+        }
+        cfg = _for_finetune(cfg, "loader", loader)
         if not _is_given(given, "loss", "finetune.loss"):
             cfg = _for_finetune(cfg, "loss", {"constrained": constrained})
     parts = ("tokenizer", "codebook", "velvq", "experiment")
@@ -163,6 +172,7 @@ def _sizes(directory: Path) -> dict[str, Any] | None:
             "rope_theta": float(rope.get("rope_theta", 10_000.0)),
             "context": int(config["max_position_embeddings"]),
             "constrained": bool(config.get("constrained_loss", False)),
+            **{name: float(config.get(name, 0.0)) for name in SHARES},
         }
     except (ValueError, KeyError, TypeError, AttributeError):
         return None  # warm_start says what is wrong with it

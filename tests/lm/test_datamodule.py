@@ -9,9 +9,11 @@ import torch
 
 from pianolm.data.token_store import TokenStore
 from pianolm.errors import UserError
-from pianolm.lm.datamodule import BatchPlan, TrainBatches, TrainingOrder, plan_batch
+from pianolm.lm.batch_plan import BatchPlan, plan_batch
+from pianolm.lm.datamodule import TrainBatches, TrainingOrder
 from pianolm.lm.loss import IGNORE
-from pianolm.lm.windows import WindowIndex, WindowReader
+from pianolm.lm.window_index import WindowIndex
+from pianolm.lm.window_reader import WindowReader
 from pianolm.tokenizer.vocabulary import Kind
 from tests.lm.toys import toy_data
 from tests.toy_tokens import VOCABULARY, ToyPiece, sequence, settings, write_store

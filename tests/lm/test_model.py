@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from pianolm.lm.model import build_llama, count_parameters, packing
-from pianolm.lm.windows import WindowIndex, WindowReader, pack
+from pianolm.lm.window_index import WindowIndex
+from pianolm.lm.window_reader import WindowReader
+from pianolm.lm.windows import pack
 from pianolm.tokenizer.vocabulary import Vocabulary
 from tests.lm.toys import toy_model
 from tests.tiny import composed

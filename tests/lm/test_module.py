@@ -15,7 +15,9 @@ from pianolm.lm.loss import IGNORE
 from pianolm.lm.masked_targets import MaskedTargets
 from pianolm.lm.model import packing
 from pianolm.lm.module import LanguageModule
-from pianolm.lm.windows import Rows, WindowIndex, WindowReader
+from pianolm.lm.window_index import WindowIndex
+from pianolm.lm.window_reader import WindowReader
+from pianolm.lm.windows import Rows
 from pianolm.tokenizer.grammar import Grammar
 from pianolm.tokenizer.vocabulary import Kind
 from tests.lm.toys import NOTES_PER_ID, toy_data, toy_model, toy_module, toy_trainer, whole_batch

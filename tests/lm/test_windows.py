@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from pianolm.data.token_store import TokenStore
 from pianolm.errors import UserError
-from pianolm.lm.windows import Rows, WindowIndex, WindowReader, Windows, pack
+from pianolm.lm.window_index import WindowIndex
+from pianolm.lm.window_reader import WindowReader
+from pianolm.lm.windows import Rows, Windows, pack
 from tests.toy_tokens import TUNED, VOCABULARY, ToyPiece, sequence, write_store
 
 

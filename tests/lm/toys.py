@@ -14,7 +14,8 @@ from pianolm.lm.datamodule import LMDataModule
 from pianolm.lm.model import build_llama
 from pianolm.lm.module import LanguageModule
 from pianolm.lm.optimizer import OptimizerSettings
-from pianolm.lm.windows import WindowIndex, WindowReader
+from pianolm.lm.window_index import WindowIndex
+from pianolm.lm.window_reader import WindowReader
 from tests.toy_tokens import MODEL, VOCABULARY, ToyPiece, sequence, settings, write_store
 
 NOTES_PER_ID = np.random.default_rng(0).integers(0, 3, VOCABULARY.size)

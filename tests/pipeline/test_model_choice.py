@@ -138,9 +138,12 @@ def test_generate_plays_the_box_from_the_command_line(tmp_path: Path, box: Path)
 def test_a_base_model_brings_its_tokenizer_and_its_sizes(box: Path) -> None:
     overrides = ("stage=finetune", "upstream.base=pop", "data.pieces=9")
     said: list[str] = []
-    cfg = choose_models(composed(*overrides), overrides, said.append)
     config = json.loads((box / "config.json").read_text())
+    (box / "config.json").write_text(json.dumps({**config, "fill_share": 0.3}))
+    cfg = choose_models(composed(*overrides), overrides, said.append)
     assert cfg["model"]["width"] == config["hidden_size"]
+    shares = [cfg["finetune"]["loader"][name] for name in ("fill_share", "control_share")]
+    assert shares == [0.3, 0.0], "what the base model learned is kept"
     assert cfg["finetune"]["loader"]["context"] == config["max_position_embeddings"] == 128
     assert cfg["upstream"]["tokenizer"] == str(box)
     assert said == [f"upstream.base: takes the sizes and the tokenizer of {box}"]
