@@ -8,12 +8,15 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pianolm.errors import UserError
 from pianolm.generation.config import GenerationConfig
 from pianolm.generation.output import OutputPiece
 from pianolm.generation.piano_lm import PianoLM
 from pianolm.generation.prompts import Prompt, gap_to_fill, left_out
+from pianolm.generation.results import GeneratedPiece
+from pianolm.music.beats import FRAMES
 from pianolm.stage import Metrics
 from pianolm.tokenizer.vocabulary import Kind
 
@@ -73,6 +76,7 @@ def _continue(
     seconds = time.perf_counter() - start
     valid = [lm.tokenizer.grammar.is_complete(one.ids) and one.piece.skipped == 0 for one in generated]
     new_beats = sum(one.piece.n_beats - one.prompt_beats for one in generated)
+    velocity = np.concatenate([_new_velocities(one) for one in generated])
     names = _names(prompts, options["pieces"])
     for number, (name, one) in enumerate(zip(names, generated, strict=True)):
         if one.prompt_cut and number % options["pieces"] == 0:
@@ -88,7 +92,20 @@ def _continue(
         "tokens_per_second": round(sum(one.new_tokens for one in generated) / seconds, 1),
         "beats_per_second": round(new_beats / seconds, 2),
         "first_beat_seconds": round(min(one.first_beat_seconds for one in generated), 4),
+        "notes_per_beat": round(velocity.size / max(new_beats, 1), 2),
+        **(
+            {"mean_velocity": round(float(velocity.mean()), 1)}
+            if lm.tokenizer.codec and velocity.size
+            else {}
+        ),
     }
+
+
+def _new_velocities(generated: GeneratedPiece) -> NDArray[np.uint8]:
+    """Velocities of the notes that begin behind the prompt."""
+    notes = generated.piece.frame_notes
+    velocity: NDArray[np.uint8] = notes["velocity"][notes["onset"] >= generated.prompt_beats * FRAMES]
+    return velocity
 
 
 def _render_dynamics(

@@ -34,7 +34,13 @@ def test_a_prompt_and_a_model_give_midi_pictures_sound_and_a_page(
     assert metrics["pieces"] == 2
     assert metrics["valid_fraction"] == 1.0
     assert metrics["distinct_velocities"] > 1
-    for key in ("tokens_per_second", "beats_per_second", "first_beat_seconds"):
+    for key in (
+        "tokens_per_second",
+        "beats_per_second",
+        "first_beat_seconds",
+        "notes_per_beat",
+        "mean_velocity",
+    ):
         assert metrics[key] > 0
     given = Piece.from_midi(prompt).frame_notes
     for number in range(2):
