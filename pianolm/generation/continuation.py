@@ -67,7 +67,6 @@ def first_states(
 
 def finished_piece(
     tokenizer: PianoTokenizer,
-    context: int,
     state: GenerationState,
     prompt: Piece | None,
     prompt_beats: int | None,
@@ -76,7 +75,7 @@ def finished_piece(
     first_beat_seconds: float,
 ) -> GeneratedPiece:
     """A finished piece, whose first beats are those of its prompt as it was played, with bars that go on."""
-    cut = prompt_cut(state, context)
+    cut = prompt_cut(state)
     shorter = ended_by_model(state, config.stopping)
     piece = music_of(tokenizer, state, with_prompt, config.tempo_bpm)
     if with_prompt and prompt is not None:

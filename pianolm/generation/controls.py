@@ -34,7 +34,8 @@ class ControlledState(GenerationState):
         name: str = "prompt",
         bar_beats: int = DEFAULT_BAR_BEATS,
     ) -> None:
-        super().__init__(grammar, prompt, seed, context, name, bar_beats)
+        # room for the levels that hold, where the beats before are forgotten
+        super().__init__(grammar, prompt, seed, context - len(CONTROLS), name, bar_beats)
         self._levels, self._said = levels, dict[Kind, int]()
         tempi = grammar.vocabulary.ids(Kind.TEMPO)
         self._is_tempo = range(tempi.start, tempi.stop)
@@ -55,9 +56,9 @@ class ControlledState(GenerationState):
         if kind in CONTROLS:
             self._said[kind] = token
 
-    def visible(self, context: int) -> list[int]:
+    def visible(self) -> list[int]:
         """What the model sees, with the controls that hold there before its first beat."""
-        start = window_start(len(self.ids), self.beat_starts, context - len(CONTROLS))
+        start = window_start(len(self.ids), self.beat_starts, self.context)
         if not start:
             return self.ids
         vocabulary = self.grammar.vocabulary

@@ -64,6 +64,7 @@ class FillPlan:
         name: str = "beats",
     ) -> None:
         self.grammar, self._order, self._vocabulary = tokenizer.fill_grammar, order, tokenizer.vocabulary
+        self.context = context
         self._gap, self._tails = gapped.gap, frozenset(gapped.tails)
         writer, piece = FillWriter(tokenizer.grammar), gapped.piece
         plain = tokenizer.encode_cells(piece.cells, piece.beats_sec, piece.bar_starts)
@@ -210,7 +211,7 @@ class FillState(GenerationState):
     """
 
     def __init__(self, plan: FillPlan, seed: int) -> None:
-        self.plan, self.grammar = plan, plan.grammar
+        self.plan, self.grammar, self.context = plan, plan.grammar, plan.context
         self.ids: list[int] = plan.ids.tolist()
         self.prompt_tokens, self.prompt_beats, self.beat_starts = len(self.ids), 0, []
         self.tuning = 0
@@ -240,9 +241,9 @@ class FillState(GenerationState):
         """The token that follows from those before, or from the piece."""
         return self.plan.forced(self)
 
-    def visible(self, context: int) -> list[int]:
+    def visible(self) -> list[int]:
         """The gap, and what of both sides fits."""
-        return self.plan.visible(self, context)
+        return self.plan.visible(self, self.context)
 
     @property
     def beat(self) -> int:

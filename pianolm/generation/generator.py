@@ -176,7 +176,7 @@ class Generator:
         """
         if state.ids != prompt:
             engine.clear(prompt_row)
-            engine.extend(prompt_row, state.visible(self.context))
+            engine.extend(prompt_row, state.visible())
         engine.copy(prompt_row, row)
         return list(state.ids)
 
@@ -249,5 +249,5 @@ class Generator:
         full = [row for row in states if engine.lengths[row] + n_new[row] > self.context]
         for row in full:
             engine.clear(row)
-            engine.extend(row, states[row].visible(self.context))
+            engine.extend(row, states[row].visible())
         engine.read({row: states[row].ids[-n_new[row] :] for row in states if row not in full})

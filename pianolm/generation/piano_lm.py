@@ -29,6 +29,7 @@ from pianolm.music.gap import Gap, gap_of
 from pianolm.music.piece import Piece, as_piece
 from pianolm.tokenizer.controls import CONTROL_NAMES
 from pianolm.tokenizer.tokenizer import PianoTokenizer
+from pianolm.tokenizer.vocabulary import Kind
 
 if TYPE_CHECKING:
     import torch
@@ -232,7 +233,6 @@ class PianoLM:
         return [
             finished_piece(
                 self.tokenizer,
-                self.generator.context,
                 state,
                 given[index],
                 prompt_beats,
@@ -409,6 +409,11 @@ class PianoLM:
             raise UserError(
                 f"{found}: this model was not trained with controls; give one that was trained with "
                 "loader.control_share above 0, such as 0.3"
+            )
+        if Kind.LOUDNESS in levels and self.tokenizer.codec is None:
+            raise UserError(
+                "loudness: a model of mode base found, whose tokens carry no velocity; give one of stage=finetune, or "
+                "ask for density alone"
             )
         context, seed = self.generator.context, _checked_seed(seed)
         return first_states(self.tokenizer, context, prompt, prompt_beats, pieces, seed, levels, name)

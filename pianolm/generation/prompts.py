@@ -90,6 +90,11 @@ def _check_what_is_learned(cfg: Mapping[str, Any]) -> None:
     if cfg["upstream"]["model"] is not None:
         return
     stage = "base" if cfg["tokenizer"]["mode"] == "base" else "finetune"
+    if stage == "base" and options["loudness"] is not None:
+        raise UserError(
+            f"generate.loudness={options['loudness']} found with tokenizer.mode=base, whose tokens carry no velocity; "
+            "ask for generate.density alone, or train with velocities"
+        )
     needed = [("control_share", f"generate.{name}") for name in asked]
     needed += [("fill_share", "generate.mode=fill")] if options["mode"] == "fill" else []
     for share, what in needed:

@@ -93,16 +93,16 @@ def with_bars(piece: Piece, bars_D: NDArray[np.intp], prompt_beats: int, beats_l
     return replace(piece, downbeats_sec=piece.beats_sec[bars]) if bars.size else piece
 
 
-def prompt_cut(state: GenerationState, context: int) -> str:
-    """A sentence where a model with this context sees only a part of a piece's prompt; empty otherwise."""
+def prompt_cut(state: GenerationState) -> str:
+    """A sentence where the model sees only a part of a piece's prompt; empty otherwise."""
     starts = state.beat_starts[: state.prompt_beats]
-    first = window_start(state.prompt_tokens, starts, context)
+    first = window_start(state.prompt_tokens, starts, state.context)
     if not first:
         return ""
     seen = sum(start >= first for start in starts)
     return (
         f"the model sees the last {seen} of its {state.prompt_beats} beats: it has {state.prompt_tokens} tokens, and "
-        f"the model's context is {context}"
+        f"the model's context is {state.context}"
     )
 
 

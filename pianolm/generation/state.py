@@ -31,6 +31,7 @@ class GenerationState:
 
     Attributes:
         grammar: Of the tokens.
+        context: Tokens of the piece that the model sees at most.
         ids: All tokens so far.
         prompt_tokens: How many of them are the prompt's.
         prompt_beats: Beats of the prompt.
@@ -56,7 +57,7 @@ class GenerationState:
         name: str = "prompt",
         bar_beats: int = DEFAULT_BAR_BEATS,
     ) -> None:
-        self.grammar = grammar
+        self.grammar, self.context = grammar, context
         self.ids: list[int] = prompt.tolist()
         if self.ids and self.ids[-1] == grammar.vocabulary.eos:
             self.ids.pop()
@@ -95,9 +96,9 @@ class GenerationState:
             return None
         return order.only_candidate(self.grammar_state)
 
-    def visible(self, context: int) -> list[int]:
+    def visible(self) -> list[int]:
         """The tokens that the model sees when the cache is filled again, behind the tuning; see `window_start`."""
-        return visible_ids(self.grammar.vocabulary, self.ids, self.beat_starts, context)
+        return visible_ids(self.grammar.vocabulary, self.ids, self.beat_starts, self.context)
 
 
 def visible_ids(

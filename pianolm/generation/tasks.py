@@ -102,7 +102,7 @@ def _continue(
 
 
 def _new_velocities(generated: GeneratedPiece) -> NDArray[np.uint8]:
-    """Velocities of the notes that begin behind the prompt."""
+    """Velocities of the notes behind the prompt; one held over from a prompt that is left out begins there."""
     notes = generated.piece.frame_notes
     velocity: NDArray[np.uint8] = notes["velocity"][notes["onset"] >= generated.prompt_beats * FRAMES]
     return velocity

@@ -1,20 +1,22 @@
 """Training windows with controls, from which a model learns to play as it is asked to (`loader.control_share`).
 
-Shapes: T tokens of a window, N notes.
+Shapes: T tokens of a window, B beats.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pianolm.music.beats import FRAMES
+from pianolm.lm.loss import IGNORE
+from pianolm.lm.window_rewriter import Rewritten
 from pianolm.tokenizer.controls import Control, density_level, insert_controls, loudness_level
+from pianolm.tokenizer.fill import last_beats
 from pianolm.tokenizer.tokenizer import PianoTokenizer
+from pianolm.tokenizer.velocity_cells import read_velocities, with_louder
 from pianolm.tokenizer.vocabulary import CONTROLS, Kind
 
 Ids = NDArray[np.int64]
@@ -25,13 +27,9 @@ FROM_START = 0.5
 """Share of the windows that have controls from their first beat on; the others from any beat on."""
 SOFTER, LOUDER = 35, 20
 """Most MIDI units by which a window is played softer or louder, so that all levels of loudness are learned."""
-
-
-class ControlSequence(NamedTuple):
-    """A window with controls: `ids` [T], and whether each is to be learned, which controls are not."""
-
-    ids: Ids
-    scored: NDArray[np.bool_]
+CONTRAST = 0.5
+"""Share of the windows with beats before their first control in which only what comes after it is played softer or
+louder."""
 
 
 class ControlWindows:
@@ -44,41 +42,67 @@ class ControlWindows:
     def __init__(self, tokenizer: PianoTokenizer) -> None:
         self._tokenizer, self._vocabulary = tokenizer, tokenizer.vocabulary
 
-    def sequence(self, tokens: Ids, drawn: NDArray[np.float64], flat: bool) -> ControlSequence | None:
-        """A window with controls, of which it loses as many tokens at its end; None if it has not two beats.
+    def sequence(self, tokens: Ids, drawn: NDArray[np.float64], flat: bool) -> Rewritten | None:
+        """A window with controls; None if it has not two beats.
 
-        A third of the windows has both controls, the others one of them; without velocities there is density alone. See
+        It loses as many tokens at its end, or first beats where it ends a piece. A third of the windows has both
+        controls, the others one of them; where velocities mean nothing there is density alone. See
         `pianolm.lm.window_rewriter.Rewriter` for the arguments.
         """
-        n_beats = int((self._vocabulary.kind_of[tokens] == Kind.TEMPO).sum())
-        whole = n_beats - int(tokens[-1] != self._vocabulary.eos)  # the last beat may go on behind the window
+        size, ends = tokens.size, tokens[-1] == self._vocabulary.eos
+        beats = PHRASES[int(drawn[4] * len(PHRASES))]
+        if ends:
+            most_controls = len(CONTROLS) * (1 + self._n_beats(tokens) // beats)
+            tokens = last_beats(self._vocabulary, tokens, size - most_controls)
+        whole = self._n_beats(tokens) - int(not ends)  # the last beat may go on behind the window
         if whole < 2:
             return None
         kinds = [CONTROLS, (Kind.LOUDNESS,), (Kind.DENSITY,)][int(drawn[0] * 3)]
         if flat or self._tokenizer.codec is None:
             kinds = (Kind.DENSITY,)
-        if Kind.LOUDNESS in kinds:
-            tokens = self._tokenizer.louder(tokens, round(drawn[1] * (SOFTER + LOUDER)) - SOFTER)
         first = 0 if drawn[2] < FROM_START else int(drawn[3] * whole)
-        bounds = _phrases(first, whole, PHRASES[int(drawn[4] * len(PHRASES))])
-        ids = insert_controls(self._vocabulary, tokens, list(self._controls(tokens, bounds, kinds)))
-        ids = ids[: tokens.size]
-        return ControlSequence(ids, ~np.isin(self._vocabulary.kind_of[ids], CONTROLS))
+        if Kind.LOUDNESS in kinds:
+            louder = round(drawn[1] * (SOFTER + LOUDER)) - SOFTER
+            tokens = with_louder(self._tokenizer, tokens, louder, first if drawn[5] < CONTRAST else -1)
+        bounds = _phrases(first, whole, beats)
+        ids = insert_controls(self._vocabulary, tokens, list(self._controls(tokens, bounds, kinds)))[:size]
+        return Rewritten(ids, self._labels(ids))
+
+    def _n_beats(self, tokens: Ids) -> int:
+        return int((self._vocabulary.kind_of[tokens] == Kind.TEMPO).sum())
 
     def _controls(self, tokens: Ids, bounds: list[int], kinds: tuple[Kind, ...]) -> Iterator[Control]:
         """The levels between bounds, where they change."""
-        notes = self._tokenizer.frame_notes(tokens)
-        beat = notes["onset"] // FRAMES
+        tempo_at = np.flatnonzero(self._vocabulary.kind_of[tokens] == Kind.TEMPO)
+        notes_B = np.add.reduceat(self._tokenizer.strikes_per_id[tokens], tempo_at)
+        beat, velocity = (np.zeros(0, np.int64),) * 2
+        if Kind.LOUDNESS in kinds:
+            beat, velocity = read_velocities(self._tokenizer, tokens).struck
         last: dict[Kind, int] = {}
         for begin, stop in pairwise(bounds):
-            velocity = notes["velocity"][(beat >= begin) & (beat < stop)]
-            levels = {Kind.DENSITY: density_level(velocity.size, stop - begin)}
-            if velocity.size:
-                levels[Kind.LOUDNESS] = loudness_level(velocity)
+            levels = {Kind.DENSITY: density_level(int(notes_B[begin:stop].sum()), stop - begin)}
+            inside = velocity[(beat >= begin) & (beat < stop)]
+            if inside.size:
+                levels[Kind.LOUDNESS] = loudness_level(inside)
             for kind in kinds:
                 if kind in levels and levels[kind] != last.get(kind):
                     last[kind] = levels[kind]
                     yield Control(begin, kind, levels[kind])
+
+    def _labels(self, ids: Ids) -> Ids:
+        """[T] the ids, but the tempo, with which generation asks for controls, in place of the first of them.
+
+        The controls themselves are given.
+        """
+        kinds = self._vocabulary.kind_of[ids]
+        labels = ids.copy()
+        told = np.flatnonzero(np.isin(kinds, CONTROLS))
+        labels[told] = IGNORE
+        tempo_at = np.flatnonzero(kinds == Kind.TEMPO)
+        first = told[~np.isin(told - 1, told)]
+        first = first[first < tempo_at.max(initial=0)]  # not those whose tempo was cut off
+        labels[first] = ids[tempo_at[np.searchsorted(tempo_at, first)]]
+        return labels
 
 
 def _phrases(first: int, stop: int, beats: int) -> list[int]:

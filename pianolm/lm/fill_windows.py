@@ -12,6 +12,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from pianolm.lm.loss import IGNORE
+from pianolm.lm.window_rewriter import Rewritten
 from pianolm.music.gap import HIGHEST_PITCH, LOWEST_PITCH, Gap
 from pianolm.tokenizer.fill import FillParts, FillSequence, FillWriter, Ids, first_beats, last_beats
 from pianolm.tokenizer.grammar import Grammar
@@ -33,8 +35,13 @@ class FillWindows:
     def __init__(self, grammar: Grammar) -> None:
         self._vocabulary, self._writer = grammar.vocabulary, FillWriter(grammar)
 
-    def sequence(self, tokens: Ids, drawn: NDArray[np.float64], flat: bool) -> FillSequence | None:
+    def sequence(self, tokens: Ids, drawn: NDArray[np.float64], flat: bool) -> Rewritten | None:
         """The fill sequence of a window; see `pianolm.lm.window_rewriter.Rewriter`."""
+        found = self.fill_sequence(tokens, drawn)
+        return None if found is None else Rewritten(found.ids, np.where(found.scored, found.ids, IGNORE))
+
+    def fill_sequence(self, tokens: Ids, drawn: NDArray[np.float64]) -> FillSequence | None:
+        """The same with its parts."""
         whole = self._whole_beats(tokens)
         tempo_at = np.flatnonzero(self._vocabulary.kind_of[whole] == Kind.TEMPO)
         if tempo_at.size < 2:

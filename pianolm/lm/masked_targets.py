@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pianolm.tokenizer.grammar import Grammar
 from pianolm.tokenizer.grammar_table import Phase
 from pianolm.tokenizer.token_mask import ANY_ID, window_masks
-from pianolm.tokenizer.vocabulary import EIGHTHS_BY_KIND, Kind
+from pianolm.tokenizer.vocabulary import CONTROLS, EIGHTHS_BY_KIND, Kind
 
 
 class MaskedTargets(nn.Module):
@@ -97,7 +97,7 @@ class MaskedTargets(nn.Module):
         """
         is_pitch_BT = kind_BT == Kind.PITCH
         opens_BT = is_pitch_BT
-        for kind in (Kind.TEMPO, Kind.TUNING, Kind.BOS):
+        for kind in (Kind.TEMPO, Kind.TUNING, Kind.BOS, *CONTROLS):
             opens_BT = opens_BT | (kind_BT == kind)
         pitch_BT = torch.where(is_pitch_BT, input_ids_BT - self._first_pitch, -1)
         if self._explicit:

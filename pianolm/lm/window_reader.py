@@ -69,7 +69,7 @@ class WindowReader:
         sequence = None if self.rewriter is None else self.rewriter.sequence(tokens, drawn, flat)
         if sequence is None:
             return None
-        labels = np.where(sequence.scored, sequence.ids, IGNORE)[1:]
+        labels = sequence.labels[1:].copy()
         if flat:
             labels[self._is_velocity[labels] & (labels != IGNORE)] = IGNORE
         return sequence.ids[:-1], labels

@@ -6,27 +6,27 @@ Shapes: T tokens of a window.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Ids = NDArray[np.int64]
 
-DRAWN = 8
+DRAWN = 7
 """Numbers that are drawn for a window."""
 
 
-class Rewritten(Protocol):
-    """What a window has become: T tokens at most."""
+class Rewritten(NamedTuple):
+    """What a window has become: T tokens at most.
 
-    @property
-    def ids(self) -> Ids:
-        """Its tokens."""
+    Attributes:
+        ids: [T] its tokens.
+        labels: [T] what is to be learned at the place of each; −100 for nothing.
+    """
 
-    @property
-    def scored(self) -> NDArray[np.bool_]:
-        """Whether a model is to learn each."""
+    ids: Ids
+    labels: Ids
 
 
 class Rewriter(Protocol):

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -93,14 +94,14 @@ def check_controls(grammar: Grammar, option: str) -> None:
     """Raises UserError where the layout of a tokenizer has no controls; `option` is what asks for them."""
     if not grammar.controls:
         found = (
-            f"tokenizer.vocabulary.reserved={grammar.vocabulary.reserved} found, expected the default"
+            f"tokenizer.vocabulary.reserved={grammar.vocabulary.reserved} found, expected {Vocabulary().reserved}"
             if grammar.exact
             else "tokenizer.exact=false found, expected true"
         )
         raise UserError(f"{option}: {found}: no ids are left for controls")
 
 
-def checked_levels(levels: int | Sequence[int], name: str) -> list[int]:
+def checked_levels(levels: int | Sequence[int] | NDArray[np.integer], name: str) -> list[int]:
     """The level of each new beat, of which the last one holds on.
 
     Args:
@@ -110,8 +111,9 @@ def checked_levels(levels: int | Sequence[int], name: str) -> list[int]:
     Raises:
         UserError: There is none, or one is not a whole number from 1 to 8.
     """
-    curve = list(levels) if isinstance(levels, Sequence) and not isinstance(levels, str) else [levels]
-    if not curve or not all(type(one) is int and 1 <= one <= LEVELS for one in curve):
+    curve = [levels] if isinstance(levels, int | str) or np.ndim(levels) != 1 else list(levels)
+    whole = [int(one) for one in curve if isinstance(one, Integral) and not isinstance(one, bool)]
+    if not whole or len(whole) < len(curve) or not all(1 <= one <= LEVELS for one in whole):
         expected = f"a whole number from 1 to {LEVELS}, or a list with one for each new beat"
         raise UserError(f"{name}={levels!r} found, expected {expected}")
-    return curve
+    return whole

@@ -2,7 +2,7 @@
 
 Ids alone do not show that code 813 is struck a frame later than code 812. Features do: similar tokens have similar
 features, whatever the codebook, so that training on one token also teaches its neighbours. Features depend on the
-tokenizer alone. In base mode the velocity columns are zero, and all others are as in velocity mode.
+tokenizer alone. In base mode the velocity columns of velocity codes are zero, and all others are as in velocity mode.
 
 Shapes: V ids, F features.
 """

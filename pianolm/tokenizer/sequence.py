@@ -234,7 +234,7 @@ class SequenceReader:
         length = self._cell_lengths(kinds, pitch_at)
         complete = (length > 0) & (np.searchsorted(tempo_at, pitch_at) > 0)
         pitch_at, length = pitch_at[complete], length[complete]
-        code_ids = _codes_behind(ids, kinds, pitch_at)
+        code_ids = codes_behind(ids, kinds, pitch_at)
         beat = np.searchsorted(tempo_at, pitch_at) - 1
         pitch = ids[pitch_at] - self._vocabulary.offset(Kind.PITCH)
         kept = np.flatnonzero(self._sounds(code_ids))
@@ -265,10 +265,16 @@ class SequenceReader:
         return length
 
 
-def _codes_behind(
+def codes_behind(
     ids: NDArray[np.int64], kinds: NDArray[np.int8], pitch_at: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """[C, 8] code ids behind the pitches of complete cells, each at the eighth where its part begins, −1 elsewhere."""
+    """[C, 8] code ids of complete cells, each at the eighth where its part begins, −1 elsewhere.
+
+    Args:
+        ids: [T].
+        kinds: [T] their kinds.
+        pitch_at: [C] position of the token before the first code of each cell, its pitch if it has one.
+    """
     code_ids = np.full((pitch_at.size, 8), -1, np.int64)
     rows, eighth = np.arange(pitch_at.size), np.zeros(pitch_at.size, np.int64)
     for step in range(1, 9):

@@ -6,7 +6,7 @@ Shapes: T tokens, C cells, R rows (cells and tied cells in the order of their to
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from pianolm import hub
 from pianolm.errors import UserError
 from pianolm.models import model_path
 from pianolm.music.bars import bar_positions, bar_starts_from_positions
-from pianolm.music.cells import Cells, FrameNotes, cells_to_frames, segment_starts
+from pianolm.music.cells import Cells, segment_starts
 from pianolm.music.piece import Piece, as_piece
 from pianolm.tokenizer.codebook import Codebook
 from pianolm.tokenizer.codebook_file import load_codebook, save_codebook
@@ -272,23 +272,6 @@ class PianoTokenizer:
     def _without_controls(self, ids: ArrayLike) -> NDArray[np.int64]:
         flat = np.asarray(ids, np.int64).ravel()
         return without_controls(self.vocabulary, flat) if self.grammar.controls else flat
-
-    def frame_notes(self, ids: ArrayLike) -> FrameNotes:
-        """The notes that a part of a piece says, counted from its first tempo; a note held over begins there."""
-        ids = np.asarray(ids, np.int64).ravel()
-        return cells_to_frames(self._cells(ids, self._reader.read(ids)))
-
-    def louder(self, ids: NDArray[np.int64], by: int) -> NDArray[np.int64]:
-        """A part of a piece [T] with all velocities higher by a number of MIDI units, within 1 to 127."""
-        assert self.codec is not None, "a tokenizer with velocities"
-        reading = self._reader.read(ids)
-        cells = self._cells(ids, reading)
-        velocity = np.clip(cells.segment_velocity.astype(np.int64) + by, 1, 127).astype(np.uint8)
-        codes = self.codec.encode(replace(cells, segment_velocity=velocity)).astype(np.int64)
-        stated = self._reader.has_velocity(reading.cells.code_ids)
-        changed = ids.copy()
-        changed[reading.cells.last[stated]] = codes[stated] + self.vocabulary.offset(Kind.VELOCITY)
-        return changed
 
     def velocity_tokens(
         self, ids: ArrayLike

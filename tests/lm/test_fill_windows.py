@@ -55,7 +55,7 @@ def test_windows_are_reordered_and_never_longer() -> None:
         window = ids[start : start + 150]
         if start:
             window = np.concatenate([V.tuning_id(ids), window])
-        sequence = fill.sequence(window, rng.random(DRAWN - 1), False)
+        sequence = fill.fill_sequence(window, rng.random(DRAWN - 1))
         if sequence is None:
             continue
         found.append(sequence)

@@ -20,6 +20,7 @@ from pianolm.tokenizer.controls import (
     without_controls,
 )
 from pianolm.tokenizer.tokenizer import PianoTokenizer
+from pianolm.tokenizer.velocity_cells import read_velocities, with_louder
 from pianolm.tokenizer.vocabulary import CONTROLS, LEVELS, Kind
 from tests.lm.stage_toys import random_ids
 from tests.tokenizer.toys import Layout, made
@@ -102,16 +103,31 @@ def test_louder_changes_velocities_alone() -> None:
     tokenizer = made(Layout(True, "explicit"))
     onset = np.arange(16) / 2
     notes = make_notes(onset, onset + 0.9, 60 + np.arange(16), np.full(16, 60))
-    piece = Piece.from_notes(notes, np.arange(10.0))
-    ids = tokenizer.encode(piece).ids
+    ids = tokenizer.encode(Piece.from_notes(notes, np.arange(10.0))).ids
+    tempo_at = np.flatnonzero(tokenizer.vocabulary.kind_of[ids] == Kind.TEMPO)
     for by in (20, -30, 90):
-        louder = tokenizer.louder(ids, by)
-        changed = louder != ids
-        assert set(tokenizer.vocabulary.kind_of[ids[changed]].tolist()) <= {int(Kind.VELOCITY)}
+        louder = with_louder(tokenizer, ids, by)
         back = tokenizer.decode(ids)
         played = back.frame_notes.copy()
         played["velocity"] = np.clip(played["velocity"].astype(int) + by, 1, 127)
         assert np.array_equal(louder, tokenizer.encode(back.with_velocities_of(played)).ids)
+        later = with_louder(tokenizer, ids, by, first_beat=4)
+        assert np.array_equal(later[: tempo_at[4]], ids[: tempo_at[4]])
+        assert np.array_equal(later[tempo_at[4] :], louder[tempo_at[4] :])
+
+
+@pytest.mark.parametrize("ties", ["repeat", "implicit", "explicit"])
+def test_velocities_of_a_part_are_those_of_the_whole(ties: str) -> None:
+    tokenizer = made(Layout(True, ties))
+    ids, _ = random_ids(tokenizer, 7, beats=20)
+    tempo_at = np.flatnonzero(tokenizer.vocabulary.kind_of[ids] == Kind.TEMPO)
+    beat, velocity = read_velocities(tokenizer, ids).struck
+    notes = tokenizer.decode(ids).frame_notes
+    assert np.array_equal(np.bincount(beat, minlength=20), np.bincount(notes["onset"] // 48, minlength=20))
+    part_beat, part_velocity = read_velocities(tokenizer, ids[tempo_at[5] : tempo_at[15]]).struck
+    inside = (beat >= 5) & (beat < 15)
+    assert np.array_equal(part_beat, beat[inside] - 5)
+    assert np.array_equal(part_velocity, velocity[inside])
 
 
 def test_layouts_without_ids_have_no_controls() -> None:
@@ -125,7 +141,8 @@ def test_layouts_without_ids_have_no_controls() -> None:
 
 def test_levels_are_checked() -> None:
     assert checked_levels(3, "loudness") == [3]
-    assert checked_levels((1, 8), "loudness") == [1, 8]
+    assert checked_levels((1, 8), "loudness") == checked_levels(np.array([1, 8]), "loudness") == [1, 8]
+    assert checked_levels(np.int64(3), "loudness") == [3]  # type: ignore[arg-type]  # what a user may give
     for wrong in (0, 9, 2.5, True, "3", [], [1, 9]):
         with pytest.raises(UserError, match=r"^loudness=.* found, expected a whole number from 1 to 8"):
             checked_levels(wrong, "loudness")  # type: ignore[arg-type]  # what a user may give
