@@ -91,6 +91,8 @@ class Workspace:
         )
         given = [word for word in words[directory + 1 if directory else 0 :] if word != "-m"]
         names = {word.lstrip("+").partition("=")[0] for word in given}
+        if "generate.mode=dynamics" in given and "upstream.model" not in names:
+            extra.append("upstream.model=dynamics")  # as the command line chooses
         settings = [
             setting for setting in TINY if setting.partition("=")[0] not in names & {"hardware", "logger"}
         ]
@@ -280,6 +282,7 @@ def rows_of_results() -> list[tuple[str, str]]:
     """A part of each row of the table of results: its link, and the figure that the experiment's files give."""
     roundtrip, velvq, comparison = figures("roundtrip"), figures("velvq"), figures("tokenizer-comparison")
     embedding, validity = figures("codebook-embedding"), figures("generation-validity")
+    dynamics = figures("dynamics")
     fuzzing, resume = figures("tokenizer-fuzzing"), figures("exact-resume")
     ties = "grammar_bits_per_note_codebook_ties=explicit_constrained_over_"
     speed = {name: figures(f"benchmarks/{name}-speed") for name in ("tokenizer", "generation", "training")}
@@ -295,6 +298,12 @@ def rows_of_results() -> list[tuple[str, str]]:
         (
             "codebook-embedding",
             f"{embedding['bits_per_note_codebook_induction']:.1f}, {embedding['bits_per_note_table']:.1f}",
+        ),
+        (
+            "dynamics",
+            ", ".join(
+                f"{dynamics[f'{name}/velocity_r']:.2f}" for name in ("ridge-squares-told", "told", "human")
+            ),
         ),
         ("generation-validity", f"{100 * validity['valid_fraction']:.0f} % of {validity['pieces']}"),
         ("tokenizer-fuzzing", f"{fuzzing['failed']} of {fuzzing['sequences']}"),

@@ -45,6 +45,7 @@ SHOWN = {
     "box-model": Shown("pop/bits_per_note_without_bars", "seconds"),
     "codebook-embedding": Shown("bits_per_note_codebook_induction"),
     "continuations": Shown("bar_likeness", "seconds"),
+    "dynamics": Shown("told/velocity_r"),
     "exact-resume": Shown("identical_cases", "seconds"),
     "first-chain": Shown("finetune/val/bits_per_note", "seconds"),
     "first-sweep": Shown("identical"),

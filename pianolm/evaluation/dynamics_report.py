@@ -27,7 +27,7 @@ COMPARISONS = (MODEL, CONSTANT, HUMAN, PAIRED, PAIRED_CONSTANT)
 notes that both play), and model and median on these notes alone."""
 FLAT, RENDERED, PIANIST = "flat", "rendered", "human"
 """Names of the three versions of a piece."""
-SHOWN_PIECES, SHOWN_BEATS = 10, 64
+SHOWN_PIECES, DRAWN_PIECES, SHOWN_BEATS = 10, 4, 64
 """Pieces on the page and in the picture, evenly spaced, and how many of their first beats."""
 _FIGURES = ("mae", "r", "js")
 _DPI = 70
@@ -112,7 +112,8 @@ def write_page(run_dir: Path, cfg: Mapping[str, Any], results: Sequence[PieceDyn
     soundfont = choose_soundfont(options["soundfont"]) if options["audio"] else None
     shown = evenly_spaced(list(range(len(results))), SHOWN_PIECES)
     excerpts = {index: _excerpts(results[index]) for index in shown}
-    _draw(run_dir / ROLLS, {results[index].row.path: excerpts[index] for index in shown})
+    drawn = evenly_spaced(shown, DRAWN_PIECES)
+    _draw(run_dir / ROLLS, {results[index].row.path: excerpts[index] for index in drawn})
     pieces = []
     (run_dir / MIDI).mkdir(exist_ok=True)
     for index, versions in excerpts.items():
