@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from .markdown import ROOT, table_rows
@@ -52,3 +53,25 @@ def test_the_page_of_the_velocity_codec() -> None:
     assert set(shown) == set(names)
     for name, figures in shown.items():
         assert_rounded(figures, measured[names[name]])
+
+
+def test_the_card_of_the_dynamics_model() -> None:
+    path = "experiments/dynamics/results.jsonl"
+    runs = {
+        row["run"]: row
+        for row in map(json.loads, (ROOT / path).read_text("utf-8").splitlines())
+        if "run" in row
+    }
+    sets = {"POP909 721–800": "-pop909", "ASAP, 32 openings": ""}
+    models = {"told the median": "box-told", "not told": "box", "the piece's median": "median"}
+    shown = [
+        row for row in read_rows("pianolm/models/dynamics/README.md") if row[0].partition(": ")[0] in sets
+    ]
+    assert len(shown) == 6
+    for label, *figures in shown:
+        name, _, model = label.partition(": ")
+        run = runs[models[model] + sets[name]]
+        measured = [run.get(f"velocity_{key}") for key in ("r", "mae", "js")]
+        assert_rounded(
+            *zip(*((a, b) for a, b in zip(figures, measured, strict=True) if a != "–"), strict=True)
+        )

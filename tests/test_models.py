@@ -8,15 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from pianolm import PianoLM, PianoTokenizer, models
+from pianolm import PianoLM, PianoTokenizer, Piece, models
 from pianolm.artifacts import licences_of, problem_of
 from pianolm.generation.config import GenerationConfig
+from pianolm.run import execute
 from tests.markdown import ROOT, links
 from tests.tiny import composed
+from tests.toy_lm import GOLDEN
 
 NAMES = models.names()
 FREE = {"MIT", "CC0-1.0", "CC-BY-2.5", "CC-BY-3.0", "CC-BY-4.0", "Public-Domain"}
@@ -128,3 +131,44 @@ def test_the_beat_tracker_is_as_it_was_packed_small_and_learned_from_free_music(
     assert f"{len(excluded)} of the scores" in card
     with (directory / "CREDITS.csv").open(newline="", encoding="utf-8") as file:
         assert {row["source"] for row in csv.DictReader(file)} <= {"pop909", "scores"}
+
+
+def test_the_dynamics_model_is_as_it_was_packed_small_and_learned_from_free_music() -> None:
+    """After an edit of its card: `PYTHONPATH=. python experiments/dynamics/pack.py pianolm/models/dynamics`."""
+    directory = models.model_path(models.DYNAMICS)
+    assert problem_of(directory, hashes=True) is None
+    assert sum(path.stat().st_size for path in directory.iterdir()) <= 6_000_000
+    assert set(licences_of(directory)) <= FREE
+    card = (directory / "README.md").read_text("utf-8")
+    for section in ("Data", "Not learned from", "Measured", "Use", "How it was made"):
+        assert f"## {section}" in card
+    for target, _ in links(card):
+        assert (directory / target).exists(), target
+    with (directory / "CREDITS.csv").open(newline="", encoding="utf-8") as file:
+        assert {row["source"] for row in csv.DictReader(file)} == {"pop909"}
+    with (directory / "WORKS.csv").open(newline="", encoding="utf-8") as file:
+        songs = {row["work"] for row in csv.DictReader(file)}
+    assert songs <= {f"pop909/{number:03d}" for number in range(1, 801)}, "801-909 are the test split"
+
+
+def test_dynamics_are_rendered_by_the_model_in_the_box(tmp_path: Path) -> None:
+    flat = Piece.from_midi(GOLDEN / "piece.mid")
+    flat.notes["velocity"] = 64
+    flat.to_midi(tmp_path / "my.mid")
+    words = ("stage=generate", "generate.mode=dynamics", f"prompt={tmp_path / 'my.mid'}", "generate.pieces=2")
+    pages = (
+        "generate.audio=false",
+        "generate.page=false",
+        "hardware=cpu",
+        f"paths.artifacts={tmp_path / 'none'}",
+    )
+    metrics = execute(composed(*words, *pages), tmp_path / "run", overrides=words)
+    assert not (tmp_path / "none").exists(), "nothing is trained for it"
+    takes = [Piece.from_midi(tmp_path / "run" / f"piece_{number:02d}.mid") for number in range(2)]
+    for take in takes:
+        assert np.array_equal(take.notes["pitch"], flat.notes["pitch"])
+        assert np.ptp(take.notes["velocity"].astype(int)) > 10
+    first, second = (take.notes["velocity"].astype(int) for take in takes)
+    assert not np.array_equal(first, second)
+    assert np.corrcoef(first, second)[0, 1] > 0.1
+    assert metrics["distinct_velocities"] > 10

@@ -44,7 +44,8 @@ class GenerateConfig:
 
     mode: str = option(
         "continue",
-        "continue: continues the prompt, or begins anew without one; dynamics: new velocities for the prompt's notes; "
+        "continue: continues the prompt, or begins anew without one; dynamics: new velocities for the prompt's notes, "
+        "by the dynamics model in the box or the model given; "
         "fill: beats of the prompt (generate.fill or generate.fill_bars) written anew so that they fit both sides.",
         choices=("continue", "dynamics", "fill"),
     )

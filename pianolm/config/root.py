@@ -65,8 +65,8 @@ class UpstreamConfig:
     )
     model: str | None = option(
         None,
-        "Artifact of stage base or finetune, or a file of weights, to play, measure or export; pop: the model in the "
-        "box; user/name: one on the Hugging Face hub; latest: the last one published.",
+        "Artifact of stage base, finetune or dynamics, or a file of weights, to play, measure or export; pop, "
+        "dynamics: models in the box; user/name: one on the Hugging Face hub; latest: the last one published.",
     )
 
 

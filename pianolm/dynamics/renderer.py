@@ -45,12 +45,12 @@ class DynamicsModel:
 
     @classmethod
     def from_pretrained(cls, directory: str | Path = DYNAMICS) -> DynamicsModel:
-        """Loads the model in the box, or what stage dynamics published in a directory.
+        """Loads the model in the box, what stage dynamics published in a directory, or `user/name` on the hub.
 
         Raises:
             UserError: A file is missing, is of another format, or the two do not fit each other.
         """
-        directory = model_path(directory)
+        directory = model_path(directory, (CONFIG_FILE, WEIGHTS_FILE))
         try:
             config = json.loads((directory / CONFIG_FILE).read_text("utf-8"))
             if config["format"] != FORMAT:

@@ -78,7 +78,8 @@ def _renderer(ctx: StageContext, device: str) -> Render:
     from pianolm.generation.piano_lm import PianoLM
 
     path, settings, seed = ctx.upstream["model"], ctx.cfg["evaluate"], int(ctx.cfg["seed"])
-    temperature, is_told = float(settings["temperature"]), bool(settings["told_median"])
+    temperature, top_p = float(settings["temperature"]), float(settings["top_p"])
+    is_told = bool(settings["told_median"])
     if is_dynamics_model(path):
         model = DynamicsModel.from_pretrained(path)
         return lambda piece, index, median: model.render(
@@ -95,10 +96,12 @@ def _renderer(ctx: StageContext, device: str) -> Render:
             f"evaluate=dynamics: {path} holds a model of mode base, whose tokens have no velocity; give one of "
             "stage=finetune or stage=dynamics as upstream.model"
         )
-    return lambda piece, index, _: lm.render_dynamics(piece, temperature, top_p=1.0, seed=seed + index)
+    return lambda piece, index, _: lm.render_dynamics(
+        piece, temperature, top_p, seed=seed + index, language_model=True
+    )
 
 
-MEASURE = Measure("dynamics", needs=("model", "cells"), run=run)
+MEASURE = Measure("dynamics", needs=("model", "cells"), run=run, model="dynamics")
 
 
 def measure(

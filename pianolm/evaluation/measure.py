@@ -34,12 +34,14 @@ class Measure:
         needs: Roles of the upstream artifacts that it reads.
         run: Measures, writes tables to the run directory and returns the metrics.
         describe: Further lines of a plan, for a configuration.
+        model: The stage that trains the model where none is given; None for that of the language model.
     """
 
     name: str
     needs: tuple[str, ...]
     run: Callable[[StageContext], Metrics]
     describe: Callable[[Mapping[str, Any]], list[str]] = _nothing_more
+    model: str | None = None
 
 
 def find_measure(cfg: Mapping[str, Any]) -> Measure:

@@ -272,32 +272,53 @@ class PianoLM:
         temperature: float | None = None,
         top_p: float | None = None,
         seed: int = 0,
+        *,
+        median_velocity: float | None = None,
+        language_model: bool = False,
     ) -> Piece:
-        """The same notes with new velocities.
+        """The same notes with new velocities. The piece's own are ignored, so a flat score gets dynamics.
 
-        Only velocities are sampled, in the order of the tokens: beat by beat, from low to high pitches. Each depends on
-        everything before it, new velocities included, and on its own cell's pattern; later notes, such as higher notes
-        of the same beat, have no influence. The piece's own velocities are ignored, so a flat score gets dynamics.
+        They are those of the dynamics model in the box (`pianolm.dynamics.renderer.DynamicsModel`), which reads all
+        notes, past and to come. With `language_model=True` this model samples them in the order of its tokens: beat by
+        beat, from low to high pitches. Each then depends on everything before it, new velocities included, and on its
+        own cell's pattern; later notes, such as higher notes of the same beat, have no influence.
 
         Args:
             piece: At least one note, or the path of a MIDI file.
-            temperature: 0 takes the most likely velocity of each; None: as `generate` samples velocities.
-            top_p: See `pianolm.generation.config.SamplingRule`; None: as `generate` samples velocities.
+            temperature: See `DynamicsModel.render`; None: its default. Of the language model: 0 takes the most likely
+                velocity of each; None: as `generate` samples velocities.
+            top_p: Of the language model alone: see `pianolm.generation.config.SamplingRule`; None: as `generate`
+                samples velocities.
             seed: The same seed gives the same velocities.
+            median_velocity: Of the dynamics model alone: how loud the piece is, 1–127; None leaves it to the model.
+            language_model: Whether this language model samples the velocities.
 
         Returns:
             The piece with other velocities. Notes that begin in one frame of 1/48 beat and have one pitch are one note
             of the model, and get one velocity.
 
         Raises:
-            UserError: The model has no velocities, the piece no notes, or the file cannot be read.
+            UserError: The piece has no notes, the file cannot be read, an argument is out of range or none of the model
+                that plays, or the language model has no velocities.
         """
+        piece = as_piece(piece)
+        if not language_model:
+            if top_p is not None:
+                raise UserError(
+                    f"render_dynamics: top_p={top_p} found, which the dynamics model does not have; leave it out, or "
+                    "add language_model=True"
+                )
+            return _rendered(piece, temperature, _checked_seed(seed), median_velocity)
+        if median_velocity is not None:
+            raise UserError(
+                f"render_dynamics: median_velocity={median_velocity} found, which a language model cannot be told; "
+                "leave it or language_model=True out"
+            )
         if self.tokenizer.codec is None:
             raise UserError(
                 "render_dynamics: a model of mode base found, whose tokens carry no velocity; give one of "
-                "stage=finetune"
+                "stage=finetune, or leave language_model=True out"
             )
-        piece = as_piece(piece)
         if piece.notes.size == 0:
             raise UserError("render_dynamics: a piece without notes found, expected at least one")
         config = self._config(None, {"temperature": temperature, "top_p": top_p})
@@ -423,3 +444,10 @@ def _checked_seed(seed: int) -> int:
     if seed < 0:
         raise UserError(f"seed={seed} found, expected a whole number of at least 0")
     return seed
+
+
+def _rendered(piece: Piece, temperature: float | None, seed: int, median_velocity: float | None) -> Piece:
+    """The piece with velocities of the dynamics model in the box."""
+    from pianolm.dynamics.renderer import DynamicsModel  # torch, which language models do without
+
+    return DynamicsModel.from_pretrained().render(piece, temperature, seed, median_velocity)

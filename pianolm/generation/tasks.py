@@ -119,7 +119,7 @@ def _render_dynamics(
     for prompt in prompts:
         start = time.perf_counter()
         rendered = [
-            lm.render_dynamics(prompt.piece, rule.temperature, rule.top_p, seed + number)
+            lm.render_dynamics(prompt.piece, rule.temperature, rule.top_p, seed + number, language_model=True)
             for number in range(options["pieces"])
         ]
         seconds += time.perf_counter() - start

@@ -65,7 +65,7 @@ def choose_models(cfg: Config, overrides: Sequence[str] | None, say: Callable[[s
 
 def _path_of(role: str, value: str | None, say: Callable[[str], None]) -> str | None:
     """The path that a name means: of a model in the box or, for a model and what it holds, on the Hugging Face hub."""
-    if value in models.names():
+    if value in (*models.names(), models.DYNAMICS):
         return str(models.model_path(value))
     if role in _ON_THE_HUB and hub.is_hub_name(value):
         path = models.model_path(str(value))
@@ -87,13 +87,21 @@ def _with_model(cfg: Config, path: Path) -> Config:
     return {**cfg, "upstream": {**cfg["upstream"], "model": str(path)}}
 
 
+def _gives_dynamics(cfg: Config) -> bool:
+    """Whether the run is for a dynamics model; a language model takes its place where one is given."""
+    return (cfg["stage"]["name"], cfg["generate"]["mode"]) == ("generate", "dynamics") or (
+        (cfg["stage"]["name"], cfg["evaluate"]["name"]) == ("evaluate", "dynamics")
+    )
+
+
 def _latest(cfg: Config, say: Callable[[str], None]) -> Path:
     store = ArtifactStore(Path(cfg["paths"]["artifacts"]).absolute())
-    path = store.newest(("base", "finetune"))
+    stages = ("dynamics",) if _gives_dynamics(cfg) else ("base", "finetune")
+    path = store.newest(stages)
     if path is None:
         raise UserError(
-            f"upstream.model=latest: no artifact of stage base or finetune in {store.root}; publish one with "
-            "stage=base or stage=finetune, or give a path"
+            f"upstream.model=latest: no artifact of stage {' or '.join(stages)} in {store.root}; publish one with "
+            f"{' or '.join(f'stage={stage}' for stage in stages)}, or give a path"
         )
     say(f"upstream.model=latest: takes {path}")
     return path
@@ -101,8 +109,8 @@ def _latest(cfg: Config, say: Callable[[str], None]) -> Path:
 
 def _box_or_chain(cfg: Config, given: Iterable[str], say: Callable[[str], None]) -> Config:
     """The model in the box, unless something is given that a training chain depends on."""
-    box = models.DEFAULT
-    if box not in models.names():
+    box = models.DYNAMICS if _gives_dynamics(cfg) else models.DEFAULT
+    if not models.model_path(box).is_dir():
         return cfg
     asked = sorted({one.split(".")[0] for one in given} & set(TRAINING))
     if not asked:

@@ -21,8 +21,9 @@ _STAGE_OF = {"cells": "prepare", "tokenizer": "tokenize"}
 
 
 def _needs(cfg: Mapping[str, Any]) -> dict[str, Need]:
-    model = "base" if cfg["tokenizer"]["mode"] == "base" else "finetune"
-    return {role: Need(_STAGE_OF.get(role, model), given=role) for role in find_measure(cfg).needs}
+    measure = find_measure(cfg)
+    model = measure.model or ("base" if cfg["tokenizer"]["mode"] == "base" else "finetune")
+    return {role: Need(_STAGE_OF.get(role, model), given=role) for role in measure.needs}
 
 
 def _describe(cfg: Mapping[str, Any]) -> list[str]:

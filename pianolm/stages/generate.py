@@ -31,7 +31,9 @@ def needs(cfg: Mapping[str, Any]) -> dict[str, Need]:
         UserError: The model is a plain weights file and nothing says what its ids mean.
     """
     given = cfg["upstream"]
-    model = {"model": Need("base" if cfg["tokenizer"]["mode"] == "base" else "finetune", given="model")}
+    trained = "base" if cfg["tokenizer"]["mode"] == "base" else "finetune"
+    trained = "dynamics" if cfg["generate"]["mode"] == "dynamics" else trained
+    model = {"model": Need(trained, given="model")}
     if given["model"] is None or not Path(str(given["model"])).expanduser().is_file():
         compared = {} if given["tokenizer"] is None else {"tokenizer": Need("", given="tokenizer")}
         return {**model, **compared}

@@ -204,7 +204,7 @@ def test_the_stage_weighs_pieces_by_their_notes(tmp_path: Path) -> None:
     found = []
     for index in range(3):
         piece = humans[index][1]
-        lively = lm.render_dynamics(piece, 0.9, 1.0, seed=3 + index)
+        lively = lm.render_dynamics(piece, 0.9, 1.0, seed=3 + index, language_model=True)
         found.append(compare(lively.frame_notes["velocity"], piece.frame_notes["velocity"]))
     notes = sum(figures.notes for figures in found)
     for name in ("mae", "r", "js"):

@@ -42,14 +42,14 @@ def test_dynamics_keep_every_note(name: str, temperature: float, options: dict[s
     flat = replace(Piece.from_notes(flat_notes, original.beats_sec), downbeats_sec=original.downbeats_sec)
     assert flat.flat
     assert lm.tokenizer.encode(flat).ids.size > 2 * CONTEXT
-    lively = lm.render_dynamics(flat, temperature=temperature, top_p=1.0, seed=1)
+    lively = lm.render_dynamics(flat, temperature=temperature, top_p=1.0, seed=1, language_model=True)
     assert lively.skipped == 0
     for field in ("onset_sec", "offset_sec", "pitch"):
         assert np.array_equal(lively.notes[field], flat.notes[field])
     assert np.array_equal(lively.beats_sec, flat.beats_sec)
     assert np.array_equal(lively.bar_starts, flat.bar_starts)
     assert np.unique(lively.notes["velocity"]).size > (1 if temperature == 0 else 5)
-    again = lm.render_dynamics(original, temperature=temperature, top_p=1.0, seed=1)
+    again = lm.render_dynamics(original, temperature=temperature, top_p=1.0, seed=1, language_model=True)
     assert np.array_equal(
         again.notes["velocity"], lively.notes["velocity"]
     )  # the given velocities are ignored
@@ -87,7 +87,7 @@ def test_a_held_note_repeats_its_velocity_in_the_tokens() -> None:
 @given(pieces())
 @settings(max_examples=30)
 def test_dynamics_change_velocities_and_nothing_else(toy: PianoLM, piece: Piece) -> None:
-    lively = toy.render_dynamics(piece, temperature=2.0, seed=1)
+    lively = toy.render_dynamics(piece, temperature=2.0, seed=1, language_model=True)
     for field in ("onset_sec", "offset_sec", "pitch"):
         assert np.array_equal(lively.notes[field], piece.notes[field])
     assert np.array_equal(lively.beats_sec, piece.beats_sec)

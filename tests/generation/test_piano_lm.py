@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from pianolm import PianoLM, PianoTokenizer, Piece
 from pianolm.config.generate import SAMPLING_DEFAULTS
+from pianolm.dynamics.renderer import DynamicsModel
 from pianolm.errors import UserError
 from pianolm.generation.config import GenerationConfig, SamplingSettings
 from pianolm.lm.sampling_file import write_sampling
@@ -178,7 +179,8 @@ def test_paths_take_the_place_of_pieces(lm: PianoLM, prompt: Piece) -> None:
     settings: dict[str, Any] = {"beats": 2, "seed": 1, **HOT}
     for source in (path, str(path)):
         assert same(*lm.generate(source, **settings), *lm.generate(prompt, **settings))
-        assert same(lm.render_dynamics(source), lm.render_dynamics(prompt))
+        by_itself = (lm.render_dynamics(one, language_model=True) for one in (source, prompt))
+        assert same(*by_itself)
         assert np.array_equal(lm.tokenizer.encode(source).ids, lm.tokenizer.encode(prompt).ids)
         assert next(lm.stream(source, **settings)).end_sec == next(lm.stream(prompt, **settings)).end_sec
     with pytest.raises(UserError, match=r"none\.mid: no such file"):
@@ -265,7 +267,14 @@ def test_a_wrong_argument_is_one_sentence(lm: PianoLM, prompt: Piece) -> None:
         (lambda: lm.stream(top_k=-1), "top_k=-1"),
         (lambda: lm.generate(by_kind={"rhythm": {}}), r"by_kind\.rhythm: unknown kind"),
         (lambda: lm.render_dynamics(silent), "without notes"),
-        (lambda: toy_lm("base").render_dynamics(prompt), "mode base found"),
+        (lambda: lm.render_dynamics(silent, language_model=True), "without notes"),
+        (lambda: lm.render_dynamics(prompt, top_p=0.9), r"top_p=0\.9 found.*add language_model=True"),
+        (lambda: lm.render_dynamics(prompt, median_velocity=0), "median_velocity=0 found, expected 1 to 127"),
+        (
+            lambda: lm.render_dynamics(prompt, median_velocity=60, language_model=True),
+            "median_velocity=60 found, which a language model cannot be told",
+        ),
+        (lambda: toy_lm("base").render_dynamics(prompt, language_model=True), "mode base found"),
     ):
         with pytest.raises(UserError, match=message):
             wrong()
@@ -354,10 +363,19 @@ def test_a_models_own_sampling_holds_where_a_call_says_nothing(lm: PianoLM, prom
 def test_dynamics_are_sampled_as_the_models_velocities(lm: PianoLM, prompt: Piece) -> None:
     own = SamplingSettings(**HOT, by_kind={"velocity": {"temperature": 0.0}})
     model = PianoLM(lm.model, lm.tokenizer, own)
-    assert same(model.render_dynamics(prompt, seed=1), lm.render_dynamics(prompt, temperature=0.0))
+    by_itself: dict[str, Any] = {"seed": 1, "language_model": True}
+    assert same(model.render_dynamics(prompt, **by_itself), lm.render_dynamics(prompt, 0.0, **by_itself))
     assert same(
-        model.render_dynamics(prompt, temperature=3.0, seed=1), lm.render_dynamics(prompt, 3.0, 1.0, seed=1)
+        model.render_dynamics(prompt, 3.0, **by_itself), lm.render_dynamics(prompt, 3.0, 1.0, **by_itself)
     )
+
+
+def test_dynamics_are_those_of_the_model_in_the_box(lm: PianoLM, prompt: Piece) -> None:
+    box = DynamicsModel.from_pretrained()
+    assert same(lm.render_dynamics(prompt, seed=1), box.render(prompt, seed=1))
+    soft = lm.render_dynamics(prompt, 0.0, median_velocity=40)
+    assert same(soft, toy_lm("base").render_dynamics(prompt, 0.0, median_velocity=40))
+    assert abs(np.median(soft.notes["velocity"]) - 40) <= 1
 
 
 def test_a_directory_brings_its_sampling_along_or_one_sentence(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from pianolm.lm.weights_path import WEIGHTS
 from pianolm.pipeline.graph import Planner
 from pianolm.pipeline.model_choice import TRAINING, choose_models
 from pianolm.run import execute
+from pianolm.stages import evaluate, generate
 from tests.evaluation.toys import model_directory
 from tests.tiny import composed, tiny
 
@@ -97,6 +98,26 @@ def test_a_name_of_the_box_is_a_path_wherever_a_model_is_given(box: Path) -> Non
     assert chosen("stage=generate", "upstream.model=pop", "data.pieces=9")[0] == str(box)
     assert chosen("stage=evaluate", "upstream.model=pop")[0] == str(box)
     assert chosen("stage=generate", "upstream.model=./pop")[0] == "./pop"
+
+
+def test_dynamics_are_played_by_a_dynamics_model(box: Path, tmp_path: Path) -> None:
+    """The one in the box, that of a chain, or the last one trained; a language model where one is given."""
+    dynamics = ("stage=generate", "generate.mode=dynamics", f"paths.artifacts={tmp_path}", "prompt=x.mid")
+    (box.parent / models.DYNAMICS).mkdir()
+    path, said = chosen(*dynamics)
+    assert path == str(box.parent / models.DYNAMICS)
+    assert said[0].startswith("generate: plays dynamics, the model that comes with pianolm")
+    assert chosen(*dynamics, "upstream.model=pop")[0] == str(box)
+    assert chosen("stage=evaluate", "upstream.model=dynamics")[0] == str(box.parent / models.DYNAMICS)
+    path, said = chosen(*dynamics, "data.pieces=9")
+    assert path is None
+    assert "upstream.model=dynamics plays the model that comes with pianolm" in said[0]
+    assert generate.STAGE.needs(composed(*dynamics))["model"].stage == "dynamics"
+    measuring = ("stage=evaluate", "evaluate=dynamics", f"paths.artifacts={tmp_path}")
+    assert evaluate.STAGE.needs(composed(*measuring))["model"].stage == "dynamics"
+    for words in (dynamics, measuring):
+        with pytest.raises(UserError, match=r"latest: no artifact of stage dynamics in .*stage=dynamics, or"):
+            chosen(*words, "upstream.model=latest")
 
 
 def test_without_a_box_the_chain_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
