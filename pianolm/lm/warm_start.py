@@ -7,16 +7,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 from transformers import LlamaForCausalLM
 
 from pianolm.errors import UserError
+from pianolm.json_file import read_object
 from pianolm.lm.checkpoint import LoadReport, load_weights
+from pianolm.lm.llama import CONTROL_SHARE, FILL_SHARE
 from pianolm.tokenizer.config import read_settings
 from pianolm.tokenizer.tokenizer import PianoTokenizer
-from pianolm.tokenizer.vocabulary import Kind
+from pianolm.tokenizer.vocabulary import CONTROLS, FILL_MARKS, Kind
 
 COMPARED_HASHES = ("vocabulary", "codebook", "tempo")
 """Parts of a tokenizer that must be equal for a warm start; the velocity codec may differ or be absent."""
@@ -41,7 +44,7 @@ def warm_start(model: LlamaForCausalLM, base: Path, tokenizer: PianoTokenizer, t
         )
     else:
         _compare_tokenizers(base, directory, tokenizer, tokens)
-    return load_weights(base, model, unseen_V=untrained_ids(directory, tokenizer))
+    return load_weights(base, model, unseen_V=untrained_ids(directory, tokenizer, model.config))
 
 
 def tokenizer_beside(weights: Path) -> Path | None:
@@ -61,16 +64,27 @@ def _compare_tokenizers(base: Path, directory: Path, tokenizer: PianoTokenizer, 
             )
 
 
-def untrained_ids(directory: Path | None, tokenizer: PianoTokenizer) -> Tensor | None:
-    """bool [V], ids that the base model was not trained on: those of velocities, if its tokenizer has none.
+def untrained_ids(
+    directory: Path | None, tokenizer: PianoTokenizer, config: object | None = None
+) -> Tensor | None:
+    """bool [V], ids that the base model was not trained on, and the model is to learn: their rows begin afresh.
+
+    They are those of velocities, if its tokenizer has none, and marks and controls that it did not learn.
 
     Args:
         directory: The tokenizer of the base model; None if unknown.
-        tokenizer: Tokenizer with velocities.
+        tokenizer: Of the model.
+        config: Of the model, with the shares of `pianolm.lm.llama.SHARES` that it is trained with.
 
     Returns:
-        None if the base model was trained on all ids, or if its tokenizer is unknown.
+        None if there are no such ids, or if the base model's tokenizer is unknown.
     """
-    if directory is None or read_settings(directory)["mode"] != "base":
+    if directory is None:
         return None
-    return torch.from_numpy(tokenizer.vocabulary.kind_of == Kind.VELOCITY)
+    kinds = {Kind.VELOCITY} if read_settings(directory)["mode"] == "base" else set()
+    path = directory.parent / "config.json"
+    learned = read_object(path) if path.is_file() else {}
+    for share, of_share in ((FILL_SHARE, FILL_MARKS), (CONTROL_SHARE, CONTROLS)):
+        if getattr(config, share, 0) and not learned.get(share):
+            kinds |= set(of_share)
+    return torch.from_numpy(np.isin(tokenizer.vocabulary.kind_of, list(kinds))) if kinds else None
