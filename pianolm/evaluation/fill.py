@@ -32,6 +32,7 @@ from pianolm.generation.config import GenerationConfig, planned_sampling, told_o
 from pianolm.music.gap import Gap
 from pianolm.music.piece import Piece
 from pianolm.stage import Metrics, StageContext
+from pianolm.tokenizer.vocabulary import Kind
 
 if TYPE_CHECKING:  # a plan reads `MEASURE` without importing torch
     from pianolm.generation.piano_lm import PianoLM
@@ -155,18 +156,24 @@ def human_bits(lm: PianoLM, piece: Piece, gap: Gap) -> MiddleBits:
     for token in middle:
         masks.append(grammar.allowed(now))
         now = grammar.advance(now, token)
-    both = _bits(lm, seen, middle, np.stack(masks))
-    if plan.next_tempo is not None:  # in a plain sequence the last beat ends with the tempo of the next
-        middle[-1] = plan.next_tempo
-        masks[-1] = masks[-1].copy()
-        masks[-1][[v.eos, plan.next_tempo]] = False, True
+    # the last beat ends with EOS, in a plain sequence with the tempo of the next; either counts as its end
+    ends_V = v.kind_of == Kind.TEMPO
+    ends_V[v.eos] = True
+    masks[-1] = masks[-1] | ends_V
+    both = _bits(lm, seen, middle, np.stack(masks), ends_V)
     past = plan.past(context - len(middle))
     notes = int(lm.tokenizer.strikes_per_id[middle].sum())
-    return MiddleBits(notes, both, _bits(lm, past, middle, np.stack(masks)))
+    return MiddleBits(notes, both, _bits(lm, past, middle, np.stack(masks), ends_V))
 
 
-def _bits(lm: PianoLM, seen: list[int], targets: list[int], masks_MV: NDArray[np.bool_]) -> float:
-    """Bits of targets [M] behind some tokens, each among the ids that its mask allows."""
+def _bits(
+    lm: PianoLM,
+    seen: list[int],
+    targets: list[int],
+    masks_MV: NDArray[np.bool_],
+    ends_V: NDArray[np.bool_],
+) -> float:
+    """Bits of targets [M] behind some tokens, each among the ids that its mask allows, the last one any of `ends_V`."""
     import torch
 
     from pianolm.lm.loss import IGNORE, head_nll
@@ -180,7 +187,10 @@ def _bits(lm: PianoLM, seen: list[int], targets: list[int], masks_MV: NDArray[np
         states = target_states(lm.model, ids, labels)
         masks = torch.from_numpy(masks_MV).to(device)
         nats, _ = head_nll(*states, masks, torch.arange(len(targets), device=device))
-    return float(nats) / math.log(2)
+        last = (states.hidden[-1:], states.weight, states.labels[-1:])
+        ends = torch.from_numpy(ends_V[None]).to(device)
+        among_ends, _ = head_nll(*last, ends, torch.zeros(1, dtype=torch.long, device=device))
+    return float(nats - among_ends) / math.log(2)
 
 
 def _write_bits(ctx: StageContext, excerpts: Sequence[Excerpt], bits: Sequence[MiddleBits]) -> None:

@@ -40,9 +40,9 @@ class ControlledState(GenerationState):
         tempi = grammar.vocabulary.ids(Kind.TEMPO)
         self._is_tempo = range(tempi.start, tempi.stop)
 
-    def taken(self, token: int) -> int:
+    def taken(self, token: int, ends: bool) -> int:
         """The control that comes before a sampled tempo, if one does; it is then sampled anew."""
-        due = self._due() if token in self._is_tempo else None
+        due = self._due() if token in self._is_tempo and not ends else None
         return token if due is None else due
 
     def forced(self, order: TokenOrder) -> int | None:

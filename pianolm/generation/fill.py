@@ -84,6 +84,7 @@ class FillPlan:
         self._silent = tokenizer.silent_cell
         pitches = self._vocabulary.ids(Kind.PITCH)
         self._first_pitch = pitches.start
+        self._is_tempo = self._vocabulary.kind_of == Kind.TEMPO
         outside = [p for p in range(128) if not gapped.gap.lowest <= p <= gapped.gap.highest]
         self._outside = np.array([order.index_of[pitches.start + p] for p in outside], np.int64)
         self._ends = np.flatnonzero(~tokenizer.codebook.tie_codes.sounds_to_end[order.ids])
@@ -113,6 +114,9 @@ class FillPlan:
         now = state.grammar_state
         found = self._order.candidates(now)
         if now.phase in BETWEEN_CELLS and now.fill.bar < 0:
+            if self._is_last(now) and state.new_beats:
+                # tempi end the beat, too: a model knows them from all beats, EOS from the ends of pieces and gaps alone
+                found = self._order.among(self.grammar.allowed(now) | self._is_tempo)
             return _without(found, self._outside)
         if _CODES <= now.phase < _VELOCITY and self._is_last(now) and now.pitch in self._tails:
             in_range = self._ends[(self._ends >= found.low) & (self._ends < found.high)]
@@ -150,12 +154,6 @@ class FillPlan:
     @staticmethod
     def _is_last(now: State) -> bool:
         return not now.fill.grid
-
-    @property
-    def next_tempo(self) -> int | None:
-        """The tempo id of the beat after the gap; None where the piece ends with it."""
-        first = int(self._parts.suffix[0])
-        return first if self._vocabulary.kind_of[first] == Kind.TEMPO else None
 
     def past(self, most: int) -> list[int]:
         """As many of the last beats of the prefix as have at most so many tokens."""
@@ -229,7 +227,7 @@ class FillState(GenerationState):
         """The ids that may be sampled next."""
         return self.plan.candidates(self)
 
-    def taken(self, token: int) -> int:
+    def taken(self, token: int, ends: bool) -> int:
         """The token to take for a sampled one: a pitch that must come before it, if there is one."""
         return self.plan.taken(self, token)
 

@@ -212,10 +212,11 @@ class Generator:
         """Appends a token, or EOS where it would begin a beat too many; returns whether a new beat is complete."""
         tempo_bin = token - self._first_tempo
         is_tempo = 0 <= tempo_bin < len(self._beat_sec[0])
-        if is_tempo and stopping.is_met(state.new_beats, state.new_seconds):
-            token, is_tempo, is_complete = self.grammar.vocabulary.eos, False, state.new_beats > 0
-        elif (taken := state.taken(token)) != token:
+        ends = is_tempo and stopping.is_met(state.new_beats, state.new_seconds)
+        if (taken := state.taken(token, ends)) != token:
             token, is_tempo, is_complete = taken, False, False
+        elif ends:
+            token, is_tempo, is_complete = self.grammar.vocabulary.eos, False, state.new_beats > 0
         else:
             is_complete = is_tempo and state.new_beats > 0
         if self._tunings.start <= token < self._tunings.stop:

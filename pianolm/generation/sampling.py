@@ -75,7 +75,7 @@ class TokenOrder:
         self._can_come = np.ones(vocabulary.size, bool)
         if tempo is not None:
             self._can_come[vocabulary.ids(Kind.TEMPO)] = tempo.in_grid
-        self.tempo = self._among(grammar.kind_of == Kind.TEMPO)
+        self.tempo = self.among(grammar.kind_of == Kind.TEMPO)
         self.end = int(np.flatnonzero(self.ids == vocabulary.eos)[0])
         self._cached_candidates = lru_cache(maxsize=1024)(self._find_candidates)
 
@@ -108,9 +108,9 @@ class TokenOrder:
 
     def _find_candidates(self, state: State) -> Candidates:
         given = [tempo for tempo, _ in state.fill.grid if state.fill.part == Part.MIDDLE]
-        return self._among(self._grammar.allowed(state), given)
+        return self.among(self._grammar.allowed(state), given)
 
-    def _among(self, allowed_V: NDArray[np.bool_], given: Sequence[int] = ()) -> Candidates:
+    def among(self, allowed_V: NDArray[np.bool_], given: Sequence[int] = ()) -> Candidates:
         """Those of some ids that can come; tempi that a gap gives can in any case."""
         can_come = self._can_come.copy()
         can_come[list(given)] = True

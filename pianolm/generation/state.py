@@ -83,8 +83,8 @@ class GenerationState:
         candidates = order.tempo if is_first else order.candidates(self.grammar_state)
         return candidates if may_end else order.without_end(candidates)
 
-    def taken(self, token: int) -> int:
-        """The token to take for a sampled one."""
+    def taken(self, token: int, ends: bool) -> int:
+        """The token to take for a sampled one; `ends`: it is a tempo in whose place the piece ends."""
         return token
 
     def appended(self, token: int) -> None:
