@@ -23,7 +23,7 @@ from pianolm.stages import stage_names
 from tests.dynamics.toys import played
 from tests.music.toy_tracker import bass_tracker
 
-from .markdown import ROOT, anchors, blocks, commands, links, sections
+from .markdown import ROOT, anchors, blocks, commands, links, sections, table_rows
 from .tiny import TINY, composed, tiny
 
 README = (ROOT / "README.md").read_text("utf-8")
@@ -76,6 +76,7 @@ class Workspace:
             "data.parts.pop909=PATH": f"data.parts.pop909={self.root}/pop909",
             "data.parts.scores=PATH": f"data.parts.scores={self.root}/scores",
             "plot.run=DIR": "plot.run=outputs/base/1",
+            "plot.run=outputs/latest": "plot.run=outputs/base/1",
             "resume=ARTIFACT": f"resume={next((self.artifacts / 'base').iterdir())}",
             "generate.seconds=20": "generate.seconds=2",
         }
@@ -280,11 +281,12 @@ def figures(folder: str) -> dict[str, float]:
 
 def rows_of_results() -> list[tuple[str, str]]:
     """A part of each row of the table of results: its link, and the figure that the experiment's files give."""
-    roundtrip, velvq, comparison = figures("roundtrip"), figures("velvq"), figures("tokenizer-comparison")
+    roundtrip, velvq = figures("roundtrip"), figures("velvq")
     embedding, validity = figures("codebook-embedding"), figures("generation-validity")
     dynamics = figures("dynamics")
     fuzzing, resume = figures("tokenizer-fuzzing"), figures("exact-resume")
-    ties = "grammar_bits_per_note_codebook_ties=explicit_constrained_over_"
+    comparison = table_rows((ROOT / "experiments/tokenizer-comparison/README.md").read_text("utf-8"))
+    bits = {row[0]: row[3] for row in reversed(comparison) if len(row) > 3}  # the first table, ASAP, wins
     speed = {name: figures(f"benchmarks/{name}-speed") for name in ("tokenizer", "generation", "training")}
     frame = velvq["frame/val/velocity_mae"]
     return [
@@ -293,11 +295,11 @@ def rows_of_results() -> list[tuple[str, str]]:
         ("velvq", f"{velvq['val/velocity_mae']:.3f}, {frame:.3f} MIDI units"),
         (
             "tokenizer-comparison",
-            ", ".join(f"{comparison[f'{ties}{other}']:.3f}" for other in ("remi", "tsd")) + " times",
+            f"{bits['pianolm, codebook, ties=explicit constrained']}, {bits['MidiTok REMI']}",
         ),
         (
             "codebook-embedding",
-            f"{embedding['bits_per_note_codebook_induction']:.1f}, {embedding['bits_per_note_table']:.1f}",
+            f"{embedding['bits_per_note_codebook_induction']:.1f}, {embedding['bits_per_note_table_induction']:.1f}",
         ),
         (
             "dynamics",

@@ -9,6 +9,11 @@ from omegaconf import MISSING
 
 from pianolm.config.option import modules, option
 
+_ROOT = (
+    "Folder of the data set as it was unpacked. folder: any folder, searched for MIDI files with all folders below it; "
+    "asap: the one with metadata.csv in it; scores: metadata.csv in it or in its sets, or one set; aria: metadata.json "
+    "and data/ in it."
+)
 _MIN_AUDIO_SCORE = (
     "Aria-MIDI: segments with a lower audio score are left out; the score of its classifier, from 0 to 1, follows the "
     "quality of the sound."
@@ -23,7 +28,8 @@ class DataConfig:
     beats: str = option(
         "auto",
         "auto: the data set's annotation or the beat file beside the MIDI file, else its beat track, else its tempo "
-        "map; file, track or tempo_map: only that; estimate: found from the notes.",
+        "map, else found from the notes where that map knows only a clock (data.default_tempo); file, track or "
+        "tempo_map: only that; estimate: always found from the notes.",
         choices=("auto", "file", "tempo_map", "track", "estimate"),
     )
     seed: int = option(
@@ -91,21 +97,21 @@ class DemoData(SplitConfig):
 class PublishedData(DataConfig):
     """A data set with a published split."""
 
-    root: str | None = option(None, "Folder of the data set.")
+    root: str | None = option(None, _ROOT)
 
 
 @dataclass
 class AsapData(SplitConfig):
     """ASAP: its splits.csv where there is one, else a split by work."""
 
-    root: str | None = option(None, "Folder with metadata.csv in it.")
+    root: str | None = option(None, _ROOT)
 
 
 @dataclass
 class AriaData(SplitConfig):
     """Aria-MIDI, one of its archives unpacked."""
 
-    root: str | None = option(None, "Folder with metadata.json and data/ in it.")
+    root: str | None = option(None, _ROOT)
     min_audio_score: float = option(0.0, _MIN_AUDIO_SCORE, at_least=0, at_most=1)
 
 
@@ -113,14 +119,14 @@ class AriaData(SplitConfig):
 class ScoresData(SplitConfig):
     """Piano scores with exact beats under free licences; works that stand in ASAP are left out."""
 
-    root: str | None = option(None, "Folder with metadata.csv in it or in its sets, or one set.")
+    root: str | None = option(None, _ROOT)
 
 
 @dataclass
 class FolderData(SplitConfig):
     """Any folder of MIDI files."""
 
-    root: str | None = option(None, "Folder that is searched for MIDI files.")
+    root: str | None = option(None, _ROOT)
     kind: str = option("performance", "What the files are.", choices=("performance", "score"))
     licence: str = option("unknown", "Licence recorded with each piece.")
 

@@ -51,8 +51,9 @@ class GenerateConfig:
     )
     prompt_grid: str = option(
         "auto",
-        "Beats of the prompt: auto (beat file beside it, else beat track, else tempo map), file, tempo_map, track, "
-        "estimate (found from the notes), or the path of a beat file.",
+        "Beats of the prompt: auto (beat file beside it, else beat track, else tempo map, else found from the notes "
+        "where that map knows only a clock, as data.default_tempo says), file, tempo_map, track, estimate (always from "
+        "the notes), or the path of a beat file.",
     )
     prompt_beats: int | None = option(
         None, "n: the first n beats of the prompt; -n: the last n; null: all of it."

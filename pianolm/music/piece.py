@@ -132,7 +132,7 @@ class Piece:
             beats: A beat annotation file, an array of beat times in seconds, `"tempo_map"` (the beats and bars of the
                 file's tempo map and time signatures), `"track"` (its beat track), `"file"` (the beat file beside it),
                 `"estimate"` (beats and bars found from the notes), or `"auto"` (the first that exists: beat file, beat
-                track, tempo map).
+                track, tempo map; where the last knows only a clock, `default_tempo` decides).
             flat: Whether the velocities carry no dynamics; None decides from the notes.
             programs: General MIDI programs to read: `"piano"` (0–7), `"all"`, a program, or several.
             pedal: `"ignore"` the sustain pedal, or `"extend"` notes to its release or the next note of their pitch.
