@@ -123,7 +123,9 @@ def job(cfg: DictConfig) -> float | None:
             int(hydra_cfg.job.num), list(hydra_cfg.overrides.task), plain, run_dir, objective
         )
     LOG.open(run_dir / RUN_LOG)
-    if not plain["plan"]:
+    if (
+        not plain["plan"] and plain["stage"]["name"] != "plot"
+    ):  # which draws the run that outputs/latest names
         link_latest(Path(plain["paths"]["outputs"]), run_dir)
     try:
         metrics = execute(plain, run_dir, overrides=list(hydra_cfg.overrides.task))

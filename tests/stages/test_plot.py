@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from pianolm.errors import UserError
+from pianolm.pipeline.run_log import link_latest
 from pianolm.report.runs import draw_finished, run_names, selected_runs
 from pianolm.report.sweep_results import JOBS, JobResult, write_result
 from pianolm.run import execute
 from pianolm.stage import StageContext
 from pianolm.stages import plot
 from tests.report.test_curves import rows, size, write_rows
+from tests.test_run import run_cli
 from tests.tiny import composed
 
 
@@ -88,3 +90,13 @@ def test_the_stage_needs_nothing_and_publishes_nothing(tmp_path: Path) -> None:
     assert metrics["artifact"] == str(tmp_path / "run")
     size(tmp_path / "run" / "curves_finetune.png")
     assert not (tmp_path / "artifacts").exists()
+
+
+def test_the_latest_run_is_drawn_and_stays_the_latest(tmp_path: Path) -> None:
+    trained = tmp_path / "outputs" / "base" / "1"
+    write_rows(trained, "base", rows(range(10)))
+    link_latest(tmp_path / "outputs", trained)
+    done = run_cli("stage=plot", "plot.run=outputs/latest", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("outputs/plot/*/curves_base.png"))) == 1
+    assert (tmp_path / "outputs" / "latest").resolve() == trained
