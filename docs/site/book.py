@@ -53,6 +53,7 @@ SHOWN = {
     "hostile-input": Shown("mutants_wrong", "seconds"),
     "learning": Shown("finetune/bits_per_note"),
     "pedal": Shown("extend/tokens_per_note"),
+    "reading-test": Shown("found"),
     "repetition": Shown("kinds-2/bar_likeness"),
     "roundtrip": Shown("notes_exact"),
     "tempo-tuning": Shown("pop909/log50_tuned/tempo_bits_per_note"),
@@ -90,7 +91,7 @@ def _line(folder: Path, shown: Shown, link: str) -> str:
     cells = (
         f"[{text[0].removeprefix('# ')}]({link}/README.md)",
         text[2].strip("*"),
-        f"`{key}` {_number(metrics[key])}",
+        "–" if metrics.get("dry") else f"`{key}` {_number(metrics[key])}",  # a dry run measures nothing
         f"`{command.partition(' #')[0].strip()}`",
         _minutes(folder, shown.seconds),
     )
