@@ -10,6 +10,7 @@ those of the preset `conf/generate/songs.yaml`.
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -22,10 +23,14 @@ from pianolm import PianoLM
 from pianolm.export.card import CARD
 from pianolm.export.credits import credits_of
 from pianolm.export.model_files import write_model
+from pianolm.json_file import read_object
+from pianolm.lm.llama import CONTROL_SHARE
 from pianolm.lm.sampling_file import BY_KIND, REPEAT, STANDARD, write_sampling
 from pianolm.run import CONFIG_DIR
 
 MOST_BYTES = 12_000_000
+NOT_OFFERED = (CONTROL_SHARE,)
+"""Keys of config.json that are left out: what the model was trained for and does not do (`experiments/controls`)."""
 PRESET = CONFIG_DIR / "generate" / "songs.yaml"
 CODE_FREQUENCIES = "code_freq.npz"
 
@@ -44,6 +49,9 @@ def pack(model: Path, artifacts: Path, out: Path) -> None:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     write_model(PianoLM.from_pretrained(model), model, out, "float16")  # three more bits than bfloat16
+    config = out / "config.json"
+    offered = {key: value for key, value in read_object(config).items() if key not in NOT_OFFERED}
+    config.write_text(json.dumps(offered, indent=2) + "\n", "utf-8")
     write_sampling(out, preset())
     if "velvq" in tokens["upstream"]:
         codec = artifacts / "velvq" / tokens["upstream"]["velvq"]

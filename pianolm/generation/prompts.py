@@ -82,6 +82,8 @@ def _check_what_is_learned(cfg: Mapping[str, Any]) -> None:
     it is asked for."""
     options = cfg["generate"]
     asked = [name for name in CONTROL_NAMES.values() if options[name] is not None]
+    if options["mode"] == "dynamics" and "density" not in asked:
+        return  # a dynamics model can be told how loud a piece is
     if asked and options["mode"] != "continue":
         raise UserError(
             f"generate.{asked[0]}={options[asked[0]]} found with generate.mode={options['mode']}, expected it with "

@@ -18,6 +18,7 @@ from pianolm.generation.prompts import Prompt, gap_to_fill, left_out
 from pianolm.generation.results import GeneratedPiece
 from pianolm.music.beats import FRAMES
 from pianolm.stage import Metrics
+from pianolm.tokenizer.controls import LOUDNESS_CENTRES
 from pianolm.tokenizer.vocabulary import Kind
 
 if TYPE_CHECKING:  # imports torch, without which a language model is played
@@ -112,6 +113,11 @@ def _render_dynamics(
     lm: PianoLM, prompts: list[Prompt], options: Mapping[str, Any], seed: int
 ) -> tuple[list[OutputPiece], Metrics]:
     """Each prompt's notes with new velocities, once per piece."""
+    if options["loudness"] is not None:
+        raise UserError(
+            f"generate.loudness={options['loudness']}: a language model found, which cannot be told in "
+            "generate.mode=dynamics; give a dynamics model (upstream.model=dynamics), or leave it out"
+        )
     rule = GenerationConfig.from_options(options).rule_of("velocity")
     pieces: list[OutputPiece] = []
     valid, n_sampled, seconds = 0, 0, 0.0
@@ -138,16 +144,18 @@ def _render_dynamics(
 def _render_by_dynamics_model(
     model: DynamicsModel, prompts: list[Prompt], options: Mapping[str, Any], seed: int
 ) -> tuple[list[OutputPiece], Metrics]:
-    """Each prompt's notes with new velocities, once per piece. Of the sampling options, the temperature counts."""
+    """Each prompt's notes with new velocities, once per piece. Of the options, temperature and loudness count."""
     config = GenerationConfig.from_options(options)
     is_given = config.temperature is not None or "velocity" in config.by_kind
     temperature = config.rule_of("velocity").temperature if is_given else None
+    loudness = options["loudness"]
+    median = None if loudness is None else LOUDNESS_CENTRES[loudness - 1]
     names = iter(_names(prompts, options["pieces"]))
     start = time.perf_counter()
     pieces = [
         OutputPiece(
             next(names),
-            model.render(prompt.piece, temperature, seed + number),
+            model.render(prompt.piece, temperature, seed + number, median),
             source=prompt.path,
         )
         for prompt in prompts

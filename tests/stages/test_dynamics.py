@@ -16,6 +16,7 @@ from pianolm.errors import UserError
 from pianolm.evaluation import dynamics as measure
 from pianolm.stage import StageContext
 from pianolm.stages import dynamics, generate
+from pianolm.tokenizer.controls import LOUDNESS_CENTRES
 from pianolm.training import trainer
 from tests.dynamics.toys import OPTIONS, make_store, played
 from tests.tiny import composed
@@ -68,6 +69,10 @@ def test_it_is_published_plays_and_is_measured(cells: Path, tmp_path: Path) -> N
     back = Piece.from_midi(tmp_path / "play/run/piece_00.mid")
     np.testing.assert_array_equal(back.notes["pitch"], Piece.from_midi(prompt).notes["pitch"])
     assert not np.array_equal(back.notes["velocity"], Piece.from_midi(prompt).notes["velocity"])
+    told = context(tmp_path / "told", {"model": out}, "stage=generate", *options, "generate.loudness=2")
+    generate.run(told)
+    softer = Piece.from_midi(tmp_path / "told/run/piece_00.mid").notes["velocity"]
+    assert abs(float(np.median(softer)) - LOUDNESS_CENTRES[1]) <= 2
 
     told = ("stage=evaluate", "evaluate=dynamics", "evaluate.told_median=true", "evaluate.temperature=0")
     measured = measure.run(context(tmp_path / "measure", {"model": out, "cells": cells}, *told))
