@@ -23,7 +23,7 @@ from .tiny import TINY
 
 RECIPES = sections((ROOT / "docs" / "extending.md").read_text("utf-8"), 2)
 OF_YAML = ("A tokenizer preset", "A model size")
-LONGEST = 15
+LONGEST = 22
 
 
 class Workshop:

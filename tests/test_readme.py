@@ -94,6 +94,8 @@ class Workspace:
         names = {word.lstrip("+").partition("=")[0] for word in given}
         if "generate.mode=dynamics" in given and "upstream.model" not in names:
             extra.append("upstream.model=dynamics")  # as the command line chooses
+        if "generate.mode=fill" in given and "upstream.model" not in names:
+            extra.append(f"upstream.model={ROOT / 'pianolm' / 'models' / 'pop'}")  # likewise
         settings = [
             setting for setting in TINY if setting.partition("=")[0] not in names & {"hardware", "logger"}
         ]
