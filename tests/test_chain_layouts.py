@@ -63,6 +63,7 @@ def test_bars_go_through_the_chain_from_the_annotations_to_the_music(chain: Path
         assert found["val/loss_bar"] > 0
 
 
+@pytest.mark.slow
 def test_explicit_ties_go_through_the_chain(chain: Path, tmp_path: Path) -> None:
     prompt = sorted((only(chain, "prepare") / "midi").glob("*.mid"))[0]
     given = ["tokenizer=ties", "loader.transpose=3", "loss.constrained=true", *bars_of(chain)]

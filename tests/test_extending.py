@@ -116,6 +116,7 @@ def test_the_stage_publishes_its_artifact(workshop: Workshop, trained: dict[str,
     assert (counts > 0).sum() == metrics["distinct_pitches"] > 1
 
 
+@pytest.mark.slow
 def test_the_preset_and_the_size_are_those_of_the_model(
     trained: dict[str, object], workshop: Workshop
 ) -> None:
@@ -126,6 +127,7 @@ def test_the_preset_and_the_size_are_those_of_the_model(
     assert PianoTokenizer.from_pretrained(ids).bars
 
 
+@pytest.mark.slow
 def test_the_optimizer_trains_with_its_options(trained: dict[str, object]) -> None:
     artifact = Path(str(trained["artifact"]))
     settings = OmegaConf.load(artifact / "config.yaml").optimizer
@@ -134,6 +136,7 @@ def test_the_optimizer_trains_with_its_options(trained: dict[str, object]) -> No
     assert "momentum_buffer" in states[0]["state"][0]
 
 
+@pytest.mark.slow
 def test_the_callback_logs(trained: dict[str, object], workshop: Workshop) -> None:
     (table,) = (workshop.root / "outputs").glob("base/*/base/csv/metrics.csv")
     with table.open(newline="") as file:

@@ -191,7 +191,13 @@ def undocumented(metrics: Mapping[str, Any], measure: str) -> set[str]:
 RUN = [line for line in arguments_of(README) if line not in ("--help",) and not line.startswith("-m")]
 
 
-@pytest.mark.parametrize("line", RUN)
+def _as_slow(line: str) -> Any:
+    """Trainings that tests of other files do with other settings."""
+    is_slow = "data=asap" in line or "upstream.base=pop" in line
+    return pytest.param(line, marks=pytest.mark.slow) if is_slow else line
+
+
+@pytest.mark.parametrize("line", map(_as_slow, RUN))
 def test_a_command_of_the_readme_runs(line: str, workspace: Workspace) -> None:
     metrics = workspace.run(line)
     if "plan=true" in line:

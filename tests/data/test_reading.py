@@ -93,7 +93,7 @@ class CrashingPath(type(Path())):  # type: ignore[misc]
         return crash, ()
 
 
-@pytest.mark.parametrize("crashing", [{4}, {0, 1, 9}])
+@pytest.mark.parametrize("crashing", [{4}, pytest.param({0, 1, 9}, marks=pytest.mark.slow)])
 def test_a_file_at_which_a_worker_dies_is_rejected_and_the_rest_is_read(
     crashing: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

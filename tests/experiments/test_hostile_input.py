@@ -129,6 +129,7 @@ def test_other_endings_than_a_sentence_are_noticed(function: Any, said: str) -> 
     assert said in damage._judged(ending, before=4, named=Path("/model"))[1]
 
 
+@pytest.mark.slow
 def test_prepare_ends_as_if_it_had_not_been_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kills, "PHASES", {"prepare": kills.PHASES["prepare"]})
     monkeypatch.setattr(kills, "SIGNALS", (signal.SIGTERM,))

@@ -25,6 +25,7 @@ def tokenizers(pieces: list[Piece]) -> Mapping[str, PianoTokenizer]:
     return fuzz.make_tokenizers(pieces)
 
 
+@pytest.mark.slow
 def test_no_sequence_of_a_short_run_fails(
     tokenizers: Mapping[str, PianoTokenizer], pieces: list[Piece]
 ) -> None:

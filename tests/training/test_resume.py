@@ -198,7 +198,8 @@ def test_a_signal_before_the_first_step_says_that_nothing_was_saved(
     )
 
 
-@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
 def test_sigterm_ends_the_command_with_143_and_all_processes_save_the_same_step(
     processes: int, upstream: Path, tmp_path: Path
 ) -> None:
