@@ -102,6 +102,7 @@ def test_a_recipe_is_one_yaml_file_and_at_most_one_other_of_few_lines(name: str)
     assert len(lines) <= LONGEST
 
 
+@pytest.mark.slow
 def test_the_data_source_takes_its_beats_from_the_text_files(
     workshop: Workshop, trained: dict[str, object]
 ) -> None:
@@ -110,6 +111,7 @@ def test_the_data_source_takes_its_beats_from_the_text_files(
     assert (metrics["files"], metrics["rejected"], metrics["pieces_train"]) == (4, 0, 2)
 
 
+@pytest.mark.slow
 def test_the_stage_publishes_its_artifact(workshop: Workshop, trained: dict[str, object]) -> None:
     metrics = workshop.run(*workshop.arguments(RECIPES["A stage"]))
     counts = np.load(Path(str(metrics["artifact"])) / "pitches.npy")

@@ -197,7 +197,7 @@ def _as_slow(line: str) -> Any:
     return pytest.param(line, marks=pytest.mark.slow) if is_slow else line
 
 
-@pytest.mark.parametrize("line", map(_as_slow, RUN))
+@pytest.mark.parametrize("line", [_as_slow(line) for line in RUN])
 def test_a_command_of_the_readme_runs(line: str, workspace: Workspace) -> None:
     metrics = workspace.run(line)
     if "plan=true" in line:
