@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pianolm.artifacts import read_record, write_record
+from pianolm.export.card import CARD
+from pianolm.export.credits import credits_of
 
 _RECORDED = ("stage", "fingerprint", "upstream", "licences", "metrics", "trained")
 _REFUSED = ("NC", "ND", "SA", "unknown")
@@ -31,6 +35,19 @@ def free_record_of(trained: Path) -> dict[str, Any]:
             f"{trained}: learned from music under {', '.join(refused)}, which a model in the box may not"
         )
     return {**record, "trained": {name: record[name] for name in ("versions", "git_commit")}}
+
+
+def pack_files(trained: Path, artifacts: Path, out: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Copies files of a trained artifact, writes its credits and returns its record; a card in `out` stays."""
+    record = free_record_of(trained)
+    card = (out / CARD).read_text("utf-8") if (out / CARD).is_file() else ""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    for name in names:
+        shutil.copyfile(trained / name, out / name)
+    credits_of(trained, [artifacts]).write(out)
+    (out / CARD).write_text(card, "utf-8")
+    return record
 
 
 def write_packed(out: Path, record: dict[str, Any], most_bytes: int) -> None:

@@ -36,6 +36,7 @@ def beside_paths(pages: list[str], root: Path = ROOT) -> list[str]:
     """Pictures, sound and tables in the folders of pages and below them, but not at the top level."""
     folders = {Path(page).parent for page in pages} - {Path()}
     files = {path for folder in folders for path in (root / folder).rglob("*") if path.suffix in _BESIDE}
+    files -= set((root / "docs" / "site").glob("*.html"))  # the template of docs/bars.html
     return sorted(path.relative_to(root).as_posix() for path in files)
 
 

@@ -13,9 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from experiments.packing import free_record_of, record_of, write_packed
-from pianolm.export.card import CARD
-from pianolm.export.credits import credits_of
+from experiments.packing import pack_files, record_of, write_packed
 from pianolm.music.beat_network import CONFIG_FILE, WEIGHTS_FILE
 
 MOST_BYTES = 4_000_000
@@ -23,15 +21,8 @@ EXCLUDED = "EXCLUDED.csv"
 
 
 def pack(tracker: Path, artifacts: Path, out: Path) -> None:
-    record = free_record_of(tracker)
-    card = (out / CARD).read_text("utf-8") if (out / CARD).is_file() else ""
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    for name in (CONFIG_FILE, WEIGHTS_FILE):
-        shutil.copyfile(tracker / name, out / name)
+    record = pack_files(tracker, artifacts, out, (CONFIG_FILE, WEIGHTS_FILE))
     shutil.copyfile(artifacts / "prepare" / record["upstream"]["cells"] / "excluded.csv", out / EXCLUDED)
-    credits_of(tracker, [artifacts]).write(out)
-    (out / CARD).write_text(card, "utf-8")
     write_packed(out, record, MOST_BYTES)
 
 

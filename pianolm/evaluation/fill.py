@@ -76,6 +76,10 @@ def run(ctx: StageContext) -> Metrics:
             "loader.fill_share above 0"
         )
     config = GenerationConfig.from_options(ctx.cfg["generate"])
+    if config.controls:
+        raise UserError(
+            "evaluate=fill: generate.loudness or generate.density found, which gaps do not know; leave them out"
+        )
     if told := told_of_model(config, lm.generation_defaults):
         _say(told)
     settings, seed = ctx.cfg["evaluate"], int(ctx.cfg["seed"])

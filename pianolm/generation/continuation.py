@@ -45,7 +45,7 @@ def first_states(
         prompt_beats: See `pianolm.generation.piano_lm.PianoLM.generate`.
         pieces: Number of pieces.
         seed: Of their random numbers.
-        levels: Controls; see `ControlledState`. None where it is empty.
+        levels: See `ControlledState`; empty where none are asked for.
         name: How error messages call the prompt.
 
     Raises:

@@ -82,13 +82,15 @@ def _check_what_is_learned(cfg: Mapping[str, Any]) -> None:
     it is asked for."""
     options = cfg["generate"]
     asked = [name for name in CONTROL_NAMES.values() if options[name] is not None]
-    if options["mode"] == "dynamics" and "density" not in asked:
-        return  # a dynamics model can be told how loud a piece is
-    if asked and options["mode"] != "continue":
-        raise UserError(
-            f"generate.{asked[0]}={options[asked[0]]} found with generate.mode={options['mode']}, expected it with "
-            "generate.mode=continue alone"
-        )
+    known = {"continue": CONTROL_NAMES.values(), "dynamics": (CONTROL_NAMES[Kind.LOUDNESS],), "fill": ()}
+    for name in asked:
+        if name not in known[options["mode"]]:
+            raise UserError(
+                f"generate.{name}={options[name]} found with generate.mode={options['mode']}, which knows no such "
+                "level; leave it out, or use generate.mode=continue"
+            )
+    if options["mode"] == "dynamics":
+        return
     if cfg["upstream"]["model"] is not None:
         return
     stage = "base" if cfg["tokenizer"]["mode"] == "base" else "finetune"

@@ -55,7 +55,7 @@ def test_what_a_model_would_not_learn_is_refused_before_it_is_trained() -> None:
         (("generate.loudness=2", "tokenizer=base"), r"^generate.loudness=2 found with tokenizer.mode=base"),
         ((prompt, *fill, "generate.loudness=3"), r"^generate.loudness=3 found with generate.mode=fill"),
         (
-            (prompt, "generate.mode=dynamics", "generate.density=3"),
+            (prompt, "generate.mode=dynamics", "generate.loudness=2", "generate.density=3"),
             r"^generate.density=3 found with .*=dynamics",
         ),
     ):
