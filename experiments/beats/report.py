@@ -2,7 +2,8 @@
 
     python report.py RUNS OUT
 
-RUNS has the run directories train, asap, pop909 and lm-NAME, and decoder.jsonl.
+RUNS has the run directories train, asap, pop909 and lm-NAME, and decoder.jsonl. Rows of those that it lacks stay as
+they are.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.results import Row, publish, read_metrics, read_rows, table
+from experiments.results import METRICS, RESULTS, Row, publish, read_metrics, read_rows, table
 from pianolm.report.piano_roll import figure
 
 SETS = {"asap": "ASAP", "pop909": "POP909"}
@@ -60,22 +61,26 @@ def performances(run: Path) -> list[Row]:
         ]
 
 
-def read(runs: Path) -> list[Row]:
-    trained = {"run": "train", **_figures(runs / "train")}
-    measured = [{"run": name, **_figures(runs / name)} for name in SETS]
-    models = [
-        {"grid": name, **_model(runs / f"lm-{name}")}
-        for name in GRIDS
-        if (runs / f"lm-{name}" / "roundtrip" / "metrics.json").is_file()
-    ]
-    decoder = read_rows(runs / "decoder.jsonl")
-    return [
-        trained,
-        *measured,
-        *models,
-        *decoder,
-        *(row for name in SETS for row in performances(runs / name)),
-    ]
+def read(runs: Path, kept: list[Row]) -> list[Row]:
+    """The rows of all runs; those of runs that RUNS lacks are taken from `kept`."""
+    rows = []
+    for name in ("train", *SETS):
+        rows += [{"run": name, **_figures(runs / name)}] if _ended(runs / name) else _of(kept, "run", name)
+    for name in GRIDS:
+        run = runs / f"lm-{name}"
+        rows += [{"grid": name, **_model(run)}] if _ended(run / "roundtrip") else _of(kept, "grid", name)
+    rows += read_rows(runs / "decoder.jsonl") or [row for row in kept if "setting" in row]
+    for name in SETS:
+        rows += performances(runs / name) if _ended(runs / name) else _of(kept, "set", name)
+    return rows
+
+
+def _ended(run: Path) -> bool:
+    return (run / METRICS).is_file()
+
+
+def _of(kept: list[Row], key: str, value: str) -> list[Row]:
+    return [row for row in kept if row.get(key) == value]
 
 
 def _model(run: Path) -> Row:
@@ -178,7 +183,7 @@ def draw(rows: list[Row], path: Path) -> None:
 
 
 def main(runs: Path, out: Path) -> None:
-    rows = read(runs)
+    rows = read(runs, read_rows(out / RESULTS))
     publish(out, rows, headlines(rows), tables(rows))
     draw(rows, out / "confidence.png")
 
