@@ -20,7 +20,7 @@ from pianolm.data.sources.demo import write_piece
 from pianolm.data.sources.demo.composer import compose
 from pianolm.music.beats import FRAMES
 from pianolm.music.piece import Piece
-from pianolm.report.tokens import BarToken, beat_tokens
+from pianolm.report.bar_tokens import BarToken, beat_tokens
 from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.tokenizer.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Kind

@@ -9,21 +9,12 @@ import pytest
 
 from pianolm import PianoTokenizer, Piece
 from pianolm.errors import UserError
-from pianolm.music.cells import Cells
-from pianolm.report.tokens import arrange_tokens, beat_tokens, save_bar
+from pianolm.report.bar_tokens import arrange_tokens, beat_tokens
+from pianolm.report.tokens import save_bar
 from pianolm.tokenizer.codebook import Codebook
 from pianolm.tokenizer.tempo import TempoBins
-from tests.report.toys import beat_times, picture_size, random_cells, untrained_codebook
+from tests.report.toys import OneCode, beat_times, picture_size, random_cells, untrained_codebook
 from tests.tokenizer.toys import of_three_beats, three_beats
-
-
-class OneCode:
-    """A velocity codec that gives every cell the same code."""
-
-    codebook_size, fingerprint = 4, "one"
-
-    def encode(self, cells: Cells) -> np.ndarray:
-        return np.full(len(cells), 3)
 
 
 @pytest.fixture(scope="module")
@@ -75,26 +66,6 @@ def test_silent_beats_and_the_end_of_a_piece_are_drawn_too(untrained: Codebook, 
     assert (tmp_path / "end.png").stat().st_size > 0
     with pytest.raises(UserError, match="first_beat=6"):
         save_bar(piece, tokenizer, tmp_path / "none.png", 6)
-
-
-@pytest.mark.parametrize("codec", [None, OneCode()])
-def test_the_tokens_drawn_are_those_of_the_tokenizer(untrained: Codebook, codec: OneCode | None) -> None:
-    tokenizer = PianoTokenizer(untrained, TempoBins(), codec)
-    cells = random_cells(4)
-    ids = tokenizer.encode(Piece.from_cells(cells, beat_times())).ids
-    beats = beat_tokens(tokenizer, ids, 0, cells.n_beats)
-    kinds = [token.kind for tokens in beats for token in tokens]
-    assert kinds == tokenizer.vocabulary.kind_of[ids[1:-1]].tolist()
-    codes = [(b, t) for b, tokens in enumerate(beats) for t in tokens if t.label.startswith("L")]
-    roll = np.zeros((cells.n_beats, 128), np.uint64)
-    for beat, code in codes:
-        roll[beat, code.pitch] |= np.uint64(code.sustain << (6 * code.eighth))
-    assert np.array_equal(roll[cells.beat, cells.pitch], cells.sustain)
-    assert len(beat_tokens(tokenizer, ids, 15, 1)) == 1
-    for tokens in beats:
-        placed = arrange_tokens(tokens, 2.5)
-        assert [one.token for one in placed] == tokens
-        assert max(one.left + one.width for one in placed) <= 2.5
 
 
 @pytest.mark.parametrize(

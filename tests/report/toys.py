@@ -16,6 +16,15 @@ SMALL = Vocabulary(l1=24, l2=12, l3=8)
 NOTHING = Patterns(np.zeros(0, np.uint64), np.zeros(0, np.uint64))
 
 
+class OneCode:
+    """A velocity codec that gives every cell the same code."""
+
+    codebook_size, fingerprint = 4, "one"
+
+    def encode(self, cells: Cells) -> np.ndarray:
+        return np.full(len(cells), 3)
+
+
 def random_cells(seed: int, notes: int = 60, beats: int = 16, pitches: int = 7, longest: int = 100) -> Cells:
     rng = np.random.default_rng(seed)
     onset = rng.integers(0, beats * FRAMES - 1, notes)
