@@ -62,7 +62,6 @@ def _tokenizer(cfg: Settings) -> Iterable[str]:
 
 
 def _loader(cfg: Settings) -> Iterable[str]:
-    yield from _shares(cfg)
     for stage in ("base", "finetune"):
         trainer, loader = cfg[stage]["trainer"], cfg[stage]["loader"]
         if trainer["accumulate_grad_batches"] is not None and loader["micro_batch_tokens"] is not None:
@@ -74,16 +73,6 @@ def _loader(cfg: Settings) -> Iterable[str]:
     for source, weight in cfg["loader"]["source_weights"].items():
         if not weight >= 0:
             yield f"loader.source_weights.{source}={weight} found, expected a number of at least 0"
-
-
-def _shares(cfg: Settings) -> Iterable[str]:
-    for stage in ("base", "finetune"):
-        shares = {name: cfg[stage]["loader"][name] for name in ("fill_share", "control_share")}
-        said = " and ".join(f"{stage}.loader.{name}={share:g}" for name, share in shares.items() if share)
-        if sum(shares.values()) > 1:
-            yield f"{said} found, expected at most 1 together"
-        if said and not cfg["tokenizer"]["exact"]:
-            yield f"tokenizer.exact=false found with {said}, expected true: the three-level layout has no ids for them"
 
 
 def _hardware(cfg: Settings) -> Iterable[str]:

@@ -36,14 +36,14 @@ from pianolm.errors import UserError
 from pianolm.lm.batch_plan import BatchPlan, plan_batch
 from pianolm.lm.control_windows import ControlWindows
 from pianolm.lm.fill_windows import FillWindows
+from pianolm.lm.llama import SHARES
 from pianolm.lm.loss import IGNORE
 from pianolm.lm.scorer import unigram_cross_entropy
+from pianolm.lm.shares import check_shares
 from pianolm.lm.window_index import WindowIndex
 from pianolm.lm.window_reader import Batch, WindowReader
 from pianolm.lm.window_rewriter import DRAWN, Rewriter, RewriterMix
 from pianolm.lm.windows import Rows
-from pianolm.tokenizer.controls import check_controls
-from pianolm.tokenizer.fill import check_fill
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 
 FALLBACK_ROWS = 64
@@ -239,23 +239,15 @@ class LMDataModule(L.LightningDataModule):
 
     def _rewriter(self) -> RewriterMix | None:
         """What rewrites training windows, if `fill_share` or `control_share` asks for it."""
-        fill, control = (float(self._loader[name]) for name in ("fill_share", "control_share"))
+        fill, control = (float(self._loader[name]) for name in SHARES)
         if not fill + control:
             return None
-        if fill + control > 1:
-            raise UserError(
-                f"loader.fill_share={fill:g} and loader.control_share={control:g} found, expected at most 1 together"
-            )
         tokenizer = PianoTokenizer.from_pretrained(self.store.tokenizer_dir)
+        check_shares(self._loader, tokenizer.settings)
         shares: list[tuple[Rewriter, float]] = []
         if fill:
-            try:
-                check_fill(tokenizer.vocabulary, tokenizer.ties, tokenizer.exact)
-            except UserError as error:
-                raise UserError(f"loader.fill_share={fill:g}: {error}") from error
             shares.append((FillWindows(tokenizer.grammar), fill))
         if control:
-            check_controls(tokenizer.grammar, f"loader.control_share={control:g}")
             shares.append((ControlWindows(tokenizer), control))
         return RewriterMix(tuple(shares))
 

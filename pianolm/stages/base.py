@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pianolm.lm.settings import language_model_settings
+from pianolm.lm.shares import check_planned_shares
 from pianolm.stage import Metrics, Need, Stage, StageContext
 
 
@@ -22,4 +23,5 @@ STAGE = Stage(
     objective="val/loss",
     headlines=("val/bits_per_note", "parameters"),
     trains=True,
+    check=lambda cfg: check_planned_shares(cfg, "base"),
 )

@@ -8,6 +8,7 @@ from typing import Any
 
 from pianolm.lm.sampling_file import sampling_beside
 from pianolm.lm.settings import language_model_settings
+from pianolm.lm.shares import check_planned_shares
 from pianolm.lm.weights_path import check_weights_path
 from pianolm.stage import Metrics, Need, Stage, StageContext
 
@@ -27,7 +28,8 @@ def _needs(cfg: Mapping[str, Any]) -> dict[str, Need]:
 
 
 def _check(cfg: Mapping[str, Any]) -> None:
-    """Refuses given weights that are none, or sampling settings that are none, before anything is built."""
+    """Refuses given weights or sampling settings that are none, and windows that the tokens do not allow."""
+    check_planned_shares(cfg, "finetune")
     given = cfg["upstream"]["base"]
     if given and not cfg["finetune"]["from_scratch"]:
         path = Path(str(given)).expanduser()

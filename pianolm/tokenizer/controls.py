@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from pianolm.errors import UserError
-from pianolm.tokenizer.grammar import Grammar
 from pianolm.tokenizer.vocabulary import CONTROLS, LEVELS, Kind, Vocabulary
 
 Ids = NDArray[np.int64]
@@ -90,15 +89,16 @@ def controls_in_force(vocabulary: Vocabulary, ids: Sequence[int]) -> list[int]:
     return [found[kind] for kind in CONTROLS if kind in found]
 
 
-def check_controls(grammar: Grammar, option: str) -> None:
-    """Raises UserError where the layout of a tokenizer has no controls; `option` is what asks for them."""
-    if not grammar.controls:
-        found = (
-            f"tokenizer.vocabulary.reserved={grammar.vocabulary.reserved} found, expected {Vocabulary().reserved}"
-            if grammar.exact
-            else "tokenizer.exact=false found, expected true"
-        )
-        raise UserError(f"{option}: {found}: no ids are left for controls")
+def check_controls(vocabulary: Vocabulary, exact: bool) -> None:
+    """Raises UserError where a tokenizer's layout has no controls."""
+    found = ""
+    if not exact:
+        found = "tokenizer.exact=false found, expected true: the three-level layout"
+    elif vocabulary.count(Kind.DENSITY) < LEVELS:
+        reserved = f"tokenizer.vocabulary.reserved={vocabulary.reserved}"
+        found = f"{reserved} found, expected {Vocabulary().reserved}: the vocabulary"
+    if found:
+        raise UserError(f"{found} has no ids for controls")
 
 
 def checked_levels(levels: int | Sequence[int] | NDArray[np.integer], name: str) -> list[int]:

@@ -21,7 +21,7 @@ from pianolm.tokenizer.controls import (
 )
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.tokenizer.velocity_cells import read_velocities, with_louder
-from pianolm.tokenizer.vocabulary import CONTROLS, LEVELS, Kind
+from pianolm.tokenizer.vocabulary import CONTROLS, LEVELS, Kind, Vocabulary
 from tests.lm.stage_toys import random_ids
 from tests.tokenizer.toys import Layout, made
 
@@ -133,8 +133,10 @@ def test_velocities_of_a_part_are_those_of_the_whole(ties: str) -> None:
 def test_layouts_without_ids_have_no_controls() -> None:
     tokenizer = made(Layout(exact=False))
     assert not tokenizer.grammar.controls
-    with pytest.raises(UserError, match=r"^loader\.control_share=1: tokenizer\.exact=false found"):
-        check_controls(tokenizer.grammar, "loader.control_share=1")
+    with pytest.raises(UserError, match=r"^tokenizer\.exact=false found"):
+        check_controls(tokenizer.vocabulary, tokenizer.exact)
+    with pytest.raises(UserError, match=r"^tokenizer\.vocabulary\.reserved=499 found, expected 512"):
+        check_controls(Vocabulary(reserved=499), exact=True)
     ids = [tokenizer.vocabulary.bos, tokenizer.vocabulary.offset(Kind.LOUDNESS)]
     assert tokenizer.decode(ids).skipped == 1
 
