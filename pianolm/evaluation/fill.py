@@ -29,6 +29,7 @@ from pianolm.evaluation.samples import Excerpt, compare, measured
 from pianolm.evaluation.samples_report import write
 from pianolm.evaluation.selection import evenly_spaced, pieces_to_continue
 from pianolm.generation.config import GenerationConfig, planned_sampling, told_of_model
+from pianolm.generation.prompts import check_what_is_learned
 from pianolm.music.gap import Gap
 from pianolm.music.piece import Piece
 from pianolm.stage import Metrics, StageContext
@@ -76,10 +77,6 @@ def run(ctx: StageContext) -> Metrics:
             "loader.fill_share above 0"
         )
     config = GenerationConfig.from_options(ctx.cfg["generate"])
-    if config.controls:
-        raise UserError(
-            "evaluate=fill: generate.loudness or generate.density found, which gaps do not know; leave them out"
-        )
     if told := told_of_model(config, lm.generation_defaults):
         _say(told)
     settings, seed = ctx.cfg["evaluate"], int(ctx.cfg["seed"])
@@ -111,7 +108,11 @@ def run(ctx: StageContext) -> Metrics:
     return metrics
 
 
-MEASURE = Measure("fill", needs=("model", "cells"), run=run, describe=planned_sampling)
+def _check(cfg: Mapping[str, Any]) -> None:
+    check_what_is_learned(cfg, "fill", "evaluate=fill")
+
+
+MEASURE = Measure("fill", needs=("model", "cells"), run=run, describe=planned_sampling, check=_check)
 
 
 def _excerpts(store: CellStore, cfg: Mapping[str, Any], side: int, beats: int) -> tuple[list[Excerpt], int]:

@@ -25,6 +25,10 @@ def _nothing_more(cfg: Mapping[str, Any]) -> list[str]:
     return []
 
 
+def _anything(cfg: Mapping[str, Any]) -> None:
+    """Accepts any configuration."""
+
+
 @dataclass(frozen=True)
 class Measure:
     """An evaluation.
@@ -35,6 +39,7 @@ class Measure:
         run: Measures, writes tables to the run directory and returns the metrics.
         describe: Further lines of a plan, for a configuration.
         model: The stage that trains the model where none is given; None for that of the language model.
+        check: Raises `UserError` for what can be known of a configuration before anything is built.
     """
 
     name: str
@@ -42,6 +47,7 @@ class Measure:
     run: Callable[[StageContext], Metrics]
     describe: Callable[[Mapping[str, Any]], list[str]] = _nothing_more
     model: str | None = None
+    check: Callable[[Mapping[str, Any]], None] = _anything
 
 
 def find_measure(cfg: Mapping[str, Any]) -> Measure:

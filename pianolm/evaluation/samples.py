@@ -30,6 +30,7 @@ from pianolm.evaluation.samples_report import COPIES, Comparison, Pair, Side, wr
 from pianolm.evaluation.selection import evenly_spaced, pieces_to_continue
 from pianolm.evaluation.training_set import training_notes
 from pianolm.generation.config import GenerationConfig, planned_sampling, told_of_model
+from pianolm.generation.prompts import check_what_is_learned
 from pianolm.music.bars import DEFAULT_BAR_BEATS
 from pianolm.music.piece import Piece
 from pianolm.stage import Metrics, StageContext
@@ -95,7 +96,11 @@ def run(ctx: StageContext) -> Metrics:
     return metrics
 
 
-MEASURE = Measure("samples", needs=("model", "cells"), run=run, describe=planned_sampling)
+def _check(cfg: Mapping[str, Any]) -> None:
+    check_what_is_learned(cfg, "continue", "evaluate=samples")
+
+
+MEASURE = Measure("samples", needs=("model", "cells"), run=run, describe=planned_sampling, check=_check)
 
 
 def _excerpts(store: CellStore, cfg: Mapping[str, Any]) -> tuple[list[Excerpt], int]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianolm.errors import UserError
+from pianolm.lm.llama import CONTROL_SHARE, FILL_SHARE
 from pianolm.music.bars import DEFAULT_BAR_BEATS, bar_length, bar_positions
 from pianolm.music.gap import Gap, beats_of_bars, gap_of
 from pianolm.music.piece import BEAT_CHOICES, Piece
@@ -51,7 +52,7 @@ def read_prompts(cfg: Mapping[str, Any]) -> list[Prompt]:
     mode, grid = cfg["generate"]["mode"], cfg["generate"]["prompt_grid"]
     if mode not in MODES:
         raise UserError(f"generate.mode={mode!r} found, expected one of {', '.join(MODES)}")
-    _check_what_is_learned(cfg)
+    check_what_is_learned(cfg, mode, f"generate.mode={mode}")
     if cfg["prompt"] is None:
         if mode == "dynamics":
             raise UserError("generate.mode=dynamics needs the notes of a prompt; add prompt=FILE.mid")
@@ -77,21 +78,24 @@ def read_prompts(cfg: Mapping[str, Any]) -> list[Prompt]:
     return prompts
 
 
-def _check_what_is_learned(cfg: Mapping[str, Any]) -> None:
-    """Raises UserError where levels are asked for in a mode that knows none, or a model is to be trained without what
-    it is asked for."""
+def check_what_is_learned(cfg: Mapping[str, Any], mode: str, asked_by: str) -> None:
+    """Raises UserError where levels are asked for that a mode does not know, or a model is to be trained without what
+    it is asked for.
+
+    Args:
+        cfg: The configuration.
+        mode: What the model is to do: `continue`, `dynamics` or `fill`.
+        asked_by: The option that asks for it.
+    """
     options = cfg["generate"]
     asked = [name for name in CONTROL_NAMES.values() if options[name] is not None]
     known = {"continue": CONTROL_NAMES.values(), "dynamics": (CONTROL_NAMES[Kind.LOUDNESS],), "fill": ()}
     for name in asked:
-        if name not in known[options["mode"]]:
+        if name not in known[mode]:
             raise UserError(
-                f"generate.{name}={options[name]} found with generate.mode={options['mode']}, which knows no such "
-                "level; leave it out, or use generate.mode=continue"
+                f"generate.{name}={options[name]} found with {asked_by}, which knows no such level; leave it out"
             )
-    if options["mode"] == "dynamics":
-        return
-    if cfg["upstream"]["model"] is not None:
+    if mode == "dynamics" or cfg["upstream"]["model"] is not None:
         return
     stage = "base" if cfg["tokenizer"]["mode"] == "base" else "finetune"
     if stage == "base" and options["loudness"] is not None:
@@ -99,8 +103,8 @@ def _check_what_is_learned(cfg: Mapping[str, Any]) -> None:
             f"generate.loudness={options['loudness']} found with tokenizer.mode=base, whose tokens carry no velocity; "
             "ask for generate.density alone, or train with velocities"
         )
-    needed = [("control_share", f"generate.{name}") for name in asked]
-    needed += [("fill_share", "generate.mode=fill")] if options["mode"] == "fill" else []
+    needed = [(CONTROL_SHARE, f"generate.{name}") for name in asked]
+    needed += [(FILL_SHARE, asked_by)] if mode == "fill" else []
     for share, what in needed:
         if not cfg[stage]["loader"][share]:
             raise UserError(

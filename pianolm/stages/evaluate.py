@@ -35,5 +35,6 @@ STAGE = Stage(
     "Measures an existing model or tokenizer.",
     needs=_needs,
     publishes=False,
+    check=lambda cfg: find_measure(cfg).check(cfg),
     describe=_describe,
 )
