@@ -26,7 +26,7 @@ from pianolm.evaluation.excerpts import bar_length, cut, opening, within
 from pianolm.evaluation.measure import Measure
 from pianolm.evaluation.music_statistics import Key, key_of, statistics
 from pianolm.evaluation.resampling import distance_estimate, halves_estimate, mean_estimate
-from pianolm.evaluation.samples_report import COPIES, Comparison, Pair, Side, write
+from pianolm.evaluation.samples_report import COPIED_FROM, COPIES, Comparison, Pair, Side, write
 from pianolm.evaluation.selection import evenly_spaced, pieces_to_continue
 from pianolm.evaluation.training_set import training_notes
 from pianolm.generation.config import GenerationConfig, planned_sampling, told_of_model
@@ -72,25 +72,27 @@ def run(ctx: StageContext) -> Metrics:
     config = GenerationConfig.from_options(ctx.cfg["generate"])
     if told := told_of_model(config, lm.generation_defaults):
         _say(told)
-    excerpts, left_out = _excerpts(CellStore.open(ctx.upstream["cells"]), ctx.cfg)
+    cells = CellStore.open(ctx.upstream["cells"])
+    excerpts, left_out = _excerpts(cells, ctx.cfg)
     prompt_beats, new_beats = (int(ctx.cfg["evaluate"][name]) for name in ("prompt_beats", "new_beats"))
     models = continuations(lm, excerpts, prompt_beats, new_beats, ctx.cfg)
     pairs = [
         measured(excerpt, model, prompt_beats, new_beats)
         for excerpt, model in zip(excerpts, models, strict=True)
     ]
-    training = training_notes(ctx.upstream["model"], Path(ctx.cfg["paths"]["artifacts"]).absolute())
+    artifacts = Path(ctx.cfg["paths"]["artifacts"]).absolute()
+    training = training_notes(ctx.upstream["model"], artifacts, cells)
     if training is None:
-        _say(
-            f"leaves out {COPIES}: the cells that {ctx.upstream['model']} was trained on are not in its store"
-        )
+        _say(f"leaves out {COPIES}: no music that {ctx.upstream['model']} was trained on is at hand")
     else:
-        pairs = with_copies(pairs, training, prompt_beats)
+        _say(f"counts as copied what is in {training.origin}")
+        pairs = with_copies(pairs, training.runs, prompt_beats)
     comparisons = compare(pairs, lm.tokenizer.codec is not None, int(ctx.cfg["seed"]))
     write(ctx.run_dir, ctx.cfg, pairs, comparisons, prompt_beats)
     ended_early = sum(pair.model.beats < new_beats for pair in pairs)
     metrics: Metrics = {"pieces": len(pairs), "pieces_left_out": left_out, "ended_early": ended_early}
     metrics["sampling"] = config.over(lm.generation_defaults).words()
+    metrics |= {COPIED_FROM: training.origin} if training else {}
     for one in comparisons:
         metrics |= {name: estimate.value for name, estimate in one.named().items()}
     return metrics

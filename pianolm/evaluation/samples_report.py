@@ -22,7 +22,7 @@ from pianolm.report.distributions import Histograms, draw_histograms
 from pianolm.report.html import PagePiece, save_page
 from pianolm.report.side_by_side import draw_side_by_side
 
-COPIES = "longest_copy_notes"
+COPIES, COPIED_FROM = "longest_copy_notes", "copied_from"
 TABLE, PIECES, PAGE = "samples.md", "pieces.csv", "index.html"
 DISTRIBUTIONS, ROLLS, MIDI = "distributions.png", "rolls.png", "midi"
 MODEL, HUMAN = "model", "human"

@@ -15,7 +15,8 @@ from transformers import LlamaConfig
 
 import pianolm
 from pianolm.data.licences import licence_id, model_licence
-from pianolm.export.credits import CREDITS, WORKS, Credits
+from pianolm.export.credits import CREDITS, Credits
+from pianolm.models import WORKS
 
 CARD = "README.md"
 TAGS = ("pianolm", "music", "piano", "midi", "symbolic-music")

@@ -14,8 +14,9 @@ from pathlib import Path
 from pianolm import models
 from pianolm.artifacts import read_record
 from pianolm.errors import UserError
+from pianolm.models import WORKS
 
-CREDITS, WORKS = "CREDITS.csv", "WORKS.csv"
+CREDITS = "CREDITS.csv"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ BEATS = "beats"
 """Folder of a beat tracker, which finds the beats of music without any and is no language model."""
 DYNAMICS = "dynamics"
 """Folder of a dynamics model, which gives velocities to notes and is no language model."""
+WORKS = "WORKS.csv"
+"""Table of the works that a model was trained and validated on, beside a model that left its artifacts behind."""
 
 
 def names() -> list[str]:

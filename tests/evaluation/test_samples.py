@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from tests.tiny import tiny
 PROMPT, NEW = 4, 8
 
 
-def evaluated(root: Path, run_dir: Path, *overrides: str) -> dict[str, float]:
+def evaluated(root: Path, run_dir: Path, *overrides: str) -> dict[str, Any]:
     settings = (
         "stage=evaluate",
         "evaluate=samples",
@@ -55,6 +56,7 @@ def test_the_chain_is_measured_with_tables_pictures_and_midi(
     metrics = evaluated(chain, tmp_path, "evaluate.split=all", "evaluate.pieces=3")
     printed = capsys.readouterr().out
     assert (metrics["pieces"], metrics["pieces_left_out"]) == (3, 0)
+    assert "pieces: the training pieces of the model's own cells" in metrics["copied_from"]
     both = [name for one in (*STATISTICS, "longest_copy_notes") for name in (one, f"human_{one}")]
     both += [name for one in FEATURES for name in (f"js_{one}", f"js_{one}_human")]
     assert all(np.isfinite(metrics[name]) for name in both)
@@ -143,7 +145,8 @@ def test_a_base_model_without_its_cells_leaves_out_copies_and_velocities(
     metrics = evaluated(tmp_path, tmp_path / "run", *given, "generate.page=false")
     printed = capsys.readouterr().out
     assert "longest_copy_notes" not in metrics
-    assert "leaves out longest_copy_notes: the cells that" in printed
+    assert "leaves out longest_copy_notes: no music that" in printed
+    assert "copied_from" not in metrics
     assert "js_velocity" not in metrics
     assert "leaves out js_velocity: the model's tokens have no velocities" in printed
     assert "3 pieces have no bars: counts bars of 4 beats from their first note on" in printed
@@ -226,3 +229,28 @@ def test_copies_are_counted_in_the_new_beats_of_both_sides(tmp_path: Path) -> No
     assert found[1].human.statistics["longest_copy_notes"] == new.size
     assert found[1].model.statistics["longest_copy_notes"] < new.size
     assert found[0].human.piece is pairs[0].human.piece
+
+
+@pytest.mark.parametrize(
+    ("measure", "asked", "refused"),
+    [
+        ("samples", "generate.density=3", r"^generate\.density found, .*: finetune\.loader\.control_share=0"),
+        (
+            "samples",
+            "tokenizer.mode=base generate.loudness=3",
+            r"^generate\.loudness=3 found with tokenizer\.mode",
+        ),
+        (
+            "fill",
+            "generate.density=3 upstream.model=.",
+            r"density=3 found with evaluate=fill, which knows no such",
+        ),
+        ("fill", "generate.top_k=3", r"^evaluate=fill found, .*: finetune\.loader\.fill_share=0; add"),
+    ],
+)
+def test_what_a_chain_would_not_learn_is_refused_before_it_trains(
+    measure: str, asked: str, refused: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=refused):
+        execute(tiny(tmp_path, "stage=evaluate", f"evaluate={measure}", *asked.split()), tmp_path / "run")
+    assert not (tmp_path / "artifacts").exists()
