@@ -73,6 +73,7 @@ class Stage:
         publishes: Whether the result is an artifact; else it lies in the run directory.
         trains: Whether it trains with Lightning, so that it may resume and use several processes.
         check: Raises `UserError` for what can be known before anything is built.
+        check_processes: Raises `UserError` where a batch cannot be divided among this number of processes.
         licences: Reads the licences of what went into a published artifact of a stage that reads data; other artifacts
             have the licences of those they are made from.
         describe: Lines that `plan=true` prints for a stage that publishes nothing; None for one line with its name.
@@ -88,5 +89,6 @@ class Stage:
     publishes: bool = True
     trains: bool = False
     check: Callable[[Config], None] | None = None
+    check_processes: Callable[[Config, int], object] | None = None
     licences: Callable[[Path], list[str]] | None = None
     describe: Callable[[Config], list[str]] | None = None

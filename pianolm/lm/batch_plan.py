@@ -34,6 +34,16 @@ class BatchPlan:
         return slice(first, first + self.rows)
 
 
+def stage_batch(cfg: Mapping[str, Any], stage: str, processes: int) -> BatchPlan:
+    """How a batch of `base` or `finetune` is divided.
+
+    Raises:
+        UserError: It cannot be divided evenly.
+    """
+    options = cfg[stage]
+    return plan_batch(options["loader"], processes, options["trainer"]["accumulate_grad_batches"])
+
+
 def plan_batch(loader: Mapping[str, Any], processes: int, accumulate: int | None = None) -> BatchPlan:
     """Divides `batch_tokens` among processes and into micro-batches.
 

@@ -254,10 +254,10 @@ class Builder:
         return list(lines)
 
     def require_hardware(self, node: Node) -> None:
-        """Checks before anything is built that this machine has the hardware for each training of the plan.
+        """Checks before anything is built that each training of the plan can run with its hardware on this machine.
 
         Raises:
-            UserError: GPUs or processes are asked for that it does not have.
+            UserError: GPUs or processes are asked for that it does not have, or a batch that they cannot share.
         """
         store, _ = self._place(node)
         if node.given or (node.definition.publishes and store.find(node.stage, node.fingerprint)):
@@ -265,6 +265,8 @@ class Builder:
         if node.definition.trains:
             hardware = resolve_hardware(trainer_arguments(node.cfg, node.stage))
             require(hardware, together=node.stage not in SMALL)
+            if (check := node.definition.check_processes) is not None:
+                check(node.cfg, hardware.processes)
         for needed in node.upstream.values():
             self.require_hardware(needed)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pianolm.lm.batch_plan import stage_batch
 from pianolm.lm.settings import language_model_settings
 from pianolm.lm.shares import check_planned_shares
 from pianolm.stage import Metrics, Need, Stage, StageContext
@@ -24,4 +25,5 @@ STAGE = Stage(
     headlines=("val/bits_per_note", "parameters"),
     trains=True,
     check=lambda cfg: check_planned_shares(cfg, "base"),
+    check_processes=lambda cfg, processes: stage_batch(cfg, "base", processes),
 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pianolm.lm.batch_plan import stage_batch
 from pianolm.lm.sampling_file import sampling_beside
 from pianolm.lm.settings import language_model_settings
 from pianolm.lm.shares import check_planned_shares
@@ -47,4 +48,5 @@ STAGE = Stage(
     headlines=("val/bits_per_note", "parameters"),
     trains=True,
     check=_check,
+    check_processes=lambda cfg, processes: stage_batch(cfg, "finetune", processes),
 )

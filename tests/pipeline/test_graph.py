@@ -123,6 +123,27 @@ def test_missing_gpus_are_said_before_anything_is_built(
     execute(tiny(tmp_path, "stage=codebook", "hardware.accelerator=gpu"), tmp_path / "run")
 
 
+def test_a_batch_that_processes_cannot_share_is_said_before_anything_is_built(tmp_path: Path) -> None:
+    """Of any training of the plan that is not published yet; batches of tests/tiny.py have four rows of 64."""
+    for stage, changes, said in (
+        ("base", ["hardware=ddp_cpu", "hardware.devices=3"], r"batch_tokens=256 makes 4 rows .* 3 processes"),
+        (
+            "generate",
+            ["hardware=fsdp_cpu", "finetune.loader.batch_tokens=64"],
+            r"64 makes 1 rows .* 2 processes",
+        ),
+        (
+            "finetune",
+            ["base.trainer.accumulate_grad_batches=3"],
+            r"4 rows .* 1 processes with 3 micro-batches",
+        ),
+    ):
+        with pytest.raises(UserError, match=said) as refused:
+            execute(tiny(tmp_path, f"stage={stage}", *changes), tmp_path / "run")
+        assert "\n" not in str(refused.value)
+    assert not (tmp_path / "artifacts").exists()
+
+
 def test_a_plan_names_the_mode_of_tokens_and_refuses_what_cannot_be_used(tmp_path: Path) -> None:
     plan = [line for line in lines(tiny(tmp_path, "stage=finetune"), tmp_path) if line[1] == "tokenize"]
     assert [line[-1] for line in plan] == ["(tokenizer.mode=velocity)", "(tokenizer.mode=base)"]
