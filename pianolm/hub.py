@@ -147,12 +147,23 @@ def _told(subject: str, right: str) -> Iterator[None]:
     except HfHubHTTPError as error:
         raise _refused(subject, hub, right, error) from error
     except (HFValidationError, ValueError) as error:
-        raise UserError(f"{subject}: {str(error).splitlines()[0]}") from error
-    except (HTTPError, OSError) as error:
+        raise UserError(f"{subject}: {_first_line(error)}") from error
+    except HTTPError as error:
         raise UserError(
             f"{subject}, and {hub} cannot be reached ({type(error).__name__}); check the connection, or give the path "
             "of a model that is here"
         ) from error
+    except (OSError, RuntimeError) as error:  # large files go to a storage of its own, by Xet or Git LFS
+        if isinstance(error.__cause__, HfHubHTTPError):
+            raise _refused(subject, hub, right, error.__cause__) from error
+        raise UserError(
+            f"{subject}, and the exchange of large files with {hub} failed ({_first_line(error)}); check the "
+            "connection, the token and the disk, then try again"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _refused(subject: str, hub: str, right: str, error: HfHubHTTPError) -> UserError:

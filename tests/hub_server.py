@@ -20,10 +20,11 @@ _REPO = r"(?P<repo>[^/]+/[^/]+)"
 
 @dataclass
 class Repository:
-    """A model: its visibility and its files."""
+    """A model: its visibility, its files, and the names of those that are kept in the storage of large files."""
 
     private: bool
     files: dict[str, bytes] = field(default_factory=dict)
+    large: set[str] = field(default_factory=set)
 
     @property
     def sha(self) -> str:
@@ -31,17 +32,38 @@ class Repository:
 
 
 class Hub(ThreadingHTTPServer):
-    """The server; `requests` lists what was asked, and with a status and a code in `refusal` all models answer so."""
+    """The server.
+
+    Attributes:
+        models: The models by name.
+        requests: What was asked, in order.
+        refusal: A status and a code with which all models answer.
+        takes_large: Whether binary files have to go to the storage of large files (Git LFS), as on the real hub.
+        part_bytes: Files there that are larger are uploaded in parts of this size; None: each in one part.
+        stored: What lies in that storage, by SHA-256.
+        storage_status: The status with which the storage answers uploads.
+        chunks: The address of another storage, that of Xet.
+    """
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.models: dict[str, Repository] = {}
         self.requests: list[str] = []
         self.refusal: tuple[int, str] | None = None
+        self.takes_large, self.part_bytes = False, None  # type: bool, int | None
+        self.stored: dict[str, bytes] = {}
+        self.parts: dict[tuple[str, int], bytes] = {}
+        self.storage_status = 200
+        self.chunks = ""
 
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+    @property
+    def storage(self) -> str:
+        """The storage is another host, to which no client sends its token."""
+        return f"http://localhost:{self.server_address[1]}/storage"
 
 
 @contextmanager
@@ -73,6 +95,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self._route("POST")
+
+    def do_PUT(self) -> None:
+        self._route("PUT")
 
     def _route(self, method: str) -> None:
         self._body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -124,6 +149,11 @@ class _Handler(BaseHTTPRequestHandler):
         if content is None:
             self._error(404, "EntryNotFound", about)
             return
+        if path in model.large:
+            oid = hashlib.sha256(content).hexdigest()
+            about |= {"X-Linked-ETag": f'"{oid}"', "X-Linked-Size": str(len(content))}
+            self._send(302, b"", about | {"Location": f"{self.server.storage}/{oid}"})
+            return
         about["ETag"] = f'"{hashlib.sha1(content).hexdigest()}"'
         self._send(200, content, about | {"Content-Type": "application/octet-stream"})
 
@@ -150,18 +180,85 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def preupload(self, repo: str, rev: str) -> None:
-        files = json.loads(self._body)["files"]
-        self._json(
-            {"files": [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]}
-        )
+        self._json({"files": [self._mode(file) for file in json.loads(self._body)["files"]]})
+
+    def _mode(self, file: dict[str, Any]) -> dict[str, Any]:
+        is_large = self.server.takes_large and b"\0" in base64.b64decode(file["sample"])
+        mode = "lfs" if is_large else "regular"
+        return {"path": file["path"], "uploadMode": mode, "shouldIgnore": False}
+
+    def batch(self, repo: str) -> None:
+        """What the storage of large files has, and where the rest is to be uploaded."""
+        if self._model(repo) is None:
+            return
+        asked = json.loads(self._body)
+        assert asked["operation"] == "upload"
+        assert asked["hash_algo"] == "sha256"
+        objects = [
+            o if o["oid"] in self.server.stored else {**o, "actions": self._actions(repo, **o)}
+            for o in asked["objects"]
+        ]
+        self._json({"transfer": "basic", "objects": objects})
+
+    def _actions(self, repo: str, oid: str, size: int) -> dict[str, Any]:
+        place, step = f"{self.server.storage}/{oid}", self.server.part_bytes
+        upload: dict[str, Any] = {"href": place}
+        if step is not None and size > step:
+            parts = {str(n + 1): f"{place}/{n + 1}" for n in range(-(-size // step))}
+            upload = {"href": f"{place}/complete", "header": {"chunk_size": str(step), **parts}}
+        return {"upload": upload, "verify": {"href": f"{self.server.address}/{repo}.git/info/lfs/verify"}}
+
+    def store(self, oid: str, part: str | None = None) -> None:
+        """An upload, whose address is all that it takes: the client sends no token there."""
+        assert "Authorization" not in self.headers
+        if self.server.storage_status != 200:
+            self._error(self.server.storage_status, "AccessDenied")
+        elif part is not None:
+            self.server.parts[oid, int(part)] = self._body
+            self._send(200, b"", {"ETag": f'"{hashlib.md5(self._body).hexdigest()}"'})
+        else:
+            self._keep(oid, self._body)
+
+    def complete(self, oid: str) -> None:
+        """The end of an upload in parts."""
+        contents = []
+        for part in json.loads(self._body)["parts"]:
+            contents.append(self.server.parts.pop((oid, part["partNumber"])))
+            assert part["etag"] == f'"{hashlib.md5(contents[-1]).hexdigest()}"'
+        self._keep(oid, b"".join(contents))
+
+    def _keep(self, oid: str, content: bytes) -> None:
+        if hashlib.sha256(content).hexdigest() != oid:
+            self._error(400, "BadDigest")
+            return
+        self.server.stored[oid] = content
+        self._json({})
+
+    def verify(self, repo: str) -> None:
+        asked = json.loads(self._body)
+        fine = self._has_token and len(self.server.stored.get(asked["oid"], b"")) == asked["size"]
+        self._json({}) if fine else self._error(404, "EntryNotFound")
+
+    def stored_file(self, oid: str) -> None:
+        self._send(200, self.server.stored[oid], {"ETag": f'"{oid}"'})
+
+    def xet_token(self, repo: str, rev: str) -> None:
+        """Where the storage by chunks (Xet) is, and with which token it is written to."""
+        if self._model(repo) is not None:
+            about = {"casUrl": self.server.chunks, "accessToken": "of-xet", "exp": 2**32}
+            self._json(about)
 
     def commit(self, repo: str, rev: str) -> None:
         if (model := self._model(repo)) is None:
             return
         for line in self._body.splitlines():
             entry = json.loads(line)
+            value = entry["value"]
             if entry["key"] == "file":
-                model.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+                model.files[value["path"]] = base64.b64decode(value["content"])
+            elif entry["key"] == "lfsFile":  # a file that was not uploaded before is an error there, too
+                model.files[value["path"]] = self.server.stored[value["oid"]]
+                model.large.add(value["path"])
         self._json({"commitUrl": f"{self.server.address}/{repo}/commit/{model.sha}", "commitOid": model.sha})
 
     def _json(self, content: Any, status: int = 200) -> None:
@@ -186,6 +283,12 @@ _ROUTES = (
     ("POST", r"/api/validate-yaml", _Handler.validate),
     ("POST", rf"/api/models/{_REPO}/preupload/(?P<rev>[^/]+)", _Handler.preupload),
     ("POST", rf"/api/models/{_REPO}/commit/(?P<rev>[^/]+)", _Handler.commit),
+    ("POST", rf"/{_REPO}\.git/info/lfs/objects/batch", _Handler.batch),
+    ("POST", rf"/{_REPO}\.git/info/lfs/verify", _Handler.verify),
+    ("GET", rf"/api/models/{_REPO}/xet-write-token/(?P<rev>[^/]+)", _Handler.xet_token),
+    ("PUT", r"/storage/(?P<oid>[^/]+)(?:/(?P<part>\d+))?", _Handler.store),
+    ("POST", r"/storage/(?P<oid>[^/]+)/complete", _Handler.complete),
+    ("GET HEAD", r"/storage/(?P<oid>[^/]+)", _Handler.stored_file),
     ("GET", rf"/api/models/{_REPO}/tree/(?P<rev>[^/]+)(?:/(?P<path>.+))?", _Handler.tree),
     ("GET", rf"/api/models/{_REPO}(?:/revision/(?P<rev>[^/]+))?", _Handler.info),
     ("GET HEAD", rf"/{_REPO}/resolve/(?P<rev>[^/]+)/(?P<path>.+)", _Handler.resolve),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -36,6 +37,75 @@ def test_a_model_goes_to_the_hub_and_plays_the_same_from_there(pushed: Hub, expo
     assert ids_of("anna/toy") == ids_of(exported)
     hashes = PianoTokenizer.from_pretrained("anna/toy").hashes
     assert hashes == PianoTokenizer.from_pretrained(exported).hashes
+
+
+@pytest.fixture
+def large(server: Hub, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """The hub as it treats weights: what is binary goes to the storage of large files, here by Git LFS."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    server.takes_large = True
+    return server
+
+
+HTTPX = "ignore:Use 'content=<...>':DeprecationWarning"
+"""huggingface_hub 2.4 uses an interface that its HTTP library renames."""
+
+
+@pytest.mark.filterwarnings(HTTPX)
+def test_weights_go_to_the_storage_of_large_files_in_parts(large: Hub, exported: Path) -> None:
+    """The hub is asked how, then where to; after the upload the commit names them by their hash."""
+    weights = exported / "model.safetensors"
+    large.part_bytes = weights.stat().st_size // 2 - 1
+    hub.push(exported, "anna/toy")
+    oid = hashlib.sha256(weights.read_bytes()).hexdigest()
+    steps = (
+        "POST /api/models/anna/toy/preupload/main",
+        "POST /anna/toy.git/info/lfs/objects/batch",
+        *(f"PUT /storage/{oid}/{part}" for part in (1, 2, 3)),
+        f"POST /storage/{oid}/complete",
+        "POST /api/models/anna/toy/commit/main",
+    )
+    at = [large.requests.index(step) for step in steps]
+    assert at == sorted(at)
+    assert "POST /anna/toy.git/info/lfs/verify" in large.requests
+    assert "model.safetensors" in large.models["anna/toy"].large
+    assert "README.md" not in large.models["anna/toy"].large
+    assert ids_of("anna/toy") == ids_of(exported)
+    assert f"GET /storage/{oid}" in large.requests
+    n_uploads = sum(line.startswith("PUT") for line in large.requests)
+    hub.push(exported, "anna/toy")
+    assert sum(line.startswith("PUT") for line in large.requests) == n_uploads, "they are there"
+
+
+@pytest.mark.filterwarnings(HTTPX)
+def test_a_storage_that_refuses_weights_is_one_sentence(large: Hub, exported: Path) -> None:
+    large.storage_status = 403
+    with pytest.raises(UserError, match=r"^export.push=anna/toy: not uploaded, and .*status 403") as refused:
+        hub.push(exported, "anna/toy")
+    assert "\n" not in str(refused.value)
+    assert not large.models["anna/toy"].files
+
+
+def test_weights_go_by_xet_where_it_is_installed(server: Hub, exported: Path, tmp_path: Path) -> None:
+    """Its client has a storage on the disk for such tests; the commit names files by their SHA-256 again."""
+    pytest.importorskip("hf_xet")
+    weights = (exported / "model.safetensors").read_bytes()
+    server.takes_large, server.chunks = True, f"local://{tmp_path}/chunks"
+    for path in exported.rglob("*"):  # what is fetched by plain HTTP, as from a machine without Xet
+        if path.is_file():
+            server.stored[hashlib.sha256(path.read_bytes()).hexdigest()] = path.read_bytes()
+    hub.push(exported, "anna/toy")
+    asked = "GET /api/models/anna/toy/xet-write-token/main"
+    assert server.requests.index(asked) < server.requests.index("POST /api/models/anna/toy/commit/main")
+    assert not [line for line in server.requests if line.startswith("PUT") or "/lfs/" in line]
+    chunks = sum(path.stat().st_size for path in (tmp_path / "chunks").rglob("*") if path.is_file())
+    assert chunks > 0.8 * len(weights), "numbers at random can hardly be compressed"
+    assert server.models["anna/toy"].files["model.safetensors"] == weights
+    assert ids_of("anna/toy") == ids_of(exported)
+    server.refusal = (403, "Forbidden")
+    with pytest.raises(UserError, match=r"^export.push=anna/toy: not uploaded, and .*403.*token") as refused:
+        hub.push(exported, "anna/toy")
+    assert "\n" not in str(refused.value)
 
 
 def test_a_tokenizer_alone_is_fetched_without_the_weights(pushed: Hub) -> None:
