@@ -4,6 +4,8 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 # training goes on without a network; where nothing is trained, W&B is in use only where a key is configured
 demo reproduce-small test test-full: export WANDB_MODE ?= offline
+# tests side by side: more threads than cores wait for each other, several times slower
+test test-full: export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
 PROMPT ?=
@@ -25,9 +27,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## Compose, train and play: four pieces and their pictures in demo/
 	$(BIN)/python -m pianolm.run experiment=demo stage=generate hydra.run.dir=demo
 	@ls demo/*.mid demo/*.png demo/index.html
-	@echo 'A model trained for minutes plays like a beginner. The model that comes along: make play, or make play PROMPT=my.mid'
+	@echo 'A model trained for minutes plays like a beginner. The bundled model: make play, or make play PROMPT=my.mid'
 
-play: $(STAMP)  ## Continue PROMPT=my.mid with the model that comes with pianolm, or play something new
+play: $(STAMP)  ## Continue PROMPT=my.mid with the bundled model, or play something new
 	$(BIN)/python -m pianolm.run stage=generate $(if $(PROMPT),"prompt='$(PROMPT)'")
 
 reproduce-small: $(STAMP)  ## Compare pianolm's tokens with MidiTok's, reduced: under 15 minutes on two cores
