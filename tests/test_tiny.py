@@ -15,7 +15,8 @@ from tests.tiny import TINY, composed, composed_by_hydra
     "line",
     [
         f"{' '.join(TINY)} stage=generate prompt=a.mid generate=songs generate.by_kind.bar.top_p=1 ~callbacks.progress",
-        "data=mix data.parts.asap=a experiment=demo +callbacks.mine._target_=no.Such loader.source_weights.asap=2",
+        "data=mix data.parts.asap=a experiment=demo seed=3 prompt=null +callbacks.mine._target_=no.Such "
+        "loader.source_weights.asap=2",
     ],
 )
 def test_values_put_into_kept_groups_are_those_of_hydra(line: str, tmp_path: Path) -> None:

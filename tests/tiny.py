@@ -65,12 +65,14 @@ def composed_by_hydra(*overrides: str) -> DictConfig:
 
 
 _of_groups = functools.cache(composed_by_hydra)
+_GROUPS = {path.name for path in CONFIG_DIR.iterdir() if path.is_dir()}
 
 
 def _is_value(override: Override) -> bool:
-    """Whether it sets a value within a group, and chooses none."""
+    """Whether it sets a value, and chooses no group."""
     key = override.key_or_group
-    return "." in key and not key.startswith("hydra.") and not override.is_sweep_override()
+    is_group = key in _GROUPS or "/" in key or key.startswith("hydra.")
+    return not is_group and not override.is_sweep_override()
 
 
 def tiny(root: Path, *overrides: str) -> dict[str, Any]:

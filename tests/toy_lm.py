@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,11 @@ LAYOUTS: list[dict[str, Any]] = [
 """Options of tokenizers with different grammars."""
 
 
+_golden = functools.cache(PianoTokenizer.from_pretrained)
+
+
 def toy_tokenizer(mode: str = "velocity", tempo: str = "log50", **options: Any) -> PianoTokenizer:
-    golden = PianoTokenizer.from_pretrained(GOLDEN / "tokenizer")
+    golden = _golden(GOLDEN / "tokenizer")
     codec = golden.codec if mode == "velocity" else None
     return PianoTokenizer(golden.codebook, TempoBins(tempo), codec, **options)
 
