@@ -12,6 +12,7 @@ from hypothesis import settings
 from pianolm.music.midi import write_midi
 from pianolm.music.notes import make_notes
 from tests.hub_server import TOKEN, Hub, running_hub
+from tests.setups import built_once, without_curves_drawn
 
 # No deadline: on a machine that does other work an example may take any time.
 settings.register_profile("quick", deadline=None, max_examples=30)
@@ -37,18 +38,22 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory in which the whole tiny chain has run once: `artifacts/`, and `run/` of stage generate (no sound)."""
+    return built_once(tmp_path_factory, "chain", _run_chain)
+
+
+def _run_chain(root: Path) -> None:
     from pianolm.run import execute
     from tests.tiny import tiny
 
-    root = tmp_path_factory.mktemp("chain")
-    execute(tiny(root, "stage=generate", "generate.audio=false"), root / "run")
-    return root
+    with without_curves_drawn():
+        execute(tiny(root, "stage=generate", "generate.audio=false"), root / "run")
 
 
 @pytest.fixture
-def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Saves the time that pictures of training take, more than that of a tiny run."""
-    monkeypatch.setattr("pianolm.training.trainer._curves", lambda ctx: {})
+def without_curves() -> Iterator[None]:
+    """No training draws its curves."""
+    with without_curves_drawn():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,8 @@ from pianolm.data.token_store import TokenStore
 from pianolm.run import execute
 from pianolm.tokenizer.velocity.frame import FrameCodec
 from pianolm.tokenizer.vocabulary import Kind
+from tests.setups import without_pictures_drawn
+from tests.stages.playing import MIDI_ONLY
 from tests.test_chain import only
 from tests.tiny import tiny
 
@@ -23,7 +25,9 @@ RESERVED = range(4224, 4736)
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory in which the chain has run with `experiment=published`."""
     root = tmp_path_factory.mktemp("published")
-    execute(tiny(root, "experiment=published", "stage=generate", "generate.pieces=3"), root / "run")
+    settings = ("experiment=published", "stage=generate", *MIDI_ONLY, "generate.pieces=3")
+    with without_pictures_drawn():
+        execute(tiny(root, *settings), root / "run")
     return root
 
 

@@ -214,6 +214,7 @@ def test_shares_are_checked_and_those_of_0_are_no_settings(tokens: Path, tmp_pat
     assert language_model_settings(asked, "base")["loader"]["control_share"] == 0.2
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_a_model_trained_with_controls_says_so(tokens: Path, tmp_path: Path) -> None:
     training = {
         "context": 128,

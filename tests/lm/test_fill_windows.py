@@ -126,6 +126,7 @@ def test_implicit_ties_are_refused(tmp_path: Path) -> None:
         data(write_tokens(tmp_path, implicit))
 
 
+@pytest.mark.usefixtures("without_curves")
 def test_a_model_trained_with_gaps_says_so(tokens: Path, tmp_path: Path) -> None:
     training = {"context": 128, "batch_tokens": 512, "fill_share": 0.5, "constrained": True, "max_steps": 3}
     ctx = context(tmp_path, "base", {"tokens": tokens}, training=training)

@@ -13,8 +13,8 @@ from pianolm.errors import UserError
 from pianolm.music.beat_network import CONFIG_FILE, WEIGHTS_FILE, BeatNetwork
 from pianolm.stage import Metrics, StageContext
 from pianolm.stages import beats
-from pianolm.training import trainer
 from tests.beat_tracking.toys import OPTIONS, make_store
+from tests.setups import without_curves_drawn
 from tests.tiny import composed
 
 pytestmark = [
@@ -43,8 +43,7 @@ def context(root: Path, cells: Path, **changes: Any) -> StageContext:
 
 @pytest.fixture(scope="module")
 def trained(cells: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[StageContext, Metrics]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "_curves", lambda ctx: {})
+    with without_curves_drawn():
         ctx = context(tmp_path_factory.mktemp("trained"), cells)
         return ctx, beats.run(ctx)
 

@@ -17,11 +17,11 @@ from pianolm.evaluation import dynamics as measure
 from pianolm.stage import StageContext
 from pianolm.stages import dynamics, generate
 from pianolm.tokenizer.controls import LOUDNESS_CENTRES
-from pianolm.training import trainer
 from tests.dynamics.toys import OPTIONS, make_store, played
 from tests.tiny import composed
 
 pytestmark = [
+    pytest.mark.usefixtures("without_curves"),
     pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning"),  # lightning 2.6 on torch 2.13
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # batches are made in the process
 ]
@@ -32,12 +32,6 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("cells") / "store"
     make_store(directory, ["train"] * 3 + ["validation"] * 2)
     return directory
-
-
-@pytest.fixture(autouse=True)
-def without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes longer than these runs."""
-    monkeypatch.setattr(trainer, "_curves", lambda ctx: {})
 
 
 def context(root: Path, upstream: dict[str, Path], *overrides: str, **changes: Any) -> StageContext:
@@ -75,6 +69,7 @@ def test_it_is_published_plays_and_is_measured(cells: Path, tmp_path: Path) -> N
     assert abs(float(np.median(softer)) - LOUDNESS_CENTRES[1]) <= 2
 
     told = ("stage=evaluate", "evaluate=dynamics", "evaluate.told_median=true", "evaluate.temperature=0")
+    told += ("generate.page=false",)
     measured = measure.run(context(tmp_path / "measure", {"model": out, "cells": cells}, *told))
     assert measured["pieces"] == 2
     assert -1 <= float(measured["velocity_r"]) <= 1

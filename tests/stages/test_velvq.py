@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,7 @@ from pianolm.pipeline.launch import other_processes
 from pianolm.stage import StageContext
 from pianolm.stages import prepare, velvq
 from pianolm.tokenizer.velocity import FORMS, VelocityCodec
-from pianolm.training import trainer
-from pianolm.velvq import train
+from tests.setups import without_pictures_drawn
 from tests.tiny import composed
 
 pytestmark = [
@@ -61,10 +61,10 @@ def context(
 
 
 @pytest.fixture
-def without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_pictures() -> Iterator[None]:
     """Drawing takes longer than these runs."""
-    monkeypatch.setattr(trainer, "_curves", lambda ctx: {})
-    monkeypatch.setattr(train, "publish_survey", lambda *given: {})
+    with without_pictures_drawn():
+        yield
 
 
 @pytest.mark.parametrize("form", FORMS)
