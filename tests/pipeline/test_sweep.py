@@ -144,7 +144,7 @@ def test_a_failed_job_is_one_sentence_and_the_others_run(launcher: str, tmp_path
     ]
     assert head in (tmp_path / "outputs" / "latest" / "run.log").read_text()
     assert sentence in log.read_text()
-    if launcher == "basic":
+    if launcher == "joblib":  # slow; within one process above
         again = run_cli(*words, cwd=tmp_path)
         assert again.stdout.startswith("sweep: continues outputs/multirun/"), again.stderr
         assert "job 1: done before" in again.stdout
