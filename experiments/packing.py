@@ -27,12 +27,12 @@ def free_record_of(trained: Path) -> dict[str, Any]:
     """The record of a trained artifact, with what it was trained with beside what it is packed with.
 
     Raises:
-        SystemExit: It learned from music whose licence a model in the box may not have.
+        SystemExit: It learned from music whose licence a bundled model may not have.
     """
     record = record_of(trained)
     if refused := [name for name in record["licences"] if any(part in name.split("-") for part in _REFUSED)]:
         raise SystemExit(
-            f"{trained}: learned from music under {', '.join(refused)}, which a model in the box may not"
+            f"{trained}: learned from music under {', '.join(refused)}, which a bundled model may not"
         )
     return {**record, "trained": {name: record[name] for name in ("versions", "git_commit")}}
 

@@ -1,4 +1,4 @@
-"""The models in the box: whole, small, free to use, and playing."""
+"""The bundled models: whole, small, free to use, and playing."""
 
 from __future__ import annotations
 

@@ -122,7 +122,7 @@ def test_a_plan_needs_no_torch_and_no_gpu(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     lines = [line.split()[:2] for line in done.stdout.splitlines()]
-    assert lines[0] == ["generate:", "plays"], "what decides between the model in the box and a chain"
+    assert lines[0] == ["generate:", "plays"], "what decides between the bundled model and a chain"
     assert lines[1] == ["build", "prepare"]
     assert lines[-2:] == [["build", "finetune"], ["run", "generate"]]
 

@@ -1,7 +1,7 @@
 """The page docs/bars.html: bars of composed pieces as notes, cells, codes and tokens, to look at and to hear.
 
-The pieces are those of `data=demo`, so no data set and no licence is concerned; the tokenizer is that of the model that
-comes along. Times are in seconds from the first beat of the bar, patterns are strings of a letter a frame.
+The pieces are those of `data=demo`, so no data set and no licence is concerned; the tokenizer is that of the bundled
+model. Times are in seconds from the first beat of the bar, patterns are strings of a letter a frame.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def demo_piece(index: int) -> tuple[str, Piece]:
 
 @cache
 def tokenizers() -> dict[str, PianoTokenizer]:
-    """Tokenizers by preset, of the codebook and the velocity codec in the box."""
+    """Tokenizers by preset, of the codebook and the velocity codec of `pop`."""
     ties = PianoTokenizer.from_pretrained("pop")
     tempo = TempoBins("log50", ties.vocabulary.tempo)
     return {"velocity": PianoTokenizer(ties.codebook, tempo, ties.codec), "ties": ties}

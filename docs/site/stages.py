@@ -21,7 +21,7 @@ _HEAD = """\
 `python -m pianolm.run stage=NAME` runs a stage and builds first what it needs and what is missing. *Needs* are those of
 the default configuration; `plan=true` prints them for any. *Depends on* says which part of the configuration determines
 the result, beside what the stage needs: where anything of it changes, another artifact is built. `generate` without any
-option that concerns training takes the model that comes along, `pop`, and builds nothing.
+option that concerns training takes the bundled model, `pop`, and builds nothing.
 
 This page is made from the `Stage` objects in `pianolm/stages/`; `python -m docs.site.write` writes it again.
 """

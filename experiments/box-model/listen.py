@@ -1,4 +1,4 @@
-"""Writes docs/listen: what the model in the box plays, to hear and to see, beside the human rest.
+"""Writes docs/listen: what the bundled model plays, to hear and to see, beside the human rest.
 
     python listen.py RUNS OUT
 

@@ -1,4 +1,4 @@
-"""Prompts of other kinds for the model in the box: a Bach prelude, a ragtime, eight bars of chords, one note.
+"""Prompts of other kinds for the bundled model: a Bach prelude, a ragtime, eight bars of chords, one note.
 
     python prompts.py OUT
 

@@ -73,7 +73,7 @@ class DataConfig:
     )
     tracker: str = option(
         "beats",
-        "Beat tracker that estimates beats: an artifact of stage beats; beats: the one that comes with pianolm.",
+        "Beat tracker that estimates beats: an artifact of stage beats; beats: the bundled one.",
     )
     limit: int | None = option(None, "Files kept of each split; null: all.", at_least=1)
 

@@ -45,7 +45,7 @@ class GenerateConfig:
     mode: str = option(
         "continue",
         "continue: continues the prompt, or begins anew without one; dynamics: new velocities for the prompt's notes, "
-        "by the dynamics model in the box or the model given; "
+        "by the bundled dynamics model or the model given; "
         "fill: beats of the prompt (generate.fill or generate.fill_bars) written anew so that they fit both sides.",
         choices=("continue", "dynamics", "fill"),
     )

@@ -60,13 +60,13 @@ class UpstreamConfig:
     )
     base: str | None = option(
         None,
-        "Artifact of stage base or finetune, a file of weights, a model in the box (pop), or user/name on the Hugging "
+        "Artifact of stage base or finetune, a file of weights, a bundled model (pop), or user/name on the Hugging "
         "Face hub, that finetune starts from.",
     )
     model: str | None = option(
         None,
         "Artifact of stage base, finetune or dynamics, or a file of weights, to play, measure or export; pop, "
-        "dynamics: models in the box; user/name: one on the Hugging Face hub; latest: the last one published.",
+        "dynamics: bundled models; user/name: one on the Hugging Face hub; latest: the last one published.",
     )
 
 

@@ -45,7 +45,7 @@ class DynamicsModel:
 
     @classmethod
     def from_pretrained(cls, directory: str | Path = DYNAMICS) -> DynamicsModel:
-        """Loads the model in the box, what stage dynamics published in a directory, or `user/name` on the hub.
+        """Loads the bundled model, what stage dynamics published in a directory, or `user/name` on the hub.
 
         Raises:
             UserError: A file is missing, is of another format, or the two do not fit each other.

@@ -114,7 +114,7 @@ def _origins(model: Path, roots: Sequence[Path]) -> Iterator[Path]:
 
 
 def _find(fingerprint: str, roots: Sequence[Path]) -> list[Path]:
-    """The artifact, or the model in the box, of a fingerprint; an empty list where it is not at hand."""
+    """The artifact, or the bundled model, of a fingerprint; an empty list where it is not at hand."""
     if not fingerprint.isalnum():
         return []
     stored = (path for root in roots for path in root.glob(f"*/{fingerprint}") if path.is_dir())

@@ -47,7 +47,7 @@ class Export:
 
 
 def model_name(source: Path) -> str:
-    """A name for a model: that in the box, else its stage and fingerprint, else that of its directory.
+    """A name for a model: that of a bundled one, else its stage and fingerprint, else that of its directory.
 
     It is the name of a directory, never a path: the record of a model that was fetched may say anything.
     """

@@ -1,4 +1,4 @@
-"""Models in the box: trained models that come with the package, a folder each, with a card (`README.md`)."""
+"""Bundled models: trained models that come with the package, a folder each, with a card (`README.md`)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ WORKS = "WORKS.csv"
 
 
 def names() -> list[str]:
-    """Names of the language models in the box."""
+    """Names of the bundled language models."""
     return sorted(path.parent.name for path in FOLDER.glob("*/config.json"))
 
 
 def model_path(name_or_path: str | Path, files: tuple[str, ...] = hub.FETCHED) -> Path:
-    """The directory of a model in the box for its name, of one on the Hugging Face hub for `user/name`, else the path.
+    """The directory of a bundled model for its name, of one on the Hugging Face hub for `user/name`, else the path.
 
-    The models in the box are the language models and `DYNAMICS`.
+    The bundled models are the language models and `DYNAMICS`.
 
     A directory of the same name in the working directory is `./name`.
 

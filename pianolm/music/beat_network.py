@@ -92,7 +92,7 @@ class BeatNetwork:
 
     @classmethod
     def from_directory(cls, directory: str | Path) -> BeatNetwork:
-        """Loads what stage beats published, or a tracker in the box.
+        """Loads what stage beats published, or a bundled tracker.
 
         Raises:
             UserError: A file is missing, is of another format, or the two do not fit each other.

@@ -139,7 +139,7 @@ class Piece:
             default_tempo: What `beats="auto"` does with a tempo map that holds only the default tempo of 120 BPM, or
                 one that the notes do not follow: `"estimate"` the beats from the notes unless 90 % of the onsets lie
                 on its sixteenths or triplets, `"use"` it, or `"reject"` the file, as `beats="tempo_map"` then does.
-            tracker: Beat tracker that estimates: what stage beats published, or `"beats"`, the one that comes along.
+            tracker: Beat tracker that estimates: what stage beats published, or `"beats"`, the bundled one.
 
         Raises:
             UserError: The MIDI file or its beats cannot be read, the beats do not fit the notes, the file has no notes

@@ -64,7 +64,7 @@ def choose_models(cfg: Config, overrides: Sequence[str] | None, say: Callable[[s
 
 
 def _path_of(role: str, value: str | None, say: Callable[[str], None]) -> str | None:
-    """The path that a name means: of a model in the box or, for a model and what it holds, on the Hugging Face hub."""
+    """The path that a name means: of a bundled model or, for a model and what it holds, on the Hugging Face hub."""
     if value in (*models.names(), models.DYNAMICS):
         return str(models.model_path(value))
     if role in _ON_THE_HUB and hub.is_hub_name(value):
@@ -108,20 +108,20 @@ def _latest(cfg: Config, say: Callable[[str], None]) -> Path:
 
 
 def _box_or_chain(cfg: Config, given: Iterable[str], say: Callable[[str], None]) -> Config:
-    """The model in the box, unless something is given that a training chain depends on."""
+    """The bundled model, unless something is given that a training chain depends on."""
     box = models.DYNAMICS if _gives_dynamics(cfg) else models.DEFAULT
     if not models.model_path(box).is_dir():
         return cfg
     asked = sorted({one.split(".")[0] for one in given} & set(TRAINING))
     if not asked:
         say(
-            f"generate: plays {box}, the model that comes with pianolm; upstream.model=latest plays the last one "
+            f"generate: plays {box}, the bundled model; upstream.model=latest plays the last one "
             "trained here, upstream.model=PATH another, and experiment=demo trains one"
         )
         return _with_model(cfg, models.model_path(box))
     say(
         f"generate: plays a model trained for the options given ({', '.join(asked)}); upstream.model={box} plays the "
-        "model that comes with pianolm"
+        "bundled one"
     )
     return cfg
 

@@ -1,6 +1,6 @@
 """Stage `export`: a model as one directory for transformers and the Hugging Face hub, and its upload.
 
-Reads `export.*`, `seed` and `hardware`. Needs a published model (`upstream.model`), a model in the box or one on the
+Reads `export.*`, `seed` and `hardware`. Needs a published model (`upstream.model`), a bundled model or one on the
 hub. Writes a folder with the model's name to the run directory: weights, `config.json`, `generation_config.json`,
 `tokenizer/`, the tokenizer of transformers (`tokenizer_config.json`, `tokenization_pianolm.py`), the card, credits, a
 sample and `artifact.json`.

@@ -315,7 +315,7 @@ class PianoTokenizer:
         """Reads a tokenizer directory, a directory with one called `tokenizer` inside, or that of a model by its name.
 
         Args:
-            directory: A path, the name of a model in the box (`pianolm.models`), or `user/name` on the Hugging Face
+            directory: A path, the name of a bundled model (`pianolm.models`), or `user/name` on the Hugging Face
                 hub.
 
         Raises:

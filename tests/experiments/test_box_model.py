@@ -46,5 +46,5 @@ def test_a_packed_model_is_whole_in_16_bits_with_credits_and_its_card(
 
 def test_music_that_is_not_free_is_refused(chain: Path, packing: ModuleType, tmp_path: Path) -> None:
     write_record(tmp_path, {"fingerprint": "a", "licences": ["CC-BY-SA-4.0"]})
-    with pytest.raises(SystemExit, match=r"under CC-BY-SA-4.0, which a model in the box may not"):
+    with pytest.raises(SystemExit, match=r"under CC-BY-SA-4.0, which a bundled model may not"):
         packing.pack(tmp_path, chain / "artifacts", tmp_path / "out")

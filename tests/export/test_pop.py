@@ -1,4 +1,4 @@
-"""The model in the box, exported: transformers and pianolm play the same."""
+"""The bundled model, exported: transformers and pianolm play the same."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which model is played: the one in the box, the last one trained, or that of a chain."""
+"""Which model is played: the bundled one, the last one trained, or that of a chain."""
 
 from __future__ import annotations
 
@@ -101,17 +101,17 @@ def test_a_name_of_the_box_is_a_path_wherever_a_model_is_given(box: Path) -> Non
 
 
 def test_dynamics_are_played_by_a_dynamics_model(box: Path, tmp_path: Path) -> None:
-    """The one in the box, that of a chain, or the last one trained; a language model where one is given."""
+    """The bundled one, that of a chain, or the last one trained; a language model where one is given."""
     dynamics = ("stage=generate", "generate.mode=dynamics", f"paths.artifacts={tmp_path}", "prompt=x.mid")
     (box.parent / models.DYNAMICS).mkdir()
     path, said = chosen(*dynamics)
     assert path == str(box.parent / models.DYNAMICS)
-    assert said[0].startswith("generate: plays dynamics, the model that comes with pianolm")
+    assert said[0].startswith("generate: plays dynamics, the bundled model")
     assert chosen(*dynamics, "upstream.model=pop")[0] == str(box)
     assert chosen("stage=evaluate", "upstream.model=dynamics")[0] == str(box.parent / models.DYNAMICS)
     path, said = chosen(*dynamics, "data.pieces=9")
     assert path is None
-    assert "upstream.model=dynamics plays the model that comes with pianolm" in said[0]
+    assert "upstream.model=dynamics plays the bundled one" in said[0]
     assert generate.STAGE.needs(composed(*dynamics))["model"].stage == "dynamics"
     measuring = ("stage=evaluate", "evaluate=dynamics", f"paths.artifacts={tmp_path}")
     assert evaluate.STAGE.needs(composed(*measuring))["model"].stage == "dynamics"

@@ -38,7 +38,7 @@ from pianolm.tokenizer.vocabulary import Kind
 
 CONTEXT = 512
 BOX = "width=192 layers=5 heads=6 kv_heads=6 ffn=512"
-"""Sizes of the model in the box; `BOX_CONTEXT` is the context that it was measured with."""
+"""Sizes of the bundled model; `BOX_CONTEXT` is the context that it was measured with."""
 BOX_CONTEXT = 1024
 PROMPT_BEATS = 8
 SAMPLING = GenerationConfig(temperature=0.95, top_p=0.97, top_k=0, min_p=0, repeat=0, beats=10**6)

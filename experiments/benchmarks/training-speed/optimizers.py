@@ -1,4 +1,4 @@
-"""What a step of each optimizer costs beside a forward and backward pass of the model in the box.
+"""What a step of each optimizer costs beside a forward and backward pass of the bundled model.
 
     python optimizers.py OUT
 

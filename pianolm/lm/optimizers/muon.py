@@ -5,7 +5,7 @@ gradient and replaces it by a matrix of nearly equal singular values, found by f
 multiplied by √max(1, rows / columns).
 
 `torch.optim.Muon` takes these steps in bfloat16, which a processor without instructions for it multiplies far more
-slowly than float32: on one with AVX2 alone they took more than half of a training step of the model in the box. Here
+slowly than float32: on one with AVX2 alone they took more than half of a training step of the bundled model. Here
 they run in float32 on CPUs, and for all matrices of one shape at once (`experiments/benchmarks/training-speed`). Under
 FSDP2 they need whole matrices: each process gathers and orthogonalizes its share of them.
 """
