@@ -146,11 +146,9 @@ def test_a_users_own_directory_adds_choices(tmp_path: Path) -> None:
     done = run_cli("--config-dir", "my_conf", "model=mine", "stage=base", "plan=true", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "build   base" in done.stdout
-    done = run_cli(
-        "--config-dir", "my_conf", "model=mine", "model.heads=3", "stage=base", "plan=true", cwd=tmp_path
-    )
-    assert done.returncode == 1
-    assert "model.heads=3 found" in done.stderr
+    there = f"hydra.searchpath=[file://{tmp_path}/my_conf]"
+    with pytest.raises(UserError, match=r"model\.heads=3 found"):
+        execute(composed(there, "model=mine", "model.heads=3", "stage=base"), tmp_path / "run")
 
 
 def test_full_traceback_on_request(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from pianolm.data.cell_store import CellStoreWriter, PieceRow
 from pianolm.lm.checkpoint import without_progress_bars
 from pianolm.lm.model import build_llama
 from pianolm.music.notes import make_notes
-from pianolm.tokenizer.codebook import Patterns
+from pianolm.tokenizer.codebook import Codebook, Patterns
 from pianolm.tokenizer.codebook_fit import complete
 from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.vocabulary import Vocabulary
@@ -34,13 +35,17 @@ def toy_model(context: int, vocabulary: Vocabulary = VOCABULARY, seed: int = 0) 
 
 def model_directory(path: Path, velocity: bool, context: int = CONTEXT) -> Path:
     """An untrained model with its tokenizer."""
-    none = np.zeros(0, np.uint64)
-    codebook = complete([Patterns(none, none)] * 3, Vocabulary())
     codec = random_segment_codec(64) if velocity else None
-    PianoTokenizer(codebook, TempoBins(), codec).save_pretrained(path / "tokenizer")
+    PianoTokenizer(_codebook(), TempoBins(), codec).save_pretrained(path / "tokenizer")
     with without_progress_bars():
         toy_model(context, Vocabulary()).save_pretrained(path)
     return path
+
+
+@functools.cache
+def _codebook() -> Codebook:
+    none = np.zeros(0, np.uint64)
+    return complete([Patterns(none, none)] * 3, Vocabulary())
 
 
 def cell_store(path: Path, flat: tuple[bool, ...] = (False, False), kind: str = "performance") -> Path:
