@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,6 +31,15 @@ SEARCH = """new Promise(done => {
   new MutationObserver(() => results.querySelector("a") && done(results.innerText))
     .observe(results, {subtree: true, childList: true});
 })"""
+
+FOUND = {
+    "control_share": "docs/controls.html",
+    "share": "docs/controls.html",  # a part of it
+    "accumulate": "docs/options.html",  # of accumulate_grad_batches
+    "data=folder": "docs/your-music.html",
+    "inpainting": "docs/fill.html",  # a word that the page does not have
+}
+"""Pages that a search for some words shows."""
 
 
 def _pages(nav: Any) -> Iterator[str]:
@@ -91,3 +102,13 @@ def test_the_site_opens_as_files_and_searches(site: Path, tmp_path: Path) -> Non
         assert "Values chosen by Optuna" in browser.run(SEARCH)
         assert all(address.startswith("file:") for address in browser.requests())
         assert browser.complaints() == []
+
+
+@pytest.mark.slow
+def test_a_search_finds_parts_of_names_and_words_that_others_use(site: Path) -> None:
+    if (node := shutil.which("node")) is None:
+        pytest.skip("no node is installed")
+    command = [node, str(Path(__file__).with_name("site_search.js")), str(site), *FOUND]
+    pages = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    for (words, page), found in zip(FOUND.items(), pages, strict=True):
+        assert page in found[:5], f"{words}: {found}"

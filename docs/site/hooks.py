@@ -21,6 +21,27 @@ _BESIDE = (".css", ".csv", ".html", ".js", ".mid", ".mp3", ".png", ".txt")
 _EXPERIMENTS = "Experiments"
 _BOOST = {"docs/answers.md": 3}
 """Factors of pages in the order of what a search finds."""
+_SYNONYMS = {
+    "docs/answers.md": ["FAQ"],
+    "docs/beats.md": ["beat tracking", "downbeats", "tempo estimation"],
+    "docs/cluster.md": ["distributed", "multi-GPU", "multi-node"],
+    "docs/configuration.md": ["settings", "hyperparameters", "checkpoint", "resume"],
+    "docs/controls.md": ["conditioning", "volume", "attributes"],
+    "docs/dynamics.md": ["expressive performance", "rendering", "humanize"],
+    "docs/extending.md": ["plugin", "custom dataset"],
+    "docs/files.md": ["output", "results", "checkpoints"],
+    "docs/fill.md": ["inpainting", "infilling"],
+    "docs/install.md": ["setup", "Docker", "pip"],
+    "docs/keys.md": ["migration", "renamed"],
+    "docs/metrics.md": ["evaluation", "perplexity"],
+    "docs/other-programs.md": ["Hugging Face", "export", "upload"],
+    "docs/sweeps.md": ["hyperparameter search", "grid search", "Optuna"],
+    "docs/tokens.md": ["tokenization", "encoding", "vocabulary"],
+    "docs/tour.md": ["overview", "pipeline", "walkthrough"],
+    "docs/velvq.md": ["VQ-VAE", "vector quantization"],
+    "docs/your-music.md": ["dataset", "fine-tune", "custom data"],
+}
+"""Words under which a search finds a page that has others."""
 _LOADING = re.compile(
     r"<(?:script|link|img|iframe|audio|source)\b[^>]*?\s(?:src|href|srcset)=[\"']?((?:https?:)?//[^\"'\s>]*)"
 )
@@ -86,6 +107,7 @@ def on_nav(nav: Navigation, config: MkDocsConfig, files: Files) -> None:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> None:
     """Searches find documentation before experiments; the table of the book takes the width of its contents, too."""
     path = page.file.src_uri
+    page.meta["tags"] = _SYNONYMS.get(path, [])
     page.meta["search"] = {"boost": _BOOST.get(path, 0.3 if path.startswith("experiments/") else 1)}
     if path == "experiments/README.md":
         page.meta["hide"] = ["toc"]
