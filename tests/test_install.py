@@ -78,6 +78,19 @@ def test_changelog_and_citation_are_of_this_version() -> None:
     assert citation["authors"]
 
 
+def test_the_address_of_the_repository_is_one_everywhere_or_nowhere() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    site = yaml.safe_load((ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:")[0])
+    addresses = [
+        citation.get("repository-code"),
+        PROJECT.get("urls", {}).get("Repository"),
+        site.get("repo_url"),
+    ]
+    assert len(set(addresses)) == 1, addresses
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert f"git clone {addresses[0] or 'URL'} " in readme
+
+
 def test_the_workflow_tries_every_python_with_the_targets_that_exist() -> None:
     low, high = re.findall(r"3\.(\d+)", PROJECT["requires-python"])
     assert tuple(f"3.{minor}" for minor in range(int(low), int(high))) == PYTHONS
