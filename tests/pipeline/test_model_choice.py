@@ -137,6 +137,7 @@ def test_sixteen_bits_in_the_file_are_float32_in_memory(box: Path) -> None:
     assert piece.n_beats <= 2
 
 
+@pytest.mark.slow  # another process that imports everything; the tests above have what it chooses
 def test_generate_plays_the_box_from_the_command_line(tmp_path: Path, box: Path) -> None:
     """In a process of its own, since the choice depends on the command line."""
     code = (
