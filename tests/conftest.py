@@ -12,7 +12,7 @@ from hypothesis import settings
 from pianolm.music.midi import write_midi
 from pianolm.music.notes import make_notes
 from tests.hub_server import TOKEN, Hub, running_hub
-from tests.setups import built_once, without_curves_drawn
+from tests.setups import built_once, without_curves_drawn, without_pictures_drawn
 
 # No deadline: on a machine that does other work an example may take any time.
 settings.register_profile("quick", deadline=None, max_examples=30)
@@ -53,6 +53,13 @@ def _run_chain(root: Path) -> None:
 def without_curves() -> Iterator[None]:
     """No training draws its curves."""
     with without_curves_drawn():
+        yield
+
+
+@pytest.fixture
+def without_pictures() -> Iterator[None]:
+    """No stage draws codebook, codec or curves."""
+    with without_pictures_drawn():
         yield
 
 

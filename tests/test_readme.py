@@ -39,7 +39,7 @@ ASAP_COLUMNS = (
 )
 YAML_NAME = re.compile(r"^# (my_conf/\S+\.yaml)", re.MULTILINE)
 
-pytestmark = pytest.mark.usefixtures("without_curves")
+pytestmark = pytest.mark.usefixtures("without_pictures")
 
 
 def arguments_of(text: str) -> list[str]:

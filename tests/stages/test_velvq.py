@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from pianolm.pipeline.launch import other_processes
 from pianolm.stage import StageContext
 from pianolm.stages import prepare, velvq
 from pianolm.tokenizer.velocity import FORMS, VelocityCodec
-from tests.setups import without_pictures_drawn
 from tests.tiny import composed
 
 pytestmark = [
@@ -58,13 +56,6 @@ def context(
     for name in ("out", "run"):
         (root / name).mkdir(parents=True)
     return StageContext(cfg, {"cells": cells}, root / "out", root / "work/velvq/x", root / "run", "velvq")
-
-
-@pytest.fixture
-def without_pictures() -> Iterator[None]:
-    """Drawing takes longer than these runs."""
-    with without_pictures_drawn():
-        yield
 
 
 @pytest.mark.usefixtures("without_curves")
