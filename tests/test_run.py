@@ -29,7 +29,7 @@ def run_cli(*arguments: str, cwd: Path, full: str = "0") -> subprocess.Completed
         env={**os.environ, "WANDB_MODE": "offline", "HYDRA_FULL_ERROR": full},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,  # a machine that does other work
         check=False,
     )
 

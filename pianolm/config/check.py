@@ -24,6 +24,8 @@ from pianolm.config.training import STAGE_GROUPS
 _WITHOUT_OPTIONS = ("experiment", "debug")
 """Groups of YAML files that have no options of their own."""
 _OVERRIDING = ("base", "finetune")
+_OPTIONS_OF_RAY = "hydra.launcher.options"
+"""The open mapping among Hydra's own keys (`pianolm.config.sweeps`)."""
 _LISTED = 20
 """Longest list of options in a sentence that also says which one was probably meant."""
 
@@ -62,6 +64,8 @@ def _adds_keys(override: Override) -> bool:
     """Whether an override sets a key of an open mapping, or the whole mapping, without a plus."""
     if override.type.name != "CHANGE":
         return False
+    if override.key_or_group == _OPTIONS_OF_RAY or override.key_or_group.startswith(f"{_OPTIONS_OF_RAY}."):
+        return True
     at: Any = Config
     parts = override.key_or_group.split(".")
     for number, part in enumerate(parts):

@@ -16,7 +16,7 @@ class RayLauncherConfig:
 
     _target_: str = field(default=f"{_PACKAGE}.ray_launcher.RayLauncher")
     address: str | None = option(
-        None, "Address of a cluster: auto, HOST:PORT, ray://HOST:PORT; null: one of its own on this machine."
+        None, "Cluster that this machine is part of: auto or HOST:PORT; null: one of its own on this machine."
     )
     num_cpus: int | None = option(
         None, "Cores of a job; null: as many as let all jobs run at once, at least one.", at_least=1

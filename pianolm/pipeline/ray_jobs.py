@@ -7,6 +7,7 @@ sweep when a machine is lost.
 from __future__ import annotations
 
 import os
+import socket
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,9 @@ Job = tuple[HydraContext, DictConfig, TaskFunction]
 
 _OBJECT_STORE_BYTES = 100 * 2**20
 """Ray's shared memory, of which a sweep uses nearly nothing; by default Ray would take a third of the machine's."""
+
+_REACH_SEC = 10.0
+"""How long a cluster may take to accept a connection."""
 
 _SHORT_TEMPORARY, _LONGEST_TEMPORARY = Path("/tmp"), 40
 """Ray's sockets lie 67 characters below the temporary directory, and paths of sockets have at most 107."""
@@ -87,6 +91,7 @@ def _connect(address: str | None, cpus: int | None, jobs: int) -> int:
     if not ray.is_initialized():
         own = {"num_cpus": cores(), "object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": False}
         try:
+            _try_to_reach(address)
             ray.init(address or "local", logging_level="WARNING", **({} if address else own))
         except Exception as error:  # Ray raises that, too
             reason = " ".join(str(error).split())
@@ -103,6 +108,13 @@ def _connect(address: str | None, cpus: int | None, jobs: int) -> int:
             f"hydra.launcher.num_cpus={cpus} found, but no machine of the cluster has more than {max(there)}"
         )
     return cpus or cores_of_a_job(there, jobs)
+
+
+def _try_to_reach(address: str | None) -> None:
+    """Raises `OSError` at once where nothing answers at HOST:PORT; Ray tries for a minute."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_REACH_SEC).close()
 
 
 def cores_of_a_job(cores_of_machines: Sequence[int], jobs: int) -> int:

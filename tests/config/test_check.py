@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
 
 from pianolm.config.check import (
     choices,
@@ -169,6 +170,15 @@ def test_an_open_mapping_may_be_given_as_a_whole() -> None:
     cfg = composed(*words)
     assert cfg["base"]["loader"]["source_weights"] == {"asap": 1, "pop909": 0.5}
     assert cfg["base"]["optimizer"]["options"] == {"eps": 1e-6}
+
+
+@pytest.mark.parametrize(
+    "word", ["hydra.launcher.options={resources:{big:1}}", "hydra.launcher.options.resources.big=1"]
+)
+def test_options_of_ray_are_an_open_mapping(word: str) -> None:
+    with initialize_config_dir(str(CONFIG_DIR), version_base="1.3"):
+        cfg = compose("config", ["hydra/launcher=ray", *open_keys([word])], return_hydra_config=True)
+    assert cfg.hydra.launcher.options == {"resources": {"big": 1}}
 
 
 @pytest.mark.parametrize(
