@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 import pianolm
+from tests import image_steps
 from tests.markdown import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -58,6 +60,25 @@ def test_the_image_is_small_to_read_and_of_a_python_that_pianolm_runs_on() -> No
     copied = "constraints.txt"
     assert copied in DOCKERFILE
     assert (ROOT / copied).is_file()
+
+
+@pytest.mark.slow  # downloads and installs what pianolm needs; the registry, or TORCH_INDEX, has to be reached
+@pytest.mark.timeout(1800)
+def test_the_steps_of_the_image_install_a_pianolm_that_plays(tmp_path: Path) -> None:
+    """In an empty directory, with an environment of this Python in the place of the base image; no image is built."""
+    environment, work = image_steps.run(sys.executable, tmp_path), tmp_path / "image" / "work"
+    play = [environment / "bin" / "pianolm", "stage=generate", "generate.pieces=1", "generate.beats=8"]
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(play, cwd=work, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list(work.rglob("*.mid"))
+
+
+def test_the_steps_of_the_image_are_a_script_of_what_the_dockerfile_says(tmp_path: Path) -> None:
+    steps = image_steps.script(DOCKERFILE, tmp_path).splitlines()
+    said = [line.removeprefix("RUN ") for line in DOCKERFILE.splitlines() if line.startswith("RUN ")]
+    assert said == [line for line in steps if line in said]
+    assert steps[-1] == f"mkdir -p {tmp_path}/work; cd {tmp_path}/work"
 
 
 def test_changelog_and_citation_are_of_this_version() -> None:
