@@ -86,8 +86,8 @@ class GenerateConfig:
     tempo_bpm: float | None = option(None, "Tempo of all new beats; null: the model's own.", above=0)
     loudness: int | None = option(
         None,
-        "How loud the new music is, from 1 (very soft) to 8 (very loud), by a model trained with loader.control_share, "
-        "or with mode=dynamics by a dynamics model; null: the model's own.",
+        "How loud the new music is, from 1 (very soft) to 8 (very loud), also with mode=dynamics by a dynamics model; "
+        "null: the model's own.",
         at_least=1,
         at_most=8,
     )

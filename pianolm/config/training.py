@@ -155,8 +155,8 @@ class LoaderConfig:
     )
     control_share: float = option(
         0.0,
-        "Share of the training windows that say how loud and how dense they are, so that the model can be asked for it "
-        "(generate.loudness, generate.density).",
+        "Share of the training windows that say how loud and how dense they are, so that the model can be told what "
+        "generate.loudness and generate.density ask for; every model can be asked.",
         at_least=0,
         at_most=1,
     )

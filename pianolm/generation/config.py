@@ -205,7 +205,7 @@ class GenerationConfig(SamplingSettings):
         end: `model`: a piece is shorter where the model ends it. `never`: the model cannot end a piece.
         tempo_bpm: Tempo of all new beats; None lets the model choose.
         loudness: Level 1 to 8 of the new beats, or a list with one for each, of which the last holds on; None lets the
-            model choose. See `pianolm.tokenizer.controls`.
+            model choose. See `pianolm.generation.tilt`.
         density: The same for the number of notes.
 
     Raises:

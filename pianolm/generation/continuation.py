@@ -13,6 +13,7 @@ from pianolm.generation.controls import ControlledState
 from pianolm.generation.prompts import beats_left_out, prompt_bar_beats, prompt_bars, prompt_ids
 from pianolm.generation.results import GeneratedPiece, ended_by_model, prompt_cut, with_bars
 from pianolm.generation.state import GenerationState
+from pianolm.generation.tilt import NoteFeatures
 from pianolm.music.continuation import continued_piece, part_of_piece
 from pianolm.music.piece import Piece
 from pianolm.music.remarks import Remarks
@@ -34,6 +35,8 @@ def first_states(
     pieces: int,
     seed: int,
     levels: Mapping[Kind, Sequence[int]],
+    features: NoteFeatures,
+    is_told: bool,
     name: str = "prompt",
 ) -> list[GenerationState]:
     """The pieces of a prompt before their first new token.
@@ -45,7 +48,8 @@ def first_states(
         prompt_beats: See `pianolm.generation.piano_lm.PianoLM.generate`.
         pieces: Number of pieces.
         seed: Of their random numbers.
-        levels: See `ControlledState`; empty where none are asked for.
+        levels: See `ControlledState`, as for the next two; empty where none are asked for.
+        features, is_told: See `ControlledState`.
         name: How error messages call the prompt.
 
     Raises:
@@ -59,7 +63,7 @@ def first_states(
     bar_beats = prompt_bar_beats(prompt, prompt_beats)
     if levels:
         return [
-            ControlledState(levels, *given, one, context, name, bar_beats)
+            ControlledState(levels, features, is_told, *given, one, context, name, bar_beats)
             for one in seeds_of(entropy, pieces)
         ]
     return [GenerationState(*given, one, context, name, bar_beats) for one in seeds_of(entropy, pieces)]

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pianolm.generation.sampling import TokenOrder
+from pianolm.generation.sampling import Array, Candidates, TokenOrder
 from pianolm.generation.state import GenerationState, window_start
+from pianolm.generation.tilt import DensityTilt, LoudnessTilt, NoteFeatures
 from pianolm.music.bars import DEFAULT_BAR_BEATS
 from pianolm.tokenizer.controls import control_id, controls_in_force
 from pianolm.tokenizer.grammar import Grammar
@@ -17,16 +18,23 @@ from pianolm.tokenizer.vocabulary import CONTROLS, Kind
 
 
 class ControlledState(GenerationState):
-    """A piece that is told levels: before the first new beat, and before each beat at which they change.
+    """A piece whose new beats have levels: its distributions are tilted towards them.
+
+    A model that was trained with controls is told the levels, too: before the first new beat, and before each beat at
+    which they change.
 
     Args:
         levels: Levels of the first new beats by the kind of their control, at least one; the last one holds on.
+        features: Of the ids.
+        is_told: Whether the model is told.
         grammar, prompt, seed, context, name, bar_beats: See `GenerationState`.
     """
 
     def __init__(
         self,
         levels: Mapping[Kind, Sequence[int]],
+        features: NoteFeatures,
+        is_told: bool,
         grammar: Grammar,
         prompt: NDArray[np.int64],
         seed: int,
@@ -36,9 +44,20 @@ class ControlledState(GenerationState):
     ) -> None:
         # room for the levels that hold, where the beats before are forgotten
         super().__init__(grammar, prompt, seed, context - len(CONTROLS), name, bar_beats)
-        self._levels, self._said = levels, dict[Kind, int]()
+        self._levels, self._is_told, self._said = levels, is_told, dict[Kind, int]()
+        self._loudness, self._density = LoudnessTilt(features), DensityTilt(features, self.ids)
         tempi = grammar.vocabulary.ids(Kind.TEMPO)
         self._is_tempo = range(tempi.start, tempi.stop)
+
+    def tilt(self, logits_R: Array, candidates: Candidates) -> None:
+        """Changes the logits of candidates in place, towards the levels of the beat that has begun last."""
+        if not self.new_beats:
+            return
+        if Kind.DENSITY in self._levels:
+            self._density.tilt(logits_R, candidates, self._level(Kind.DENSITY, self.new_beats - 1))
+        if Kind.LOUDNESS in self._levels and self.grammar_state.phase == Phase.VELOCITY:
+            level = self._level(Kind.LOUDNESS, self.new_beats - 1)
+            self._loudness.tilt(logits_R, candidates, self.ids, level)
 
     def taken(self, token: int, ends: bool) -> int:
         """The control that comes before a sampled tempo, if one does; it is then sampled anew."""
@@ -51,7 +70,8 @@ class ControlledState(GenerationState):
         return super().forced(order) if due is None else due
 
     def appended(self, token: int) -> None:
-        """Notes what has been said."""
+        """Notes what has been said and played."""
+        self._density.read(token)
         kind = Kind(self.grammar.kind_of[token])
         if kind in CONTROLS:
             self._said[kind] = token
@@ -71,10 +91,12 @@ class ControlledState(GenerationState):
     def _due(self) -> int | None:
         """The first control that must be said before the beat that begins next."""
         for kind in CONTROLS:
-            if kind in self._levels:
-                levels = self._levels[kind]
-                level = levels[min(self.new_beats, len(levels) - 1)]
-                token = control_id(self.grammar.vocabulary, kind, level)
+            if self._is_told and kind in self._levels:
+                token = control_id(self.grammar.vocabulary, kind, self._level(kind, self.new_beats))
                 if self._said.get(kind) != token:
                     return token
         return None
+
+    def _level(self, kind: Kind, beat: int) -> int:
+        """The level of a new beat."""
+        return self._levels[kind][min(beat, len(self._levels[kind]) - 1)]

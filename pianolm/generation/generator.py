@@ -199,6 +199,7 @@ class Generator:
                 if repetition is not None:
                     state.heard.read(state.ids)
                     repetition.prefer(logits_R, candidates[row], state.heard, state.grammar_state)
+                state.tilt(logits_R, candidates[row])
                 tokens[row] = sampler.sample(logits_R, candidates[row], state.rng.random())
         return {row: tokens[row] for row in states}
 

@@ -20,6 +20,7 @@ from pianolm.generation.generator import Generator
 from pianolm.generation.results import GeneratedBeat, GeneratedPiece
 from pianolm.generation.sampling import TokenOrder
 from pianolm.generation.state import GenerationState
+from pianolm.generation.tilt import NoteFeatures
 from pianolm.lm.llama import CONTROL_SHARE, FILL_SHARE, Llama, llama_from_weights
 from pianolm.lm.model_directory import llama_from_directory
 from pianolm.lm.sampling_file import read_sampling
@@ -148,6 +149,10 @@ class PianoLM:
         strikes_V = self.tokenizer.strikes_per_id > 0
         model = self.__dict__.get("model", self._given)  # a network that was asked for may have been changed
         return Generator(model, self.tokenizer.grammar, self.tokenizer.tempo, strikes_V)
+
+    @cached_property
+    def _note_features(self) -> NoteFeatures:
+        return NoteFeatures(self.tokenizer, self.generator.order)
 
     def generate(
         self,
@@ -371,8 +376,8 @@ class PianoLM:
             writes none.
 
         Raises:
-            UserError: The model was not trained to fill gaps, the piece has no such beats, a setting is out of range,
-                or the gap takes more than a third of the model's context.
+            UserError: The model was not trained to fill gaps, the piece has no such beats, a setting is out of range or
+                a level, or the gap takes more than a third of the model's context.
         """
         gap = gap_of(as_piece(piece), beats, pitches)
         config = replace(config or SamplingSettings(), **settings)
@@ -395,6 +400,9 @@ class PianoLM:
                 "fill: this model was not trained to fill gaps; give one that was trained with loader.fill_share above "
                 "0, such as 0.3"
             )
+        if isinstance(config, GenerationConfig) and config.controls:
+            found = " and ".join(CONTROL_NAMES[kind] for kind in config.controls)
+            raise UserError(f"fill: {found} found, which gaps do not know; leave it out")
         if pieces < 1:
             raise UserError(f"pieces={pieces} found, expected at least 1")
         sampling = (config or SamplingSettings()).over(self.generation_defaults).sampling
@@ -425,19 +433,24 @@ class PianoLM:
     ) -> list[GenerationState]:
         """The pieces of a prompt before their first new token."""
         levels = config.controls
-        if levels and not self.is_controlled:
-            found = " and ".join(CONTROL_NAMES[kind] for kind in levels)
-            raise UserError(
-                f"{found}: this model was not trained with controls; give one that was trained with "
-                "loader.control_share above 0, such as 0.3"
-            )
         if Kind.LOUDNESS in levels and self.tokenizer.codec is None:
             raise UserError(
                 "loudness: a model of mode base found, whose tokens carry no velocity; give one of stage=finetune, or "
                 "ask for density alone"
             )
         context, seed = self.generator.context, _checked_seed(seed)
-        return first_states(self.tokenizer, context, prompt, prompt_beats, pieces, seed, levels, name)
+        return first_states(
+            self.tokenizer,
+            context,
+            prompt,
+            prompt_beats,
+            pieces,
+            seed,
+            levels,
+            self._note_features,
+            self.is_controlled,
+            name,
+        )
 
 
 def _checked_seed(seed: int) -> int:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pianolm.errors import UserError
-from pianolm.lm.llama import CONTROL_SHARE, FILL_SHARE
+from pianolm.lm.llama import FILL_SHARE
 from pianolm.music.bars import DEFAULT_BAR_BEATS, bar_length, bar_positions
 from pianolm.music.gap import Gap, beats_of_bars, gap_of
 from pianolm.music.piece import BEAT_CHOICES, Piece
@@ -103,14 +103,11 @@ def check_what_is_learned(cfg: Mapping[str, Any], mode: str, asked_by: str) -> N
             f"generate.loudness={options['loudness']} found with tokenizer.mode=base, whose tokens carry no velocity; "
             "ask for generate.density alone, or train with velocities"
         )
-    needed = [(CONTROL_SHARE, f"generate.{name}") for name in asked]
-    needed += [(FILL_SHARE, asked_by)] if mode == "fill" else []
-    for share, what in needed:
-        if not cfg[stage]["loader"][share]:
-            raise UserError(
-                f"{what} found, but the model that is trained for it would not learn it: {stage}.loader.{share}=0; add "
-                f"{stage}.loader.{share}=0.3, or give a model that learned it (upstream.model)"
-            )
+    if mode == "fill" and not cfg[stage]["loader"][FILL_SHARE]:
+        raise UserError(
+            f"{asked_by} found, but the model that is trained for it would not learn it: {stage}.loader.{FILL_SHARE}=0"
+            f"; add {stage}.loader.{FILL_SHARE}=0.3, or give a model that learned it (upstream.model)"
+        )
 
 
 def gap_to_fill(prompt: Prompt, options: Mapping[str, Any]) -> Gap:

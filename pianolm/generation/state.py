@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pianolm.errors import UserError
 from pianolm.generation.repetition import HeardBeats
-from pianolm.generation.sampling import Candidates, TokenOrder
+from pianolm.generation.sampling import Array, Candidates, TokenOrder
 from pianolm.music.bars import DEFAULT_BAR_BEATS
 from pianolm.tokenizer.grammar import Grammar
 from pianolm.tokenizer.vocabulary import Kind, Vocabulary
@@ -82,6 +82,9 @@ class GenerationState:
         is_first = not self.new_beats and self.grammar_state.between_cells
         candidates = order.tempo if is_first else order.candidates(self.grammar_state)
         return candidates if may_end else order.without_end(candidates)
+
+    def tilt(self, logits_R: Array, candidates: Candidates) -> None:
+        """Changes the logits of candidates in place, as `Repetition.prefer` does; here not at all."""
 
     def taken(self, token: int, ends: bool) -> int:
         """The token to take for a sampled one; `ends`: it is a tempo in whose place the piece ends."""

@@ -34,6 +34,8 @@ DENSITY_BOUNDS = (1.5, 2.5, 3.5, 4.5, 5.5, 7.0, 9.0)
 """Notes a beat at which the levels 2 to 8 begin."""
 LOUDNESS_CENTRES = (34.0, 48.0, 59.0, 68.0, 76.0, 84.0, 92.0, 102.0)
 """A mean velocity in the middle of each level."""
+DENSITY_CENTRES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.2, 8.0, 10.5)
+"""Notes a beat in the middle of each level."""
 CONTROL_NAMES = {Kind.LOUDNESS: "loudness", Kind.DENSITY: "density"}
 
 

@@ -234,7 +234,6 @@ def test_copies_are_counted_in_the_new_beats_of_both_sides(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("measure", "asked", "refused"),
     [
-        ("samples", "generate.density=3", r"^generate\.density found, .*: finetune\.loader\.control_share=0"),
         (
             "samples",
             "tokenizer.mode=base generate.loudness=3",

@@ -1,4 +1,4 @@
-"""Generation with controls by an untrained model. Whether a trained one obeys is measured in `experiments/controls`."""
+"""Generation with levels by an untrained model. How well a trained one obeys is measured in `experiments/controls`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 from pianolm import PianoLM, Piece
 from pianolm.errors import UserError
 from pianolm.lm.llama import CONTROL_SHARE
+from pianolm.music.beats import FRAMES
+from pianolm.tokenizer.controls import LOUDNESS_CENTRES
 from pianolm.tokenizer.vocabulary import CONTROLS, Kind
 from tests.generation.tools import HOT, toy_lm
 
@@ -93,11 +95,48 @@ def test_the_same_seed_gives_the_same_piece_and_controls_matter() -> None:
     assert not np.array_equal(played(density=7).notes, played(density=1).notes)
 
 
-def test_a_model_without_controls_and_wrong_levels_are_refused() -> None:
-    plain = toy_lm()
-    with pytest.raises(UserError, match=r"loudness and density: this model was not trained with controls"):
-        plain.generate(beats=1, loudness=3, density=2)
+@pytest.mark.parametrize(
+    ("options", "is_told"),
+    [({}, False), ({"ties": "implicit"}, False), ({"ties": "explicit", "bars": True}, True)],
+    ids=str,
+)
+def test_what_is_asked_for_is_what_comes(options: dict[str, Any], is_told: bool) -> None:
+    """Also of a model that was not trained with controls, which is not told."""
+    lm = controlled_lm(**options) if is_told else toy_lm(context=600, **options)
+    played = {}
+    for level in (1, 4, 7):
+        (loud,) = lm.generate_pieces(beats=16, end="never", loudness=level, seed=1)
+        (dense,) = lm.generate_pieces(beats=16, end="never", density=level, seed=1)
+        played[level] = loud.piece.notes["velocity"].mean(), dense.piece.notes.size / 16
+        for one, said_once in ((loud, f"loudness {level}"), (dense, f"density {level}")):
+            assert lm.tokenizer.grammar.is_complete(one.ids)
+            assert said(lm, one.ids) == ([(0, said_once)] if is_told else [])
+    for level, (velocity, _) in played.items():
+        assert velocity == pytest.approx(LOUDNESS_CENTRES[level - 1], abs=12)
+    assert played[1][1] < played[4][1] < played[7][1]
+
+
+def test_levels_follow_a_curve() -> None:
+    lm = toy_lm(context=600)
+    curve = [1] * 12 + [8] * 12
+    notes = lm.generate(beats=24, end="never", loudness=curve, density=curve, seed=4)[0].frame_notes
+    first, second = notes[notes["onset"] < 12 * FRAMES], notes[notes["onset"] >= 12 * FRAMES]
+    assert first["velocity"].mean() + 30 < second["velocity"].mean()
+    assert 2 * first.size < second.size
+
+
+def test_a_seed_gives_its_piece_whatever_is_generated_beside_it() -> None:
+    lm = controlled_lm(context=100)
+    asked: dict[str, Any] = {"beats": 20, "end": "never", "loudness": 7, "density": 4, "seed": 9}
+    together = lm.generate_pieces(pieces=19, **asked)
+    alone = lm.generate_pieces(pieces=1, **asked)
+    assert np.array_equal(alone[0].ids, together[0].ids)
+    assert lm.generator.context < together[0].ids.size, "the window has slid"
+    assert len({one.ids.tobytes() for one in together}) == 19
+
+
+def test_wrong_levels_are_refused() -> None:
     with pytest.raises(UserError, match=r"loudness: a model of mode base found"):
-        controlled_lm(mode="base").generate(beats=1, loudness=3)
+        toy_lm(mode="base").generate(beats=1, loudness=3)
     with pytest.raises(UserError, match=r"density=9 found, expected a whole number from 1 to 8"):
-        controlled_lm().generate(beats=1, density=9)
+        toy_lm().generate(beats=1, density=9)

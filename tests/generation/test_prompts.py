@@ -48,10 +48,6 @@ def test_what_a_model_would_not_learn_is_refused_before_it_is_trained() -> None:
             (prompt, *fill),
             r"^generate.mode=fill found, .*: finetune.loader.fill_share=0; add .*=0.3, or give a model",
         ),
-        (
-            ("generate.density=2", "tokenizer=base"),
-            r"^generate.density found, .*: base.loader.control_share=0",
-        ),
         (("generate.loudness=2", "tokenizer=base"), r"^generate.loudness=2 found with tokenizer.mode=base"),
         ((prompt, *fill, "generate.loudness=3"), r"^generate.loudness=3 found with generate.mode=fill"),
         (
@@ -61,8 +57,7 @@ def test_what_a_model_would_not_learn_is_refused_before_it_is_trained() -> None:
     ):
         with pytest.raises(UserError, match=sentence):
             read_prompts(composed(*given))
-    assert read_prompts(composed("generate.density=2", "finetune.loader.control_share=0.3")) == []
-    assert read_prompts(composed("generate.density=2", "upstream.model=there")) == []
+    assert read_prompts(composed("generate.density=2", "tokenizer=base")) == []
     assert len(read_prompts(composed(prompt, *fill, "loader.fill_share=0.5"))) == 1
 
 
