@@ -29,8 +29,9 @@ from pianolm.lm.sampling_file import BY_KIND, REPEAT, STANDARD, write_sampling
 from pianolm.run import CONFIG_DIR
 
 MOST_BYTES = 12_000_000
-NOT_OFFERED = (CONTROL_SHARE,)
-"""Keys of config.json that are left out: what the model was trained for and does not do (`experiments/controls`)."""
+NOT_TOLD = (CONTROL_SHARE,)
+"""Keys of config.json that are left out, since the model hardly does what it is told (`experiments/controls`): it plays
+as it is asked to without, and is trained on without windows of this kind."""
 PRESET = CONFIG_DIR / "generate" / "songs.yaml"
 CODE_FREQUENCIES = "code_freq.npz"
 
@@ -50,7 +51,7 @@ def pack(model: Path, artifacts: Path, out: Path) -> None:
     out.mkdir(parents=True)
     write_model(PianoLM.from_pretrained(model), model, out, "float16")  # three more bits than bfloat16
     config = out / "config.json"
-    offered = {key: value for key, value in read_object(config).items() if key not in NOT_OFFERED}
+    offered = {key: value for key, value in read_object(config).items() if key not in NOT_TOLD}
     config.write_text(json.dumps(offered, indent=2) + "\n", "utf-8")
     write_sampling(out, preset())
     if "velvq" in tokens["upstream"]:

@@ -1,19 +1,22 @@
 """Asks a model for levels of loudness and density, and measures the music that comes.
 
-    python obey.py MODEL CELLS RESULTS
+    python obey.py MODEL CELLS RESULTS [PIECES [GUIDANCE]]
 
-Appends a row for each piece: what was asked, what came, and statistics of `evaluate=samples`. What stands in RESULTS is
-not made again.
+With GUIDANCE the model is only told the levels, with classifier-free guidance of this strength (1: without); else its
+distributions are tilted, as in the package. PIECES: of each kind (default 200). Appends a row for each piece: what was
+asked and how, what came, and statistics of `evaluate=samples`. What stands in RESULTS is not made again.
 """
 
 from __future__ import annotations
 
 import math
 import sys
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
+from experiments.controls.guided import tell_only
 from experiments.results import Row, read_rows, write_rows
 from pianolm import PianoLM, Piece
 from pianolm.data.cell_store import CellStore
@@ -22,18 +25,19 @@ from pianolm.evaluation.music_statistics import key_of, statistics
 from pianolm.evaluation.selection import evenly_spaced
 from pianolm.tokenizer.vocabulary import LEVELS
 
-PIECES, SONGS = 200, 25
+PIECES = 200
 PROMPT_BEATS, NEW_BEATS, BAR_BEATS = 16, 16, 4
 STATISTICS = ("in_key", "bass_on_downbeat", "bar_likeness")
-ASKED = ("loudness", "density", "nothing")
+TILTED, NOTHING = "tilted", "nothing"
+ASKED = ("density", "loudness", NOTHING)
 
 
-def prompts(cells: Path) -> list[Piece]:
+def prompts(cells: Path, songs: int) -> list[Piece]:
     """Openings of validation songs, evenly spaced."""
     store = CellStore.open(cells)
     validation = [index for index, row in enumerate(store.pieces) if row.split == "validation"]
     found = []
-    for index in evenly_spaced(validation, SONGS):
+    for index in evenly_spaced(validation, songs):
         beats_sec, bars = np.asarray(store.beats_sec(index)), store.bar_starts(index)
         piece = opening(Piece.from_cells(store.cells(index), beats_sec, bar_starts=bars), PROMPT_BEATS)
         assert piece is not None, "a song of more than 16 beats"
@@ -41,12 +45,13 @@ def prompts(cells: Path) -> list[Piece]:
     return found
 
 
-def measure(piece: Piece, first: int, name: str, level: int) -> Row:
+def measure(piece: Piece, first: int, name: str, level: int, way: str) -> Row:
     """The row of one piece whose new music begins at a beat."""
     last = piece.n_beats
     notes = within(piece.frame_notes, first, last)
     head = within(piece.frame_notes, 0, first) if first else notes
     row: Row = {
+        "way": way,
         "asked": name,
         "prompt": first > 0,
         "level": level,
@@ -60,35 +65,39 @@ def measure(piece: Piece, first: int, name: str, level: int) -> Row:
     }
 
 
-def main(model: str, cells: Path, results: Path) -> None:
-    lm, heads, rows = PianoLM.from_pretrained(model), prompts(cells), read_rows(results)
-    for name in ASKED:
-        for prompt in (False, True):
-            if any(row["asked"] == name and row["prompt"] == prompt for row in rows):
-                continue
-            for level in range(1, LEVELS + 1):
-                levels = {} if name == "nothing" else {name: level}
-                given = {str(at): head for at, head in enumerate(heads)} if prompt else None
-                pieces = lm.generate_pieces(
-                    given,
-                    beats=NEW_BEATS,
-                    pieces=1 if prompt else PIECES // LEVELS,
-                    seed=level,
-                    end="never",
-                    **levels,
-                )
-                first = PROMPT_BEATS if prompt else 0
-                rows += [measure(one.piece, first, name, level) for one in pieces]
-                sounding = [row["loudness"] for row in rows[-len(pieces) :] if row["loudness"] is not None]
-                print(
-                    f"{name} {level}, prompt={prompt}: velocity {np.mean(sounding):.0f}, "
-                    f"{np.mean([row['density'] for row in rows[-len(pieces) :]]):.1f} notes a beat",
-                    flush=True,
-                )
-            write_rows(results, rows)
+def main(model: str, cells: Path, results: Path, count: int = PIECES, guidance: float | None = None) -> None:
+    lm, rows = PianoLM.from_pretrained(model), read_rows(results)
+    heads = prompts(cells, count // LEVELS)
+    if guidance is not None:
+        tell_only(lm, guidance)
+    for name, prompt in product(ASKED, (False, True)):
+        way = TILTED if guidance is None else f"told, guidance {guidance:g}"
+        way = NOTHING if name == NOTHING else way
+        if any((row["way"], row["asked"], row["prompt"]) == (way, name, prompt) for row in rows):
+            continue
+        for level in range(1, LEVELS + 1):
+            pieces = lm.generate_pieces(
+                {str(at): head for at, head in enumerate(heads)} if prompt else None,
+                beats=NEW_BEATS,
+                pieces=1 if prompt else len(heads),
+                seed=level,
+                end="never",
+                **({} if name == NOTHING else {name: level}),
+            )
+            first = PROMPT_BEATS if prompt else 0
+            rows += [measure(one.piece, first, name, level, way) for one in pieces]
+            sounding = [row["loudness"] for row in rows[-len(pieces) :] if row["loudness"] is not None]
+            print(
+                f"{way}: {name} {level}, prompt={prompt}: velocity {np.mean(sounding):.0f}, "
+                f"{np.mean([row['density'] for row in rows[-len(pieces) :]]):.1f} notes a beat",
+                flush=True,
+            )
+        write_rows(results, rows)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 4:
+    if len(sys.argv) not in (4, 5, 6):
         sys.exit(__doc__)
-    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    main(
+        sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), *map(int, sys.argv[4:5]), *map(float, sys.argv[5:])
+    )

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
+from experiments.controls.obey import NOTHING, TILTED
 from experiments.results import Row, publish, read_rows, table
 
 ASKED = ("loudness", "density")
+STARTS = {False: "nothing", True: "16 beats of a song"}
 STATISTICS = {
     "in_key": "notes in key, %",
     "bass_on_downbeat": "bass on the downbeat, %",
@@ -24,8 +27,18 @@ STATISTICS = {
 RESAMPLES = 1000
 
 
-def of(rows: Iterable[Row], asked: str, prompt: bool) -> list[Row]:
-    return [row for row in rows if row["asked"] == asked and row["prompt"] == prompt]
+def of(rows: Iterable[Row], asked: str, prompt: bool, way: str = TILTED) -> list[Row]:
+    """The rows of what was asked in one way; those of nothing have a way of their own."""
+    way = NOTHING if asked == NOTHING else way
+    return [row for row in rows if (row["way"], row["asked"], row["prompt"]) == (way, asked, prompt)]
+
+
+def ways(rows: Iterable[Row]) -> list[str]:
+    """The ways of asking: tilted first, then with guidance from weak to strong."""
+    return [
+        TILTED,
+        *sorted({row["way"] for row in rows} - {TILTED, NOTHING}, key=lambda way: (len(way), way)),
+    ]
 
 
 def correlation(rows: list[Row], name: str) -> tuple[float, float, float]:
@@ -52,25 +65,24 @@ def headlines(rows: list[Row]) -> dict[str, float]:
 
 
 def tables(rows: list[Row]) -> dict[str, list[str]]:
-    levels = []
-    for name in ASKED:
-        for prompt in (False, True):
-            asked = of(rows, name, prompt)
+    levels, others = [], []
+    for way, name, prompt in product(ways(rows), (NOTHING, *ASKED), STARTS):
+        asked = of(rows, name, prompt, way)
+        if not asked or (name == NOTHING and way != TILTED):
+            continue
+        figures = [f"{mean(asked, key):.{2 if key == 'bar_likeness' else 1}f}" for key in STATISTICS]
+        others.append([name, "" if name == NOTHING else way, STARTS[prompt], str(len(asked)), *figures])
+        if name != NOTHING:
             found, low, high = correlation(asked, name)
             means = [mean([row for row in asked if row["level"] == level], name) for level in range(1, 9)]
-            start = "16 beats of a song" if prompt else "nothing"
             figures = [f"{value:.0f}" if name == "loudness" else f"{value:.1f}" for value in means]
-            levels.append([name, start, *figures, f"{found:.2f} ({low:.2f}–{high:.2f})"])
-    head = ["asked for", "begins with", *map(str, range(1, 9)), "rank correlation"]
-    others = []
-    for name in ("nothing", *ASKED):
-        for prompt in (False, True):
-            asked = of(rows, name, prompt)
-            figures = [f"{mean(asked, key):.{2 if key == 'bar_likeness' else 1}f}" for key in STATISTICS]
-            others.append([name, "16 beats of a song" if prompt else "nothing", str(len(asked)), *figures])
+            levels.append(
+                [name, way, STARTS[prompt], str(len(asked)), *figures, f"{found:.2f} ({low:.2f}–{high:.2f})"]
+            )
+    head = ["asked for", "how", "begins with", "pieces"]
     return {
-        "levels": table(head, levels),
-        "statistics": table(["asked for", "begins with", "pieces", *STATISTICS.values()], others),
+        "levels": table([*head, *map(str, range(1, 9)), "rank correlation"], levels),
+        "statistics": table([*head, *STATISTICS.values()], others),
     }
 
 
