@@ -83,7 +83,7 @@ class PianoLM:
         Its sampling settings, where it has some, come from `generation_config.json` (`pianolm.lm.sampling_file`).
 
         Args:
-            directory: A path, the name of a model in the box (`pianolm.models`), such as `pop`, or `user/name` of one
+            directory: A path, the name of a bundled model (`pianolm.models`), such as `pop`, or `user/name` of one
                 on the Hugging Face hub.
             device: Where the model runs. Weights are float32 there, whatever they are in the file.
 
@@ -283,7 +283,7 @@ class PianoLM:
     ) -> Piece:
         """The same notes with new velocities. The piece's own are ignored, so a flat score gets dynamics.
 
-        They are those of the dynamics model in the box (`pianolm.dynamics.renderer.DynamicsModel`), which reads all
+        They are those of the bundled dynamics model (`pianolm.dynamics.renderer.DynamicsModel`), which reads all
         notes, past and to come. With `language_model=True` this model samples them in the order of its tokens: beat by
         beat, from low to high pitches. Each then depends on everything before it, new velocities included, and on its
         own cell's pattern; later notes, such as higher notes of the same beat, have no influence.
@@ -460,7 +460,7 @@ def _checked_seed(seed: int) -> int:
 
 
 def _rendered(piece: Piece, temperature: float | None, seed: int, median_velocity: float | None) -> Piece:
-    """The piece with velocities of the dynamics model in the box."""
+    """The piece with velocities of the bundled dynamics model."""
     from pianolm.dynamics.renderer import DynamicsModel  # torch, which language models do without
 
     return DynamicsModel.from_pretrained().render(piece, temperature, seed, median_velocity)
