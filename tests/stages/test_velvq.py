@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import wandb
 
 from pianolm.errors import UserError
 from pianolm.pipeline.launch import other_processes
@@ -89,6 +90,7 @@ def test_its_pictures_are_published_and_reach_the_run_of_wandb(
     monkeypatch.setenv("WANDB_MODE", "offline")
     ctx = context(tmp_path, cells, max_steps=2, val_every=2)
     velvq.run(replace(ctx, cfg={**ctx.cfg, "logger": composed("logger=wandb")["logger"]}))
+    wandb.finish()
     (logged,) = ctx.run_dir.glob("wandb/offline-run-*/files/media/images/pictures")
     for picture in ("code_usage", "code_atlas", "worst_cells"):
         (copy,) = logged.glob(f"{picture}_*.png")

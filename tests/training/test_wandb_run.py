@@ -16,13 +16,14 @@ from pianolm.training.wandb_run import start_run
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """No key, and a server at a port of this machine where nothing listens."""
+    """No key, no run, and a server at a port of this machine where nothing listens."""
     for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     monkeypatch.setattr(wandb_run, "_unreachable", {})
+    wandb.finish()  # a run that another test left open would be taken
     yield
     wandb.finish()
 
