@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from zlib import crc32
 
 import numpy as np
 
 from pianolm.generation.config import GenerationConfig
-from pianolm.generation.controls import ControlledState
+from pianolm.generation.controls import AskedLevels, ControlledState
 from pianolm.generation.prompts import beats_left_out, prompt_bar_beats, prompt_bars, prompt_ids
 from pianolm.generation.results import GeneratedPiece, ended_by_model, prompt_cut, with_bars
 from pianolm.generation.state import GenerationState
-from pianolm.generation.tilt import NoteFeatures
 from pianolm.music.continuation import continued_piece, part_of_piece
 from pianolm.music.piece import Piece
 from pianolm.music.remarks import Remarks
 from pianolm.tokenizer.tokenizer import PianoTokenizer
-from pianolm.tokenizer.vocabulary import Kind
 
 
 def seeds_of(entropy: Sequence[int], pieces: int) -> list[int]:
@@ -34,9 +33,7 @@ def first_states(
     prompt_beats: int | None,
     pieces: int,
     seed: int,
-    levels: Mapping[Kind, Sequence[int]],
-    features: NoteFeatures,
-    is_told: bool,
+    asked: AskedLevels | None,
     name: str = "prompt",
 ) -> list[GenerationState]:
     """The pieces of a prompt before their first new token.
@@ -48,8 +45,7 @@ def first_states(
         prompt_beats: See `pianolm.generation.piano_lm.PianoLM.generate`.
         pieces: Number of pieces.
         seed: Of their random numbers.
-        levels: See `ControlledState`, as for the next two; empty where none are asked for.
-        features, is_told: See `ControlledState`.
+        asked: Levels that the new music is to have; None where none are asked for.
         name: How error messages call the prompt.
 
     Raises:
@@ -59,14 +55,9 @@ def first_states(
     if prompt is not None:
         ids = prompt_ids(tokenizer, prompt, prompt_beats, name)
         entropy.append(crc32(ids.astype("<i8").tobytes()))  # otherwise all prompts share one random stream
-    given = (tokenizer.grammar, ids)
+    new = GenerationState if asked is None else partial(ControlledState, asked)
     bar_beats = prompt_bar_beats(prompt, prompt_beats)
-    if levels:
-        return [
-            ControlledState(levels, features, is_told, *given, one, context, name, bar_beats)
-            for one in seeds_of(entropy, pieces)
-        ]
-    return [GenerationState(*given, one, context, name, bar_beats) for one in seeds_of(entropy, pieces)]
+    return [new(tokenizer.grammar, ids, one, context, name, bar_beats) for one in seeds_of(entropy, pieces)]
 
 
 def finished_piece(

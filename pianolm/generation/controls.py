@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,26 @@ from pianolm.tokenizer.grammar_table import Phase
 from pianolm.tokenizer.vocabulary import CONTROLS, Kind
 
 
+@dataclass(frozen=True, eq=False)
+class AskedLevels:
+    """Levels that new music is to have, and what is needed to bring it there.
+
+    Attributes:
+        by_kind: Levels of the first new beats by the kind of their control, at least one; the last one holds on.
+        features: What the ids of the tokenizer say about loudness and density.
+        is_told: Whether the model was trained with controls, so that it is told the levels, too.
+    """
+
+    by_kind: Mapping[Kind, Sequence[int]]
+    features: NoteFeatures
+    is_told: bool
+
+    def level(self, kind: Kind, beat: int) -> int:
+        """The level of a new beat."""
+        levels = self.by_kind[kind]
+        return levels[min(beat, len(levels) - 1)]
+
+
 class ControlledState(GenerationState):
     """A piece whose new beats have levels: its distributions are tilted towards them.
 
@@ -24,17 +45,13 @@ class ControlledState(GenerationState):
     which they change.
 
     Args:
-        levels: Levels of the first new beats by the kind of their control, at least one; the last one holds on.
-        features: Of the ids.
-        is_told: Whether the model is told.
+        asked: The levels.
         grammar, prompt, seed, context, name, bar_beats: See `GenerationState`.
     """
 
     def __init__(
         self,
-        levels: Mapping[Kind, Sequence[int]],
-        features: NoteFeatures,
-        is_told: bool,
+        asked: AskedLevels,
         grammar: Grammar,
         prompt: NDArray[np.int64],
         seed: int,
@@ -42,10 +59,11 @@ class ControlledState(GenerationState):
         name: str = "prompt",
         bar_beats: int = DEFAULT_BAR_BEATS,
     ) -> None:
-        # room for the levels that hold, where the beats before are forgotten
-        super().__init__(grammar, prompt, seed, context - len(CONTROLS), name, bar_beats)
-        self._levels, self._is_told, self._said = levels, is_told, dict[Kind, int]()
-        self._loudness, self._density = LoudnessTilt(features), DensityTilt(features, self.ids)
+        # where the beats before are forgotten, the levels that hold are said again
+        room = len(CONTROLS) if asked.is_told else 0
+        super().__init__(grammar, prompt, seed, context - room, name, bar_beats)
+        self._asked, self._said = asked, dict[Kind, int]()
+        self._loudness, self._density = LoudnessTilt(asked.features), DensityTilt(asked.features, self.ids)
         tempi = grammar.vocabulary.ids(Kind.TEMPO)
         self._is_tempo = range(tempi.start, tempi.stop)
 
@@ -53,10 +71,10 @@ class ControlledState(GenerationState):
         """Changes the logits of candidates in place, towards the levels of the beat that has begun last."""
         if not self.new_beats:
             return
-        if Kind.DENSITY in self._levels:
-            self._density.tilt(logits_R, candidates, self._level(Kind.DENSITY, self.new_beats - 1))
-        if Kind.LOUDNESS in self._levels and self.grammar_state.phase == Phase.VELOCITY:
-            level = self._level(Kind.LOUDNESS, self.new_beats - 1)
+        if Kind.DENSITY in self._asked.by_kind:
+            self._density.tilt(logits_R, candidates, self._asked.level(Kind.DENSITY, self.new_beats - 1))
+        if Kind.LOUDNESS in self._asked.by_kind and self.grammar_state.phase == Phase.VELOCITY:
+            level = self._asked.level(Kind.LOUDNESS, self.new_beats - 1)
             self._loudness.tilt(logits_R, candidates, self.ids, level)
 
     def taken(self, token: int, ends: bool) -> int:
@@ -91,12 +109,8 @@ class ControlledState(GenerationState):
     def _due(self) -> int | None:
         """The first control that must be said before the beat that begins next."""
         for kind in CONTROLS:
-            if self._is_told and kind in self._levels:
-                token = control_id(self.grammar.vocabulary, kind, self._level(kind, self.new_beats))
+            if self._asked.is_told and kind in self._asked.by_kind:
+                token = control_id(self.grammar.vocabulary, kind, self._asked.level(kind, self.new_beats))
                 if self._said.get(kind) != token:
                     return token
         return None
-
-    def _level(self, kind: Kind, beat: int) -> int:
-        """The level of a new beat."""
-        return self._levels[kind][min(beat, len(self._levels[kind]) - 1)]

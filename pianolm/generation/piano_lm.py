@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pianolm.errors import UserError
 from pianolm.generation.config import GenerationConfig, SamplingSettings
 from pianolm.generation.continuation import finished_piece, first_states, music_of
+from pianolm.generation.controls import AskedLevels
 from pianolm.generation.devices import checked_device
 from pianolm.generation.dynamics import render_ids, with_velocities
 from pianolm.generation.fill import Filling
@@ -438,19 +439,9 @@ class PianoLM:
                 "loudness: a model of mode base found, whose tokens carry no velocity; give one of stage=finetune, or "
                 "ask for density alone"
             )
+        asked = AskedLevels(levels, self._note_features, self.is_controlled) if levels else None
         context, seed = self.generator.context, _checked_seed(seed)
-        return first_states(
-            self.tokenizer,
-            context,
-            prompt,
-            prompt_beats,
-            pieces,
-            seed,
-            levels,
-            self._note_features,
-            self.is_controlled,
-            name,
-        )
+        return first_states(self.tokenizer, context, prompt, prompt_beats, pieces, seed, asked, name)
 
 
 def _checked_seed(seed: int) -> int:
