@@ -236,6 +236,13 @@ class GenerationConfig(SamplingSettings):
             raise UserError(f"generate.{error}") from error
 
     @property
+    def changed_beyond_sampling(self) -> list[str]:
+        """Names of the settings of length, tempo and levels that are not the defaults."""
+        of_sampling = {one.name for one in fields(SamplingSettings)}
+        own = [one for one in fields(self) if one.name not in of_sampling]
+        return [one.name for one in own if getattr(self, one.name) != one.default]
+
+    @property
     def controls(self) -> dict[Kind, list[int]]:
         """The levels asked for, those of the first new beats, of which the last one holds on."""
         asked = {kind: getattr(self, name) for kind, name in CONTROL_NAMES.items()}

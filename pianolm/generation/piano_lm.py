@@ -29,7 +29,6 @@ from pianolm.lm.weights_path import check_model_directory
 from pianolm.models import model_path
 from pianolm.music.gap import Gap, gap_of
 from pianolm.music.piece import Piece, as_piece
-from pianolm.tokenizer.controls import CONTROL_NAMES
 from pianolm.tokenizer.tokenizer import PianoTokenizer
 from pianolm.tokenizer.vocabulary import Kind
 
@@ -378,7 +377,7 @@ class PianoLM:
 
         Raises:
             UserError: The model was not trained to fill gaps, the piece has no such beats, a setting is out of range or
-                a level, or the gap takes more than a third of the model's context.
+                one that gaps do not know, such as a length or a level, or the gap takes more than a third of the model's context.
         """
         gap = gap_of(as_piece(piece), beats, pitches)
         config = replace(config or SamplingSettings(), **settings)
@@ -401,8 +400,8 @@ class PianoLM:
                 "fill: this model was not trained to fill gaps; give one that was trained with loader.fill_share above "
                 "0, such as 0.3"
             )
-        if isinstance(config, GenerationConfig) and config.controls:
-            found = " and ".join(CONTROL_NAMES[kind] for kind in config.controls)
+        if isinstance(config, GenerationConfig) and config.changed_beyond_sampling:
+            found = " and ".join(config.changed_beyond_sampling)
             raise UserError(f"fill: {found} found, which gaps do not know; leave it out")
         if pieces < 1:
             raise UserError(f"pieces={pieces} found, expected at least 1")
