@@ -21,6 +21,7 @@ STAGES = (
     ("third/finetune", "more, at a constant rate"),
     ("fourth/finetune", "context 2,048, the rate decays"),
     ("fifth/finetune", "the same with gaps and controls"),
+    ("sixth/finetune", "mostly gaps"),
 )
 MEASURED = {"second": "after two runs", "fourth": "after four", "pop": "pop"}
 """Models that are measured, by the beginning of the names of their runs, and their columns."""
