@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pianolm.lm.loss import IGNORE
 from pianolm.lm.window_rewriter import Rewritten
 from pianolm.music.gap import HIGHEST_PITCH, LOWEST_PITCH, Gap
-from pianolm.tokenizer.fill import FillParts, FillSequence, FillWriter, Ids, first_beats, last_beats
+from pianolm.tokenizer.fill import FillSequence, FillWriter, Ids, first_beats, last_beats
 from pianolm.tokenizer.grammar import Grammar
 from pianolm.tokenizer.vocabulary import Kind
 
@@ -53,7 +53,7 @@ class FillWindows:
         if drawn[2] < REGISTER_SHARE:
             stop = tempo_at[gap.stop] if gap.stop < tempo_at.size else whole.size
             gap = self._with_register(gap, whole[tempo_at[first] : stop], drawn[3:])
-        return self._shortened(self._writer.parts(whole, gap), tokens.size)
+        return self._sequence(whole, gap, tokens.size)
 
     def _whole_beats(self, tokens: Ids) -> Ids:
         """A window without a beat that has begun before it, or may go on after it."""
@@ -75,16 +75,17 @@ class FillWindows:
         lowest, highest = [(a, HIGHEST_PITCH), (LOWEST_PITCH, b), (a, b)][int(drawn[2] * 3)]
         return replace(gap, lowest=lowest, highest=highest)
 
-    def _shortened(self, parts: FillParts, most: int) -> FillSequence | None:
+    def _sequence(self, whole: Ids, gap: Gap, most: int) -> FillSequence | None:
         """The sequence with fewer beats far from the gap, so that it has at most so many tokens; None if it cannot."""
+        v, parts = self._vocabulary, self._writer.parts(whole, gap)
         excess = self._writer.sequence(parts).ids.size - most
         if excess > 0 and parts.suffix.size >= parts.prefix.size:
-            parts = replace(
-                parts, suffix=first_beats(self._vocabulary, parts.suffix, parts.suffix.size - excess)
-            )
+            parts = replace(parts, suffix=first_beats(v, parts.suffix, parts.suffix.size - excess))
         elif excess > 0:
-            parts = replace(
-                parts, prefix=last_beats(self._vocabulary, parts.prefix, parts.prefix.size - excess)
-            )
+            left = last_beats(v, parts.prefix, parts.prefix.size - excess)
+            beats = int((v.kind_of[parts.prefix] == Kind.TEMPO).sum() - (v.kind_of[left] == Kind.TEMPO).sum())
+            start = np.flatnonzero(v.kind_of[whole] == Kind.TEMPO)[beats]
+            later = np.concatenate([np.array(v.tuning_id(whole), np.int64), whole[start:]])
+            parts = self._writer.parts(later, replace(gap, first=gap.first - beats, stop=gap.stop - beats))
         sequence = self._writer.sequence(parts)
         return sequence if sequence.ids.size <= most else None

@@ -26,7 +26,6 @@ from pianolm.tokenizer.vocabulary import (
     DURATION_BINS,
     FILL_MARKS,
     LEVELS,
-    MARKS,
     TUNINGS,
     Kind,
     Vocabulary,
@@ -38,6 +37,16 @@ _KINDS = tuple(
     if kind not in (Kind.BAR, Kind.PEDAL, Kind.DURATION, Kind.TUNING, *FILL_MARKS, *CONTROLS)
 )
 """Kinds with a column in every tokenizer; kinds that an option adds have a column only with that option."""
+_SECOND_KIND = {
+    Kind.GAP: Kind.BOS,
+    Kind.SUFFIX: Kind.EOS,
+    Kind.MIDDLE: Kind.PAD,
+    Kind.PREFIX: Kind.TEMPO,
+    Kind.LOUDNESS: Kind.VELOCITY,
+    Kind.DENSITY: Kind.PITCH,
+}
+"""Of marks and controls: a second kind whose column they have, so that they differ without columns that other
+tokenizers lack."""
 BLUR_FRAMES = 1.5
 """Standard deviation of the bell that smooths onsets and ends of patterns, so that neighbouring frames are similar."""
 _PITCH_CENTRES = np.arange(0.0, 129.0, 8.0)
@@ -106,9 +115,7 @@ def _kinds(tokenizer: PianoTokenizer) -> NDArray[np.float64]:
     shown = (*_KINDS, *(kind for kind, used in optional.items() if used))
     column = [shown.index(kind if kind in shown else Kind.RESERVED) for kind in Kind]
     of_kind = np.eye(len(shown))[column]
-    # each with a second column, so that they differ without a column that other tokenizers lack
-    of_kind[list(FILL_MARKS), [shown.index(kind) for kind in MARKS]] = 1
-    of_kind[list(CONTROLS), [shown.index(kind) for kind in (Kind.VELOCITY, Kind.PITCH)]] = 1
+    of_kind[list(_SECOND_KIND), [shown.index(kind) for kind in _SECOND_KIND.values()]] = 1
     return of_kind[tokenizer.vocabulary.kind_of]
 
 

@@ -1,19 +1,23 @@
-"""Fill sequences: some beats of a piece come last, behind the music on both sides, so that a model can fill them in.
+"""Fill sequences: what comes after a gap of a piece stands first, so that a model fills the gap as it continues music.
 
-    prefix <gap> (lowest highest)? gap <suffix> suffix <middle> middle [EOS]
+    [BOS] tuning? <gap> (lowest highest)? gap <suffix> suffix <prefix> prefix <middle> middle [EOS]
 
-prefix: the beats before the gap, with BOS and tuning where the sequence has them.
+BOS and tuning: where the sequence has them.
 gap: of each beat left out its tempo and bar, so that the model knows the grid and how many beats there are. Where only
     a register is written anew, two pitches behind the mark bound it, and the cells outside it stand in the gap, too.
 suffix: the beats after the gap, with EOS where the piece ends.
+prefix: the beats before the gap.
 middle: the tokens of the gap's beats as they stand in the piece, so that it goes on where the prefix ends; cells
     outside the register come again, in their place.
 
-The tokens of a piece are reordered, hardly changed: a model that continues music knows all of them. Two parts change
-where ties are explicit: suffix and gap begin without ties. What is held over into their first beat is an ordinary cell
-there, whose codes begin held, and durations of ties that reach back to before the part count from its beginning.
-Otherwise the durations would tell when a note of the gap was struck. Implicit ties do not name their pitch, so they
-cannot be reordered.
+So prefix and middle stand together as they do in the piece, and the suffix is what a model is told before. (This order
+is known as suffix-prefix-middle: Bavarian et al. 2022, Efficient Training of Language Models to Fill in the Middle.)
+
+The tokens of a piece are reordered, hardly changed: a model that continues music knows all of them. Parts change
+where ties are explicit: suffix and gap begin without ties, and so do prefix and middle, as one part, where the
+beginning of the piece is not there. What is held over into the first beat is an ordinary cell there, whose codes begin
+held, and durations of ties that reach back to before the part count from its beginning. Otherwise the durations would
+tell when a note of the gap was struck. Implicit ties do not name their pitch, so they cannot be reordered.
 
 Shapes: T tokens, M tokens of a middle.
 """
@@ -33,7 +37,7 @@ from pianolm.music.beats import FRAMES
 from pianolm.music.gap import Gap
 from pianolm.tokenizer.grammar import Grammar
 from pianolm.tokenizer.ties import MAX_TIE_FRAMES, duration_bins
-from pianolm.tokenizer.vocabulary import CODE_KINDS, Kind, Vocabulary
+from pianolm.tokenizer.vocabulary import CODE_KINDS, FILL_MARKS, Kind, Vocabulary
 
 Ids = NDArray[np.int64]
 _IS_CODE = np.isin(np.arange(len(Kind)), CODE_KINDS)
@@ -44,16 +48,18 @@ class FillParts:
     """A piece, or some of its beats, divided at a gap.
 
     Attributes:
-        prefix: Tokens before the gap.
+        opening: BOS and tuning, as far as they are there.
         gap: Tokens behind the mark of the gap: bounds of a register, and beats.
-        suffix: Tokens after it.
+        suffix: Tokens after the gap.
+        prefix: Tokens before it.
         middle: [M] tokens of the gap's beats, without EOS.
         kept: [M] bool, tokens of cells outside the register, which stay.
     """
 
-    prefix: Ids
+    opening: Ids
     gap: Ids
     suffix: Ids
+    prefix: Ids
     middle: Ids
     kept: NDArray[np.bool_]
 
@@ -63,8 +69,9 @@ class FillSequence(NamedTuple):
 
     Attributes:
         ids: int64 [T], ending with EOS.
-        scored: bool [T], tokens that a model is to learn: not marks, the gap, the first beat of the suffix, whose held
-            notes come out of the gap, nor what a middle takes from the gap: its first tempo, bars and cells that stay.
+        scored: bool [T], tokens that a model is to learn: not marks and the tokens behind them, the gap, the first beat
+            of the suffix, whose held notes come out of the gap, that of a prefix that is not the beginning of a piece,
+            nor what a middle takes from the gap: its bars and cells that stay.
         middle: Position of the first token of the middle.
     """
 
@@ -80,7 +87,7 @@ def check_fill(vocabulary: Vocabulary, ties: str, exact: bool) -> None:
         found = "tokenizer.ties=implicit found, expected repeat or explicit: implicit ties do not name their pitch"
     elif not exact:
         found = "tokenizer.exact=false found, expected true: the three-level layout has no ids for marks"
-    elif not vocabulary.count(Kind.MIDDLE):
+    elif not all(vocabulary.count(kind) for kind in FILL_MARKS):
         reserved = f"tokenizer.vocabulary.reserved={vocabulary.reserved}"
         found = f"{reserved} found, expected the default: no ids are left for marks"
     if found:
@@ -103,42 +110,54 @@ class FillWriter:
         """Divides a sequence.
 
         Args:
-            ids: [T] whole beats, with or without BOS, tuning and EOS. Ties may refer to notes before the first beat.
+            ids: [T] whole beats, with or without BOS, tuning and EOS. Ties may refer to notes before the first beat
+                where there is no BOS.
             gap: At least one of these beats, counted from the first.
         """
         kinds = self._vocabulary.kind_of[ids]
         tempo_at = np.flatnonzero(kinds == Kind.TEMPO)
         assert 0 <= gap.first < gap.stop <= tempo_at.size, "a gap has beats of the sequence"
         end = ids.size - (ids[-1] == self._vocabulary.eos)
-        begin, stop = (int(np.append(tempo_at, end)[beat]) for beat in (gap.first, gap.stop))
-        middle = ids[begin:stop]
-        if gap.first == 0 and ids[0] != self._vocabulary.bos:
-            middle = self._restarted(middle)
+        stop = int(np.append(tempo_at, end)[gap.stop])
+        opening, past = ids[: tempo_at[0]], ids[tempo_at[0] : stop]
+        if ids[0] != self._vocabulary.bos:
+            past = self.restarted(past)
+        begin = np.flatnonzero(self._vocabulary.kind_of[past] == Kind.TEMPO)[gap.first]
+        prefix, middle = past[:begin], past[begin:]
         pitch = self._pitches(middle)
         kept = (pitch >= 0) & ((pitch < gap.lowest) | (pitch > gap.highest))
         is_grid = np.isin(self._vocabulary.kind_of[middle], (Kind.TEMPO, Kind.BAR))
-        told = self._restarted(middle[is_grid | kept])
+        told = self.restarted(middle[is_grid | kept])
         if gap.has_register:
             told = np.concatenate([[self._first_pitch + gap.lowest, self._first_pitch + gap.highest], told])
-        return FillParts(ids[:begin], told, self._restarted(ids[stop:]), middle, kept)
+        return FillParts(opening, told, self.restarted(ids[stop:]), prefix, middle, kept)
 
     def sequence(self, parts: FillParts) -> FillSequence:
         """The fill sequence of a divided piece."""
         v = self._vocabulary
-        marks = [np.array([v.offset(kind)]) for kind in (Kind.GAP, Kind.SUFFIX, Kind.MIDDLE)]
-        ids = np.concatenate(
-            [parts.prefix, marks[0], parts.gap, marks[1], parts.suffix, marks[2], parts.middle, [v.eos]]
+        learned = [
+            np.zeros(parts.gap.size, bool),
+            ~self._in_first_beat(parts.suffix),
+            np.ones(parts.prefix.size, bool)
+            if v.bos in parts.opening
+            else ~self._in_first_beat(parts.prefix),
+            ~parts.kept & (v.kind_of[parts.middle] != Kind.BAR),
+        ]
+        ids, scored = [parts.opening], [np.ones(parts.opening.size, bool)]
+        of_marks = (parts.gap, parts.suffix, parts.prefix, parts.middle)
+        for kind, part, of_part in zip(FILL_MARKS, of_marks, learned, strict=True):
+            of_part[:1] = False
+            ids += [np.array([v.offset(kind)]), part]
+            scored += [np.zeros(1, bool), of_part]
+        return FillSequence(
+            np.concatenate([*ids, [v.eos]]),
+            np.concatenate([*scored, [True]]),
+            sum(part.size for part in ids[:-1]),
         )
-        scored = np.ones(ids.size, bool)
-        first, suffix = parts.prefix.size, parts.prefix.size + parts.gap.size + 2
-        middle = suffix + parts.suffix.size + 1
-        scored[first:suffix] = scored[middle - 1] = False
-        tempo_at = np.flatnonzero(v.kind_of[parts.suffix] == Kind.TEMPO)
-        if tempo_at.size:
-            scored[suffix : suffix + (tempo_at[1] if tempo_at.size > 1 else parts.suffix.size)] = False
-        scored[middle:-1] = ~parts.kept & (v.kind_of[parts.middle] != Kind.BAR)
-        scored[middle] = False
-        return FillSequence(ids, scored, middle)
+
+    def _in_first_beat(self, ids: Ids) -> NDArray[np.bool_]:
+        """[T] whether tokens of whole beats belong to the first of them."""
+        return np.cumsum(self._vocabulary.kind_of[ids] == Kind.TEMPO) < 2
 
     def _pitches(self, ids: Ids) -> NDArray[np.int64]:
         """[T] the pitch of the cell of each token, −1 for tempi and bars."""
@@ -150,7 +169,7 @@ class FillWriter:
         at = np.where((kinds == Kind.DURATION) & after, np.arange(ids.size) + 1, at)
         return np.where(is_pitch[at], ids[at] - self._first_pitch, -1)
 
-    def _restarted(self, ids: Ids) -> Ids:
+    def restarted(self, ids: Ids) -> Ids:
         """The tokens of some beats, with or without EOS, as they are where the first beat has no ties."""
         if not self._explicit or not ids.size:
             return ids
@@ -224,13 +243,19 @@ def last_beats(vocabulary: Vocabulary, prefix: Ids, most: int) -> Ids:
     return np.array([*tuning, *prefix[starts.min(initial=prefix.size) :]], np.int64)
 
 
-def find_parts(vocabulary: Vocabulary, ids: Ids) -> tuple[Ids, Ids, Ids, Ids] | None:
-    """Prefix, gap, suffix and middle of any ids [T]; None where the marks do not come in order."""
+def find_parts(vocabulary: Vocabulary, ids: Ids) -> tuple[Ids, Ids, Ids, Ids, Ids] | None:
+    """Opening, gap, suffix, prefix and middle of any ids [T]; None where the marks do not come in order."""
     kinds, at = vocabulary.kind_of[np.where((ids >= 0) & (ids < vocabulary.size), ids, vocabulary.pad)], [-1]
-    for kind in (Kind.GAP, Kind.SUFFIX, Kind.MIDDLE):
+    for kind in FILL_MARKS:
         found = np.flatnonzero(kinds[at[-1] + 1 :] == kind)
         if not found.size:
             return None
         at.append(at[-1] + 1 + int(found[0]))
-    _, gap, suffix, middle = at
-    return ids[:gap], ids[gap + 1 : suffix], ids[suffix + 1 : middle], ids[middle + 1 :]
+    _, gap, suffix, prefix, middle = at
+    return (
+        ids[:gap],
+        ids[gap + 1 : suffix],
+        ids[suffix + 1 : prefix],
+        ids[prefix + 1 : middle],
+        ids[middle + 1 :],
+    )

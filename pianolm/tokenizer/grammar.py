@@ -16,11 +16,11 @@ note:
 
 With `fill` the table also has the marks of fill sequences, in which some beats come last (`pianolm.tokenizer.fill`):
 
-    prefix <gap> (pitch pitch)? gap <suffix> suffix <middle> middle [EOS]
+    [BOS] tuning? <gap> (pitch pitch)? gap <suffix> suffix <prefix> prefix <middle> middle [EOS]
 
-Prefix and suffix may be empty, and an EOS may end the suffix. Gap and suffix begin without ties; the middle goes on
-where the prefix ends, and its tempi and bars are those of the gap. Marks are given, not chosen: `allows` knows them,
-and `allowed`, from which masks are made, leaves them out.
+Prefix and suffix may be empty, and an EOS may end the suffix. Gap, suffix and prefix begin without ties; the middle
+goes on where the prefix ends, and its tempi and bars are those of the gap. Marks are given, not chosen: `allows` knows
+them, and `allowed`, from which masks are made, leaves them out.
 
 Where the vocabulary has ids for them, controls may precede the tempo of a beat: `loudness? density? tempo …`, outside
 of ties that are pending. They say how the music from there on is (`pianolm.tokenizer.controls`). Like marks they are
@@ -62,7 +62,8 @@ _BEAT, _CODES, _VELOCITY = int(Phase.BEAT), int(Phase.CODES), int(Phase.VELOCITY
 _DURATION, _LOWEST = int(Phase.DURATION), int(Phase.LOWEST)
 _WITH_TIES = {int(phase): int(pending) for phase, pending in WITH_TIES.items()}
 _PENDING = frozenset(_WITH_TIES.values())
-_FILL_MARKS, _CONTROLS = frozenset(map(int, FILL_MARKS)), frozenset(map(int, CONTROLS))
+_CONTROLS = frozenset(map(int, CONTROLS))
+_PART_OF = {int(kind): int(Part[kind.name]) for kind in FILL_MARKS}
 _BAR = int(Kind.BAR)
 
 
@@ -170,10 +171,10 @@ class Grammar:
         """Whether one token may come next, which may be any whole number."""
         if not 0 <= token < self.vocabulary.size:
             return False
-        if self._kinds[token] in _FILL_MARKS:
+        if self._kinds[token] in _PART_OF:
             return self._allows_mark(state, self._kinds[token])
         if self._kinds[token] in _CONTROLS:
-            return state.fill.part == Part.PREFIX and self._rows[state.phase][self._kinds[token]] != ILLEGAL
+            return state.fill.part == Part.PLAIN and self._rows[state.phase][self._kinds[token]] != ILLEGAL
         if not self._mask(state)[token]:
             return False
         if self._kinds[token] != _PITCH or not self._excludes_tied(state):
@@ -182,8 +183,7 @@ class Grammar:
 
     def _allows_mark(self, state: State, kind: int) -> bool:
         """Whether a mark of fill sequences may come next; each comes once, in order."""
-        part = (Kind.GAP, Kind.SUFFIX, Kind.MIDDLE).index(Kind(kind))
-        return state.fill.part == part and self._rows[state.phase][kind] != ILLEGAL
+        return state.fill.part == _PART_OF[kind] - 1 and self._rows[state.phase][kind] != ILLEGAL
 
     @staticmethod
     def _excludes_tied(state: State) -> bool:
@@ -210,11 +210,7 @@ class Grammar:
         """`mask_key` as plain values: phase, last pitch, sounding, pending ties, their frames, and the fill."""
         phase, pending, fill = state.phase, state.ties.pending, state.fill
         if fill is not NO_FILL:
-            fill = (
-                Fill(fill.part, NO_TIES, fill.grid[:1], fill.bar)
-                if fill.part == Part.MIDDLE
-                else Fill(fill.part)
-            )
+            fill = Fill(fill.part, fill.grid[:1], fill.bar) if fill.part == Part.MIDDLE else Fill(fill.part)
         if not pending:
             return phase, state.last_pitch if phase in (_BEAT, _LOWEST) else -1, state.sounding, 0, 0, fill
         if phase == _DURATION:
@@ -254,7 +250,7 @@ class Grammar:
     def _restrict_fill(self, ids: NDArray[np.bool_], state: State) -> None:
         """Takes out of a mask [V] what the part of a fill sequence forbids."""
         fill, tempo, bar = state.fill, self.vocabulary.ids(Kind.TEMPO), self.vocabulary.ids(Kind.BAR)
-        if fill.part == Part.GAP:
+        if fill.part in (Part.GAP, Part.PREFIX):
             ids[self.vocabulary.eos] = False
         elif fill.part == Part.MIDDLE:
             ids[tempo] &= np.arange(tempo.start, tempo.stop) == (fill.grid[0][0] if fill.grid else -1)
@@ -279,8 +275,9 @@ class Grammar:
         phase = self._rows[state.phase][kind]
         if self._eighths[kind]:
             return self._after_code(state, token, phase)
-        if kind in _FILL_MARKS:
-            return self._after_mark(state, phase)
+        if kind in _PART_OF:
+            part = _PART_OF[kind]
+            return State(phase, ties=ties if part == Part.MIDDLE else NO_TIES, fill=fill._replace(part=part))
         if fill is not NO_FILL and kind in (_TEMPO, _BAR):
             fill = fill_after(fill, token, kind)
         if kind == _TEMPO:
@@ -292,16 +289,6 @@ class Grammar:
         if ties.pending:
             phase = _WITH_TIES.get(phase, phase)
         return State(phase, last_pitch, False, False, ties, fill)
-
-    @staticmethod
-    def _after_mark(state: State, phase: int) -> State:
-        """The state after a mark of fill sequences, `phase` being what the table says."""
-        fill = state.fill
-        if phase == Phase.GAP:
-            return State(phase, fill=Fill(Part.GAP, state.ties))
-        if phase == Phase.SUFFIX:
-            return State(phase, fill=fill._replace(part=Part.SUFFIX))
-        return State(phase, ties=fill.ties, fill=Fill(Part.MIDDLE, grid=fill.grid))
 
     def _after_code(self, state: State, token: int, phase: int) -> State:
         """The state after a code, `phase` being what the table says."""
@@ -337,4 +324,4 @@ class Grammar:
             if not self.allows(state, token):
                 return False
             state = self.after(state, token)
-        return state.phase == Phase.ENDED and state.fill.part in (Part.PREFIX, Part.MIDDLE)
+        return state.phase == Phase.ENDED and state.fill.part in (Part.PLAIN, Part.MIDDLE)

@@ -48,9 +48,11 @@ def _fill_problem(grammar: Grammar, state: State, token: int) -> str:
     if kind in FILL_MARKS or grammar.table[state.phase, kind] == ILLEGAL:
         return ""
     if kind in CONTROLS:
-        return "none of the controls, which stand before a gap alone"
+        return "none of the controls, which fill sequences do not have"
     if kind == Kind.EOS and fill.part == Part.GAP:
         return "a suffix after the gap"
+    if kind == Kind.EOS and fill.part == Part.PREFIX:
+        return "a middle after the prefix"
     if fill.part != Part.MIDDLE or kind not in (Kind.TEMPO, Kind.BAR, Kind.EOS):
         return ""
     if kind == Kind.BAR:

@@ -14,12 +14,13 @@ _TEMPO = int(Kind.TEMPO)
 
 
 class Part(IntEnum):
-    """Parts of a fill sequence. A sequence without marks is all prefix."""
+    """Parts of a fill sequence, each behind its mark; BOS and tuning before them are plain, as is all without marks."""
 
-    PREFIX = 0
+    PLAIN = 0
     GAP = 1
     SUFFIX = 2
-    MIDDLE = 3
+    PREFIX = 3
+    MIDDLE = 4
 
 
 class Fill(NamedTuple):
@@ -27,13 +28,11 @@ class Fill(NamedTuple):
 
     Attributes:
         part: The part.
-        ties: Ties at the end of the prefix.
         grid: Tempo id and bar id (−1 for none) of each beat of the gap; in the middle, of those that have not begun.
         bar: In the middle, the bar id that must follow the tempo, −1 for none.
     """
 
-    part: int = Part.PREFIX
-    ties: Ties = NO_TIES
+    part: int = Part.PLAIN
     grid: tuple[tuple[int, int], ...] = ()
     bar: int = -1
 

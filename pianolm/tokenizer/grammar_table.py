@@ -30,9 +30,10 @@ class Phase(IntEnum):
     LOWEST = 19  # the lowest pitch of the gap; its highest one is next
     BOUNDED = 20  # the highest pitch of the gap
     SUFFIX = 21  # the mark of a suffix
-    MIDDLE = 22  # the mark of a middle
-    LOUDNESS = 23  # a loudness; a density or a tempo is next
-    DENSITY = 24  # a density; a tempo is next
+    PREFIX = 22  # the mark of a prefix
+    MIDDLE = 23  # the mark of a middle
+    LOUDNESS = 24  # a loudness; a density or a tempo is next
+    DENSITY = 25  # a density; a tempo is next
 
 
 N_PHASES = max(Phase) + 1
@@ -114,9 +115,10 @@ def _add_marks(table: NDArray[np.int8], first: list[Phase], beat: Phase) -> None
         beat: Phase after a tempo.
     """
     between = list(BETWEEN_CELLS) if beat == Phase.TEMPO else [Phase.BEAT]
-    table[[*first, *between], Kind.GAP] = Phase.GAP
+    table[first, Kind.GAP] = Phase.GAP
     table[Phase.GAP, Kind.PITCH], table[Phase.LOWEST, Kind.PITCH] = Phase.LOWEST, Phase.BOUNDED
-    table[[Phase.GAP, Phase.BOUNDED, Phase.SUFFIX, Phase.MIDDLE], Kind.TEMPO] = beat
+    table[[Phase.GAP, Phase.BOUNDED, Phase.SUFFIX, Phase.PREFIX, Phase.MIDDLE], Kind.TEMPO] = beat
     table[between, Kind.SUFFIX] = Phase.SUFFIX
     table[Phase.SUFFIX, Kind.EOS] = Phase.ENDED
-    table[[Phase.SUFFIX, Phase.ENDED, *between], Kind.MIDDLE] = Phase.MIDDLE
+    table[[Phase.SUFFIX, Phase.ENDED, *between], Kind.PREFIX] = Phase.PREFIX
+    table[[Phase.PREFIX, *between], Kind.MIDDLE] = Phase.MIDDLE

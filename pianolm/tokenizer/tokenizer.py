@@ -251,10 +251,10 @@ class PianoTokenizer:
         parts = find_parts(self.vocabulary, ids)
         if parts is None:
             return self.decode(ids)
-        prefix, _, suffix, middle = parts
-        if suffix[:1] == self.vocabulary.eos:  # nothing comes after the gap
+        opening, _, suffix, prefix, middle = parts
+        if suffix[:1].tolist() == [self.vocabulary.eos]:  # nothing comes after the gap
             suffix = suffix[1:]
-        past = np.concatenate([prefix, middle])
+        past = np.concatenate([opening, prefix, middle])
         before, after = self._reader.read(past), self._reader.read(suffix)
         if after.untied is not None:
             after.untied[after.cells.beat == 0] = False  # held over from the middle, if it sounds to its end

@@ -48,6 +48,7 @@ class Kind(IntEnum):
     MIDDLE = 17  # mark of a fill sequence: what fills the gap follows
     LOUDNESS = 18  # how loud the beats that follow are (`pianolm.tokenizer.controls`)
     DENSITY = 19  # how many notes they have
+    PREFIX = 20  # mark of a fill sequence: what comes before the gap follows
 
 
 CODE_KINDS = (Kind.L1, Kind.L2, Kind.L3, Kind.L4)
@@ -56,7 +57,8 @@ EIGHTHS_OF_KIND = {Kind.L1: 8, Kind.L2: 4, Kind.L3: 2, Kind.L4: 1}
 EIGHTHS_BY_KIND = np.array([EIGHTHS_OF_KIND.get(kind, 0) for kind in Kind])
 """[kinds] the same as an array, 0 for kinds that are no codes."""
 MARKS = (Kind.BOS, Kind.EOS, Kind.PAD)
-FILL_MARKS = (Kind.GAP, Kind.SUFFIX, Kind.MIDDLE)
+FILL_MARKS = (Kind.GAP, Kind.SUFFIX, Kind.PREFIX, Kind.MIDDLE)
+"""In the order in which they come in a fill sequence."""
 CONTROLS = (Kind.LOUDNESS, Kind.DENSITY)
 LEVELS = 8
 """Levels of each control."""
@@ -78,8 +80,11 @@ ALLOTMENT = {
     Kind.BAR: 8,
     Kind.DURATION: DURATION_BINS,
     Kind.TUNING: TUNINGS,
-    **dict.fromkeys(FILL_MARKS, 1),
+    Kind.GAP: 1,
+    Kind.SUFFIX: 1,
+    Kind.MIDDLE: 1,
     **dict.fromkeys(CONTROLS, LEVELS),
+    Kind.PREFIX: 1,  # last, since it came last: it moves no other id, however many are reserved
 }
 """Number of reserved ids that each kind takes, in this order as far as the reserved ids reach. The ids of
 `Kind.RESERVED` are those left over; they lie before the ids of controls, `TUNING` and `DURATION`, which are the last

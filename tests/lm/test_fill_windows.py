@@ -18,8 +18,9 @@ from pianolm.lm.settings import language_model_settings
 from pianolm.lm.train import train_language_model
 from pianolm.lm.window_rewriter import DRAWN
 from pianolm.tokenizer.tokenizer import PianoTokenizer
-from pianolm.tokenizer.vocabulary import Kind
+from pianolm.tokenizer.vocabulary import FILL_MARKS, Kind
 from tests.lm.stage_toys import context, plain_config, random_ids, write_tokens
+from tests.tokenizer.test_fill import check_scored
 from tests.tokenizer.toys import Layout, made
 from tests.toy_tokens import settings
 
@@ -49,9 +50,9 @@ def test_windows_are_reordered_and_never_longer() -> None:
     rng, fill = np.random.default_rng(0), FillWindows(TOKENIZER.grammar)
     ids, _ = random_ids(TOKENIZER, 1, beats=40)
     tempo_at = np.flatnonzero(V.kind_of[ids] == Kind.TEMPO)
-    found, empty = [], np.zeros(2)
+    found, empty, cut = [], np.zeros(2), []
     for _ in range(200):
-        start = int(rng.choice([0, *tempo_at[1:]]))
+        start = int(rng.choice(tempo_at[1:])) if rng.random() < 0.6 else 0
         window = ids[start : start + 150]
         if start:
             window = np.concatenate([V.tuning_id(ids), window])
@@ -60,22 +61,17 @@ def test_windows_are_reordered_and_never_longer() -> None:
             continue
         found.append(sequence)
         kinds = V.kind_of[sequence.ids]
-        gap, suffix, middle = (
-            int(np.flatnonzero(kinds == kind)[0]) for kind in (Kind.GAP, Kind.SUFFIX, Kind.MIDDLE)
-        )
+        gap, suffix, prefix, middle = (int(np.flatnonzero(kinds == kind)[0]) for kind in FILL_MARKS)
         assert sequence.ids.size <= window.size
-        assert sequence.middle == middle + 1
-        assert gap < suffix < middle
-        assert not sequence.scored[gap : suffix + 1].any()
-        assert sequence.scored[-1]
-        assert not sequence.scored[middle : middle + 2].any()
+        check_scored(sequence)
         grids = [kinds[part] == Kind.TEMPO for part in (slice(gap, suffix), slice(middle, None))]
         assert np.array_equal(sequence.ids[gap:suffix][grids[0]], sequence.ids[middle:][grids[1]])
-        if start == 0 and kinds[0] == Kind.BOS:
-            assert TOKENIZER.fill_grammar.is_complete(sequence.ids)
-        empty += [not (kinds[:gap] == Kind.TEMPO).any(), middle == suffix + 1]
+        assert TOKENIZER.fill_grammar.is_complete(sequence.ids)
+        empty += [middle == prefix + 1, prefix == suffix + 1]
+        cut += [start == 0 and kinds[0] != Kind.BOS]
     assert len(found) > 150
     assert (empty > 0).all(), "gaps at both edges occur"
+    assert cut.count(True) > 5, "prefixes lose beats"
     assert any((V.kind_of[one.ids] == Kind.PITCH)[: one.middle].any() for one in found)
 
 
@@ -97,7 +93,7 @@ def test_a_batch_with_gaps_is_a_function_of_seed_and_step(tokens: Path, processe
         assert 0 < unmarked.sum() < len(unmarked)
         for name in ("input_ids", "labels"):
             assert torch.equal(batch[name][unmarked], plain[step][name][unmarked])
-        assert not np.isin(V.kind_of[batch["labels"][batch["labels"] != IGNORE]], (15, 16, 17)).any()
+        assert not np.isin(V.kind_of[batch["labels"][batch["labels"] != IGNORE]], FILL_MARKS).any()
     assert marked > 4
 
 

@@ -23,7 +23,8 @@ def test_ids_are_those_of_the_design() -> None:
         Kind.GAP: (4673, 1),
         Kind.SUFFIX: (4674, 1),
         Kind.MIDDLE: (4675, 1),
-        Kind.RESERVED: (4676, 12),
+        Kind.PREFIX: (4676, 1),
+        Kind.RESERVED: (4677, 11),
         Kind.LOUDNESS: (4688, 8),
         Kind.DENSITY: (4696, 8),
         Kind.TUNING: (4704, 16),
@@ -34,6 +35,15 @@ def test_ids_are_those_of_the_design() -> None:
         Kind.PAD: (4788, 1),
     }
     assert (VOCABULARY.bos, VOCABULARY.eos, VOCABULARY.pad) == (4786, 4787, 4788)
+
+
+@pytest.mark.parametrize("reserved", [377, 449, 484, 492, 500, 501])
+def test_the_mark_of_a_prefix_takes_what_is_left(reserved: int) -> None:
+    """It came last, and no id of vocabularies before it has moved."""
+    small = Vocabulary(reserved=reserved)
+    assert small.count(Kind.PREFIX) == (reserved > 500)
+    assert small.count(Kind.MIDDLE) == (reserved >= 484)
+    assert small.count(Kind.DENSITY) == min(max(reserved - 492, 0), 8)
 
 
 def test_ids_are_described_by_kind_and_number() -> None:
