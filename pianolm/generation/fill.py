@@ -10,7 +10,6 @@ Shapes: V ids, T tokens.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from zlib import crc32
 
 import numpy as np
@@ -25,11 +24,11 @@ from pianolm.generation.state import GenerationState
 from pianolm.music.bars import DEFAULT_BAR_BEATS, bar_length
 from pianolm.music.gap import Gap, GappedPiece
 from pianolm.music.piece import Piece
-from pianolm.tokenizer.fill import FillWriter, first_beats, last_beats
+from pianolm.tokenizer.fill import FillParts, FillWriter, Ids, first_beats, last_beats
 from pianolm.tokenizer.grammar_state import State
 from pianolm.tokenizer.grammar_table import BETWEEN_CELLS, Phase
 from pianolm.tokenizer.tokenizer import PianoTokenizer
-from pianolm.tokenizer.vocabulary import EIGHTHS_BY_KIND, Kind
+from pianolm.tokenizer.vocabulary import EIGHTHS_BY_KIND, FILL_MARKS, Kind
 
 _CODES, _VELOCITY = int(Phase.CODES), int(Phase.VELOCITY)
 _MARGIN = 1.5
@@ -48,7 +47,7 @@ class FillPlan:
 
     Attributes:
         ids: [T] the fill sequence of the piece up to the mark of the middle.
-        prefix: Its prefix.
+        prefix: Its opening and prefix: the beginning of the plain sequence.
         human: Tokens of the gap's beats, as the piece has them.
 
     Raises:
@@ -66,12 +65,12 @@ class FillPlan:
         self.grammar, self._order, self._vocabulary = tokenizer.fill_grammar, order, tokenizer.vocabulary
         self.context = context
         self._gap, self._tails = gapped.gap, frozenset(gapped.tails)
-        writer, piece = FillWriter(tokenizer.grammar), gapped.piece
+        self._writer, piece = FillWriter(tokenizer.grammar), gapped.piece
         plain = tokenizer.encode_cells(piece.cells, piece.beats_sec, piece.bar_starts)
-        self._parts = writer.parts(plain, gapped.gap)
-        sequence = writer.sequence(self._parts)
+        self._parts = self._writer.parts(plain, gapped.gap)
+        sequence = self._writer.sequence(self._parts)
         self.ids = sequence.ids[: sequence.middle]
-        self.prefix: list[int] = self._parts.prefix.tolist()
+        self.prefix: list[int] = [*self._parts.opening.tolist(), *self._parts.prefix.tolist()]
         self.human: list[int] = self._parts.middle.tolist()
         self.bar_beats = bar_length(piece.bar_starts) or DEFAULT_BAR_BEATS
         if 3 * self._parts.gap.size > context:
@@ -156,45 +155,47 @@ class FillPlan:
         return not now.fill.grid
 
     def past(self, most: int) -> list[int]:
-        """As many of the last beats of the prefix as have at most so many tokens."""
-        return self._last_beats(self.prefix, most)
+        """As many of the last beats before the gap as have at most so many tokens, as in a plain sequence."""
+        found: list[int] = last_beats(self._vocabulary, np.array(self.prefix, np.int64), most).tolist()
+        return found
 
     def visible(self, state: FillState, context: int, reserve: int | None = None) -> list[int]:
         """The tokens that the model sees: the gap, and as much of both sides nearest to it as fits.
 
         Where little fits beside what is written, the beats of the middle that are complete count as prefix, and the gap
-        as the rest.
+        as the rest. Without the beginning of the piece what is seen of it begins without ties, as in training.
 
         Args:
             state: The middle so far.
             context: Tokens that the model sees at most.
             reserve: Tokens kept free for what is to come; None for an estimate from the beats around the gap.
         """
-        middle = state.ids[self.ids.size :]
-        starts = [start - self.ids.size for start in state.beat_starts]
+        v, opening, middle = self._vocabulary, self._parts.opening, np.array(state.middle, np.int64)
+        starts = [start - self.ids.size for start in state.beat_starts] or [0]
         for done in dict.fromkeys((0, state.beat)):
-            told = self._told(done)
-            written = middle[starts[done] :] if starts else middle
+            told, written = self._told(done), middle[starts[done] :]
             expected = min(int(self._expected * (self._gap.n_beats - done)) + 16, context // 3)
-            room = context - len(told) - len(written) - 4 - (expected if reserve is None else reserve)
-            past = [*self.prefix, *middle[: starts[done]]] if starts else self.prefix
+            room = context - opening.size - told.size - written.size - len(FILL_MARKS) - 1
+            room -= expected if reserve is None else reserve
+            past = np.concatenate([self._parts.prefix, middle[: starts[done]]])
             if room >= context // 4:
                 break
-        behind = first_beats(self._vocabulary, self._parts.suffix, max(room // 2, room - len(past))).tolist()
-        before = self._last_beats(past, max(room - len(behind), 0))
-        marks = [self._vocabulary.offset(kind) for kind in (Kind.GAP, Kind.SUFFIX, Kind.MIDDLE)]
-        seen = [*before, marks[0], *told, marks[1], *behind, marks[2], *written]
+        behind = first_beats(v, self._parts.suffix, max(room // 2, room - past.size))
+        before = last_beats(v, past, max(room - behind.size, 0))
+        if before.size < past.size:
+            opening = np.array(v.tuning_id(opening.tolist()), np.int64)
+        if 0 < before.size < past.size:
+            restarted = self._writer.restarted(np.concatenate([before, written]))
+            before, written = np.split(restarted, [restarted.size - written.size])
+        parts = FillParts(opening, told, behind, before, written, np.zeros(written.size, bool))
+        seen: list[int] = self._writer.sequence(parts).ids[:-1].tolist()
         return seen if len(seen) < context else seen[-(context // 2) :]
 
-    def _told(self, done: int) -> list[int]:
+    def _told(self, done: int) -> Ids:
         """Tokens of the gap without its first `done` beats."""
-        tempo_at = np.flatnonzero(self._vocabulary.kind_of[self._parts.gap] == Kind.TEMPO)
-        bounds: list[int] = self._parts.gap[: tempo_at[0]].tolist()
-        return [*bounds, *self._parts.gap[tempo_at[done] :].tolist()]
-
-    def _last_beats(self, ids: Sequence[int], most: int) -> list[int]:
-        found: list[int] = last_beats(self._vocabulary, np.array(ids, np.int64), most).tolist()
-        return found
+        gap = self._parts.gap
+        tempo_at = np.flatnonzero(self._vocabulary.kind_of[gap] == Kind.TEMPO)
+        return np.concatenate([gap[: tempo_at[0]], self._writer.restarted(gap[tempo_at[done] :])])
 
 
 class FillState(GenerationState):

@@ -170,7 +170,10 @@ class FillWriter:
         return np.where(is_pitch[at], ids[at] - self._first_pitch, -1)
 
     def restarted(self, ids: Ids) -> Ids:
-        """The tokens of some beats, with or without EOS, as they are where the first beat has no ties."""
+        """The tokens of some beats, with or without EOS, as they are where the first beat has no ties.
+
+        The last beat may be incomplete, if there are others.
+        """
         if not self._explicit or not ids.size:
             return ids
         kinds = self._vocabulary.kind_of[ids]
@@ -191,7 +194,7 @@ class FillWriter:
         """Corrects, in place, durations of the pitch tokens `held`, which sound since the beat before these ones."""
         beat, first = 0, self._vocabulary.offset(Kind.DURATION)
         kinds = self._vocabulary.kind_of[ids]
-        for at in np.flatnonzero(np.isin(kinds, (Kind.TEMPO, Kind.DURATION))).tolist():
+        for at in np.flatnonzero(np.isin(kinds[:-1], (Kind.TEMPO, Kind.DURATION))).tolist():
             if kinds[at] == Kind.TEMPO:
                 beat += 1
                 if not held:
@@ -222,7 +225,7 @@ class FillWriter:
         """Whether a cell that begins held strikes nothing and sounds to its end."""
         codes, of_codes = self._codes(cell), self._grammar.tie_codes
         assert of_codes is not None, "explicit ties"
-        return not of_codes.strikes[codes].any() and bool(of_codes.sounds_to_end[codes[-1]])
+        return not of_codes.strikes[codes].any() and bool(of_codes.sounds_to_end[codes[-1:]].any())
 
 
 def first_beats(vocabulary: Vocabulary, suffix: Ids, most: int) -> Ids:

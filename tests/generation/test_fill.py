@@ -16,7 +16,7 @@ from pianolm.music.beats import FRAMES
 from pianolm.music.cells import frame_velocity
 from pianolm.music.gap import Gap, beats_of_bars, gap_of
 from pianolm.music.notes import make_notes
-from pianolm.tokenizer.vocabulary import Kind
+from pianolm.tokenizer.vocabulary import FILL_MARKS, Kind
 from tests.generation.tools import HOT, toy_lm
 
 LAYOUTS: list[dict[str, Any]] = [
@@ -150,11 +150,15 @@ def test_the_model_sees_the_gap_and_what_is_nearest_to_it_whatever_the_length(lm
             (filled,) = one.fill_pieces(piece, Gap(20, 32), GenerationConfig(**HOT), seed=5)
         check_filled(piece, filled.piece, Gap(20, 32))
         assert one.tokenizer.fill_grammar.is_complete(filled.ids)
-    marks = [short.tokenizer.vocabulary.offset(kind) for kind in (Kind.GAP, Kind.SUFFIX, Kind.MIDDLE)]
-    refills = [ids for ids in seen if len(ids) <= 96 and marks[2] in ids]
+    marks = [short.tokenizer.vocabulary.offset(kind) for kind in FILL_MARKS]
+    refills = [ids for ids in seen if len(ids) <= 96 and marks[3] in ids]
     assert len(refills) > 3
     for ids in refills:
         assert [token for token in ids if token in marks] == marks
+    with_prefix = [ids for ids in refills if ids.index(marks[3]) > ids.index(marks[2]) + 1]
+    assert with_prefix
+    for ids in with_prefix:
+        assert short.tokenizer.fill_grammar.first_problem(ids) is None
     left = [ids.index(marks[1]) - ids.index(marks[0]) for ids in refills]
     assert left == sorted(left, reverse=True)
     assert left[-1] < left[0]
