@@ -16,8 +16,8 @@ is known as suffix-prefix-middle: Bavarian et al. 2022, Efficient Training of La
 The tokens of a piece are reordered, hardly changed: a model that continues music knows all of them. Parts change
 where ties are explicit: suffix and gap begin without ties, and so do prefix and middle, as one part, where the
 beginning of the piece is not there. What is held over into the first beat is an ordinary cell there, whose codes begin
-held, and durations of ties that reach back to before the part count from its beginning. Otherwise the durations would
-tell when a note of the gap was struck. Implicit ties do not name their pitch, so they cannot be reordered.
+held, and durations of ties that reach back to before the part count from its beginning. Otherwise those of a suffix
+would tell when a note of the gap was struck. Implicit ties do not name their pitch, so they cannot be reordered.
 
 Shapes: T tokens, M tokens of a middle.
 """

@@ -14,7 +14,7 @@ note:
     tie    :=  duration pitch codes velocity?     ties=explicit
     cell   :=  pitch codes velocity?              with either
 
-With `fill` the table also has the marks of fill sequences, in which some beats come last (`pianolm.tokenizer.fill`):
+With `fill` the table also has the marks of fill sequences, in which a gap's beats come last (`pianolm.tokenizer.fill`):
 
     [BOS] tuning? <gap> (pitch pitch)? gap <suffix> suffix <prefix> prefix <middle> middle [EOS]
 
