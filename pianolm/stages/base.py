@@ -20,7 +20,7 @@ STAGE = Stage(
     "Language model without velocities.",
     needs=lambda cfg: {"tokens": Need("tokenize", mode="base")},
     settings=lambda cfg: language_model_settings(cfg, "base"),
-    version=6,
+    version=7,
     objective="val/loss",
     headlines=("val/bits_per_note", "parameters"),
     trains=True,

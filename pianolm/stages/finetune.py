@@ -43,7 +43,7 @@ STAGE = Stage(
     "Language model with velocities, warm-started from base.",
     needs=_needs,
     settings=lambda cfg: language_model_settings(cfg, "finetune"),
-    version=6,
+    version=7,
     objective="val/loss",
     headlines=("val/bits_per_note", "parameters"),
     trains=True,
