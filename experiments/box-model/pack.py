@@ -1,11 +1,12 @@
 """Packs a trained model for `pianolm/models/`: weights in 16 bits, tokenizer, sampling, credits, what the card needs.
 
-    PYTHONPATH=. python experiments/box-model/pack.py MODEL ARTIFACTS OUT
+    PYTHONPATH=. python experiments/box-model/pack.py MODEL BEFORE ARTIFACTS OUT
     PYTHONPATH=. python experiments/box-model/pack.py OUT    after an edit of card or preset: writes sampling and hashes
 
-MODEL is the artifact of stage finetune, ARTIFACTS the directory in which those that it was made from are found. A card
-(README.md) that lies in OUT stays. The sampling settings that the model brings along (`generation_config.json`) are
-those of the preset `conf/generate/songs.yaml`.
+MODEL is the artifact of stage finetune, BEFORE the model that it went on from: the weights are the mean of both, which
+is better than either (`experiments/box-model`). ARTIFACTS is the directory in which those are found that MODEL was made
+from. A card (README.md) that lies in OUT stays. The sampling settings that the model brings along
+(`generation_config.json`) are those of the preset `conf/generate/songs.yaml`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import OmegaConf
 
 from experiments.packing import free_record_of, record_of, write_packed
@@ -27,6 +29,7 @@ from pianolm.json_file import read_object
 from pianolm.lm.llama import CONTROL_SHARE
 from pianolm.lm.sampling_file import BY_KIND, REPEAT, STANDARD, write_sampling
 from pianolm.run import CONFIG_DIR
+from pianolm.tokenizer.vocabulary import FILL_MARKS
 
 MOST_BYTES = 12_000_000
 NOT_TOLD = (CONTROL_SHARE,)
@@ -43,13 +46,26 @@ def preset() -> dict[str, Any]:
     return {str(key): value for key, value in options.items() if key in (*STANDARD, REPEAT, BY_KIND)}
 
 
-def pack(model: Path, artifacts: Path, out: Path) -> None:
+def mean_of(model: Path, before: Path) -> PianoLM:
+    """A model with the mean weights of two of one shape; rows of the marks of gaps are those of the first."""
+    lm, other = PianoLM.from_pretrained(model), PianoLM.from_pretrained(before)
+    marks = [lm.tokenizer.vocabulary.offset(kind) for kind in FILL_MARKS]
+    with torch.no_grad():
+        table = lm.model.get_input_embeddings().weight
+        rows = table[marks].clone()
+        for weight, weight_before in zip(lm.model.parameters(), other.model.parameters(), strict=True):
+            weight.lerp_(weight_before, 0.5)
+        table[marks] = rows
+    return lm
+
+
+def pack(model: Path, before: Path, artifacts: Path, out: Path) -> None:
     record = free_record_of(model)
     tokens = record_of(artifacts / "tokenize" / record["upstream"]["tokens"])
     kept = {name: (out / name).read_bytes() for name in (CARD, CODE_FREQUENCIES) if (out / name).is_file()}
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    write_model(PianoLM.from_pretrained(model), model, out, "float16")  # three more bits than bfloat16
+    write_model(mean_of(model, before), model, out, "float16")  # three more bits than bfloat16
     config = out / "config.json"
     offered = {key: value for key, value in read_object(config).items() if key not in NOT_TOLD}
     config.write_text(json.dumps(offered, indent=2) + "\n", "utf-8")

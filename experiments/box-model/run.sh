@@ -30,7 +30,7 @@ measure() { # NAME MODEL: bits a note and statistics
   python -m pianolm.run stage=evaluate evaluate=lm "${songs[@]}" hydra.run.dir="$runs/$1-lm"
   python -m pianolm.run stage=evaluate evaluate=samples generate=songs "${songs[@]}" hydra.run.dir="$runs/$1-samples"
 }
-python "$here/pack.py" "$(artifact_of "$runs/sixth")" "$artifacts" "$runs/pop"
+python "$here/pack.py" "$(artifact_of "$runs/sixth")" "$(artifact_of "$runs/fifth")" "$artifacts" "$runs/pop"
 for run in second fourth; do measure "$run" "$(artifact_of "$runs/$run")"; done
 measure pop "$runs/pop"
 python "$here/report.py" "$runs" "$out"

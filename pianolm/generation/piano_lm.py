@@ -377,7 +377,8 @@ class PianoLM:
 
         Raises:
             UserError: The model was not trained to fill gaps, the piece has no such beats, a setting is out of range or
-                one that gaps do not know, such as a length or a level, or the gap takes more than a third of the model's context.
+                one that gaps do not know, such as a length or a level, or the gap takes more than a third of the
+                model's context.
         """
         gap = gap_of(as_piece(piece), beats, pitches)
         config = replace(config or SamplingSettings(), **settings)
