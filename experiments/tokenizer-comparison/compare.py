@@ -23,8 +23,9 @@ from typing import Any
 import torch
 from corpus import Corpus
 from filelock import FileLock, Timeout
+from miditok_tokens import MIDITOK, MidiTokTokens
 from report import CONSTRAINED, draw, headlines, tables
-from representations import MIDITOK, MODES, PianoTokens, Tokens, digest, representation
+from representations import MODES, PianoTokens, Tokens, digest
 from scoring import figures, score
 from training import Curve, NotesModule, train
 from transformers import LlamaForCausalLM
@@ -153,6 +154,11 @@ def build_model(job: Job, plan: Plan, tokens: Tokens) -> LlamaForCausalLM:
     return build_llama(settings, tokens.type_V.size, *marks, plan.window, features)
 
 
+def tokens_of(tokens: str, mode: str, tokenizer: Path) -> Tokens:
+    """The tokenization of a job."""
+    return MidiTokTokens(tokens, mode) if tokens in MIDITOK else PianoTokens(tokenizer, mode)
+
+
 def name_of(job: Job) -> str:
     side = f"pianolm-{job.embedding}" if job.tokens == "pianolm" else job.tokens
     return f"{job.data} {job.mode} {f'{side} {job.options}'.strip()} lr {job.learning_rate:g} seed {job.seed}"
@@ -229,7 +235,7 @@ def work_through(arguments: argparse.Namespace, plan: Plan, results: Results) ->
                     continue
                 key = job.tokens, job.mode
                 if key not in tokenizations:
-                    tokenizations[key] = representation(*key, tokenizer)
+                    tokenizations[key] = tokens_of(*key, tokenizer)
                 row = run_job(job, plan, tokenizations[key], corpus, arguments.device)
                 results.add({"job": identity, **row})
         except Timeout:

@@ -1,4 +1,4 @@
-"""The same quantised performances as tokens of pianolm and of MidiTok.
+"""The same quantised performances as tokens: what all tokenizations have in common, and pianolm's.
 
 Shapes: T tokens of a piece, V ids, N notes.
 """
@@ -7,46 +7,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import symusic
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from pianolm.data.cell_store import CellStore
 from pianolm.lm.masked_targets import MaskedTargets
 from pianolm.music.beats import FRAMES
-from pianolm.music.cells import FRAME_NOTE_DTYPE, Cells, FrameNotes, cells_to_frames
+from pianolm.music.cells import Cells, FrameNotes, cells_to_frames
 from pianolm.stages.tokenize import build_tokenizer
-from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.token_mask import TokenMasks, token_masks
 from pianolm.tokenizer.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Kind
 
 GROUPS = ("pitch", "time", "velocity", "tempo")
 """Groups of token types. Time is onsets and ends: pianolm's patterns, bars, and the ends of beats and pieces."""
 MODES = ("velocity", "base")
-MIDITOK = ("tsd", "remi", "pertok", "tsd_tempo")
-"""The last also encodes the tempo of every beat, in the 50 bins of pianolm."""
 LONG_FRAMES = (2 * FRAMES, 8 * FRAMES)
 """Durations from which MidiTok's are coarser, in frames."""
-_BETWEEN = {"Bar", "TimeShift", "Pitch"}
-PERTOK_AFTER = {
-    "BOS": _BETWEEN,
-    "Bar": _BETWEEN,
-    "TimeShift": _BETWEEN,
-    "Pitch": {"MicroTiming"},
-    "MicroTiming": {"Velocity", "Duration"},
-    "Velocity": {"Duration"},
-    "Duration": {*_BETWEEN, "EOS"},
-}
-"""Types that may follow each type in PerTok, for which MidiTok has no table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,33 +62,71 @@ def performance(store: CellStore, index: int) -> Performance:
     return Performance(store.pieces[index].id, store.cells(index), beats_sec, store.bar_starts(index))
 
 
-class PianoTokens:
-    """pianolm's tokens.
+class Tokens(ABC):
+    """A tokenization.
 
     Attributes:
         types: Names of the types of token.
         group: Group of each type.
         type_V: [V] index of each id's type.
         notes_V: [V] notes that each id strikes.
-        eighths_V: [V] eighths of a beat that each id fills.
         pad, bos, eos: Ids of PAD, BOS and EOS.
         fingerprint: Hash of everything that determines the tokens.
     """
 
-    types = ("pattern", "pitch", "velocity", "tempo", "end", "bar", "duration")
+    def __init__(
+        self,
+        group: dict[str, str],
+        type_V: NDArray[np.int64],
+        notes_V: NDArray[np.int64],
+        marks: tuple[int, int, int],
+        fingerprint: str,
+    ) -> None:
+        self.types, self.group = tuple(group), group
+        self.type_V, self.notes_V = type_V, notes_V
+        self.pad, self.bos, self.eos = marks
+        self.fingerprint = fingerprint
+
+    @abstractmethod
+    def encode(self, given: Performance) -> NDArray[np.int64]:
+        """Ids [T] of a performance, from BOS to EOS."""
+
+    @abstractmethod
+    def decode(self, ids: NDArray[np.int64]) -> FrameNotes:
+        """The notes of a sequence."""
+
+    @abstractmethod
+    def token_masks(self, ids: NDArray[np.int64]) -> TokenMasks:
+        """The ids among which each token of a sequence was chosen."""
+
+    @abstractmethod
+    def masked_targets(self) -> nn.Module:
+        """The same for the targets of windows; see `pianolm.lm.masked_targets`."""
+
+
+class PianoTokens(Tokens):
+    """pianolm's tokens.
+
+    Attributes: see `Tokens`, and
+        eighths_V: [V] eighths of a beat that each id fills.
+    """
 
     def __init__(self, directory: Path, mode: str) -> None:
         tokenizer = build_tokenizer({"mode": mode}, {"tokenizer": directory})
         self.tokenizer, vocabulary = tokenizer, tokenizer.vocabulary
-        self.group = {kind: kind if kind in GROUPS else "time" for kind in self.types}
-        self.pad, self.bos, self.eos = vocabulary.pad, vocabulary.bos, vocabulary.eos
         named = {Kind.PITCH: "pitch", Kind.VELOCITY: "velocity", Kind.TEMPO: "tempo", Kind.EOS: "end"}
         named |= {**dict.fromkeys(CODE_KINDS, "pattern"), Kind.BAR: "bar", Kind.DURATION: "duration"}
         named[Kind.TUNING] = "tempo"
-        type_of_kind = np.array([self.types.index(named.get(kind, "end")) for kind in Kind])
-        self.type_V, self.notes_V = type_of_kind[vocabulary.kind_of], tokenizer.strikes_per_id
+        types = ("pattern", "pitch", "velocity", "tempo", "end", "bar", "duration")
+        type_of_kind = np.array([types.index(named.get(kind, "end")) for kind in Kind])
+        super().__init__(
+            {kind: kind if kind in GROUPS else "time" for kind in types},
+            type_of_kind[vocabulary.kind_of],
+            tokenizer.strikes_per_id,
+            (vocabulary.pad, vocabulary.bos, vocabulary.eos),
+            digest({"hashes": tokenizer.hashes, "exact": tokenizer.exact}),
+        )
         self.eighths_V = np.array([EIGHTHS_OF_KIND.get(kind, 0) for kind in Kind])[vocabulary.kind_of]
-        self.fingerprint = digest({"hashes": tokenizer.hashes, "exact": tokenizer.exact})
 
     def encode(self, given: Performance) -> NDArray[np.int64]:
         return self.tokenizer.encode_cells(given.cells, given.beats_sec, given.bar_starts)
@@ -128,142 +149,6 @@ class PianoTokens:
         cell = np.maximum(filled - ~np.isin(kind, (Kind.PITCH, Kind.DURATION)), 0) // 8
         strikes = np.bincount(cell, self.notes_V[ids])
         return np.isin(kind, (Kind.DURATION, Kind.PITCH, Kind.VELOCITY, *CODE_KINDS)) & (strikes[cell] == 0)
-
-
-class SetsByInput(nn.Module):
-    """Token masks of targets as in `pianolm.lm.masked_targets`, chosen by the type of the input."""
-
-    masks: Tensor
-
-    def __init__(self, masks_KV: NDArray[np.bool_], type_V: NDArray[np.int64]) -> None:
-        super().__init__()
-        self.register_buffer("masks", torch.from_numpy(masks_KV))
-        self.register_buffer("type_of", torch.from_numpy(type_V))
-
-    def forward(self, input_ids_BT: Tensor, labels_BT: Tensor, position_ids_BT: Tensor | None) -> Tensor:
-        return self.get_buffer("type_of")[input_ids_BT]
-
-
-class MidiTokTokens:
-    """A tokenization of MidiTok: 48 positions per beat, every velocity, no metre, tempo only in `tsd_tempo`.
-
-    Attributes: see `PianoTokens`.
-    """
-
-    def __init__(self, name: str, mode: str) -> None:
-        try:
-            import miditok
-        except ImportError:
-            sys.exit(
-                "MidiTok is not installed; pip install --constraint constraints.txt --editable '.[bench]'"
-            )
-        kinds = {"tsd": miditok.TSD, "remi": miditok.REMI, "pertok": miditok.PerTok}
-        kind, self._with_tempo = kinds[name.partition("_")[0]], name == "tsd_tempo"
-        settings = miditok_settings(name, mode)
-        self.tokenizer = kind(miditok.TokenizerConfig(**settings))
-        names = list(self.tokenizer.vocab)
-        self.pad, self.bos, self.eos = (
-            self.tokenizer.vocab[f"{mark}_None"] for mark in ("PAD", "BOS", "EOS")
-        )
-        type_of_id = [token.partition("_")[0] for token in names]
-        self.types = tuple(dict.fromkeys(type_of_id))
-        self.group = {
-            kind: {"Pitch": "pitch", "Velocity": "velocity", "Tempo": "tempo"}.get(kind, "time")
-            for kind in self.types
-        }
-        self.type_V = np.array([self.types.index(kind) for kind in type_of_id])
-        self.notes_V = np.array([int(kind == "Pitch") for kind in type_of_id])
-        self._after_KV = self._successors()
-        self.fingerprint = digest({"name": name, "settings": repr(settings), "version": version("miditok")})
-
-    def encode(self, given: Performance) -> NDArray[np.int64]:
-        (sequence,) = self.tokenizer(as_score(given.notes, given.beats_sec if self._with_tempo else None))
-        return np.array([self.bos, *sequence.ids, self.eos], np.int64)
-
-    def masked_targets(self) -> nn.Module:
-        """As `token_masks`; after EOS the next piece may begin with any id."""
-        return SetsByInput(self._after_KV | (np.array(self.types) == "EOS")[:, None], self.type_V)
-
-    def _successors(self) -> NDArray[np.bool_]:
-        """[K, V] ids that may follow each type by MidiTok's table, without PAD, and without EOS inside a note."""
-        follows = np.zeros((len(self.types), len(self.types)), bool)
-        table = self.tokenizer.tokens_types_graph
-        table = table if "Pitch" in table else PERTOK_AFTER
-        for row, kind in enumerate(self.types):
-            named = table.get(kind, set()) - {"PAD"}
-            named -= {"EOS"} if kind in ("Pitch", "Velocity") else set()
-            named -= {"Duration"} if kind == "MicroTiming" and "Velocity" in self.types else set()
-            follows[row, [self.types.index(other) for other in named if other in self.types]] = True
-        return follows[:, self.type_V]
-
-    def token_masks(self, ids: NDArray[np.int64]) -> TokenMasks:
-        """The first token is given, so its mask does not matter."""
-        type_T = self.type_V[ids]
-        return TokenMasks.from_masks(self._after_KV[before] for before in [type_T[0], *type_T[:-1]])
-
-    def decode(self, ids: NDArray[np.int64]) -> FrameNotes:
-        score = self.tokenizer.decode([ids[1:-1].tolist()])
-        assert score.ticks_per_quarter == FRAMES, "a tick is a frame"
-        read = [track.notes.numpy() for track in score.tracks]
-        found = np.zeros(sum(columns["time"].size for columns in read), FRAME_NOTE_DTYPE)
-        if read:
-            joined = {key: np.concatenate([columns[key] for columns in read]) for key in read[0]}
-            found["onset"], found["end"] = joined["time"], joined["time"] + joined["duration"]
-            found["pitch"], found["velocity"] = joined["pitch"], joined["velocity"]
-        return found
-
-
-def miditok_settings(name: str, mode: str) -> dict[str, Any]:
-    """Onsets are exact at 48 positions per beat; durations are coarser from 2 beats on, in PerTok everywhere."""
-    settings = {
-        "pitch_range": (0, 127),
-        "special_tokens": ["PAD", "BOS", "EOS"],
-        "beat_res": {(0, 2): FRAMES, (2, 8): 12, (8, 32): 4},
-        "num_velocities": 127,
-        "use_velocities": mode == "velocity",
-        "use_tempos": False,
-        "use_time_signatures": False,
-    }
-    if name == "pertok":
-        # sixteenths and, for short times, their triplets; micro timing gives the frames in between
-        settings |= {
-            "beat_res": {(0, 32): 4, (0, 2): 12},
-            "ticks_per_quarter": FRAMES,
-            "use_microtiming": True,
-            "max_microtiming_shift": 0.125,
-            "num_microtiming_bins": FRAMES // 4,
-        }
-    if name == "tsd_tempo":
-        settings |= {"use_tempos": True, "num_tempos": 50, "tempo_range": (15, 480), "log_tempos": True}
-    return settings
-
-
-def as_score(notes: FrameNotes, beats_sec: NDArray[np.float64] | None = None) -> symusic.Score:
-    """A MIDI file whose quarter note is a beat and whose tick is a frame; with beats [B + 1] the tempo of every beat.
-
-    The tempi are those of pianolm's bins.
-    """
-    score, track = symusic.Score(FRAMES), symusic.Track(name="piano", program=0, is_drum=False)
-    ordered = notes[np.lexsort((notes["pitch"], notes["onset"]))]
-    track.notes = symusic.Note.from_numpy(
-        time=ordered["onset"].astype(np.int32),
-        duration=(ordered["end"] - ordered["onset"]).astype(np.int32),
-        pitch=ordered["pitch"].astype(np.int8),
-        velocity=ordered["velocity"].astype(np.int8),
-    )
-    score.tracks.append(track)
-    if beats_sec is not None:
-        bins = TempoBins()
-        for beat, bpm in enumerate(bins.bpm[bins.encode(beats_sec)].tolist()):
-            score.tempos.append(symusic.Tempo(beat * FRAMES, bpm))
-    return score
-
-
-Tokens = PianoTokens | MidiTokTokens
-
-
-def representation(tokens: str, mode: str, tokenizer: Path) -> Tokens:
-    return MidiTokTokens(tokens, mode) if tokens in MIDITOK else PianoTokens(tokenizer, mode)
 
 
 def left_out(given: Performance, decoded: FrameNotes, with_velocity: bool) -> dict[str, NDArray[np.int64]]:

@@ -264,7 +264,7 @@ def test_tied_tokens_are_those_of_cells_in_which_nothing_is_struck(
 @pytest.mark.parametrize("mode", ["velocity", "base"])
 def test_miditok_is_given_every_note_at_its_frame(name: str, mode: str) -> None:
     pytest.importorskip("miditok", reason="MidiTok comes with the extra `bench`")
-    module = load("representations")
+    module, miditok_tokens = load("representations"), load("miditok_tokens")
     rng = np.random.default_rng(0)
     onset = np.sort(rng.choice(48 * 40, 60, replace=False))
     pitch = np.repeat(np.arange(40, 60), 3)  # few enough a pitch that notes cannot collide
@@ -274,7 +274,7 @@ def test_miditok_is_given_every_note_at_its_frame(name: str, mode: str) -> None:
     following = np.flatnonzero(notes["pitch"][1:] == notes["pitch"][:-1])
     notes["end"][following] = np.minimum(notes["end"][following], notes["onset"][following + 1])
     given = module.Performance("piece", frames_to_cells(notes, 42), np.arange(43) * 0.5)
-    tokens = module.MidiTokTokens(name, mode)
+    tokens = miditok_tokens.MidiTokTokens(name, mode)
     ids = tokens.encode(given)
     assert (ids[0], ids[-1]) == (tokens.bos, tokens.eos)
     assert tokens.notes_V[ids].sum() == 60
