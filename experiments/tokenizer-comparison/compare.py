@@ -27,7 +27,7 @@ from miditok_tokens import MIDITOK, MidiTokTokens
 from report import CONSTRAINED, draw, headlines, tables
 from representations import MODES, PianoTokens, Tokens, digest
 from scoring import figures, score
-from training import Curve, NotesModule, train
+from training import MUON_OVER_ADAMW, WEIGHT_DECAY, Curve, NotesModule, train
 from transformers import LlamaForCausalLM
 
 from experiments.results import (
@@ -61,7 +61,7 @@ class Plan:
         notes: Notes to train on.
         validation_notes: Notes to score after training.
         curve_notes: Notes to score during training.
-        learning_rates: Peak learning rates to try.
+        learning_rates: Peak learning rates of AdamW to try.
         warmup: Fraction of the notes over which the learning rate rises.
         points: Number of scores during training.
     """
@@ -99,6 +99,7 @@ class Job:
     tokens: str
     embedding: str
     options: str
+    optimizer: str
     learning_rate: float
     seed: int
     notes: int
@@ -118,7 +119,8 @@ def run_job(job: Job, plan: Plan, tokens: Tokens, corpus: Corpus, device: str) -
         print(f"{name_of(job)}: {seen:,} notes, {free:.2f} bits per note", flush=True)
 
     constrained = CONSTRAINED in job.options.split()
-    module = NotesModule(model, tokens, job.learning_rate, plan.warmup, job.notes, constrained)
+    optimizer = job.optimizer, job.learning_rate
+    module = NotesModule(model, tokens, *optimizer, plan.warmup, job.notes, constrained)
     trained = train(
         module,
         corpus.encoded(tokens, corpus.train),
@@ -161,7 +163,8 @@ def tokens_of(tokens: str, mode: str, tokenizer: Path) -> Tokens:
 
 def name_of(job: Job) -> str:
     side = f"pianolm-{job.embedding}" if job.tokens == "pianolm" else job.tokens
-    return f"{job.data} {job.mode} {f'{side} {job.options}'.strip()} lr {job.learning_rate:g} seed {job.seed}"
+    learning = f"{job.optimizer} {job.learning_rate:g} seed {job.seed}"
+    return f"{job.data} {job.mode} {f'{side} {job.options}'.strip()} {learning}"
 
 
 class Results:
@@ -208,14 +211,16 @@ def built(arguments: argparse.Namespace) -> tuple[Path, Path]:
 
 def jobs_of(arguments: argparse.Namespace, plan: Plan) -> list[Job]:
     """All jobs, ordered by seed, learning rate and side, so that an interrupted run can already be compared."""
-    rates = arguments.learning_rates or plan.learning_rates
+    factor = MUON_OVER_ADAMW if arguments.optimizer == "muon" else 1
+    rates = arguments.learning_rates or [factor * rate for rate in plan.learning_rates]
     found = []
-    for seed, mode, rate, side in product(arguments.seeds, arguments.modes, rates, arguments.sides):
-        tokens, _, embedding = side.partition("-")
+    for seed, mode, rate, name in product(arguments.seeds, arguments.modes, rates, arguments.sides):
+        tokens, _, embedding = name.partition("-")
         options = sorted(arguments.options) if tokens == "pianolm" else []
         options = " ".join([*options, *([CONSTRAINED] if arguments.constrained else [])])
-        common = (arguments.data, mode, tokens, embedding or "table", options, rate, seed)
-        found.append(Job(*common, plan.notes, arguments.precision))
+        side = tokens, embedding or "table", options
+        learning = arguments.optimizer, rate, seed, plan.notes, arguments.precision
+        found.append(Job(arguments.data, mode, *side, *learning))
     return found
 
 
@@ -266,7 +271,13 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--constrained", action="store_true", help="train with loss.constrained=true")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--learning-rates", nargs="+", type=float, help="default: those of the plan")
+    parser.add_argument("--optimizer", choices=WEIGHT_DECAY, default="adamw")
+    parser.add_argument(
+        "--learning-rates",
+        nargs="+",
+        type=float,
+        help=f"default: those of the plan, of Muon {MUON_OVER_ADAMW} times as high",
+    )
     parser.add_argument("--notes", type=int, help="training notes; default: those of the plan")
     parser.add_argument(
         "--precision",

@@ -27,6 +27,10 @@ from pianolm.lm.optimizer import OptimizerSettings
 from pianolm.lm.scorer import target_states
 from pianolm.training.throughput import Stopwatch
 
+WEIGHT_DECAY = {"adamw": 0.1, "muon": 0.01}
+"""Of each optimizer, as in `conf/optimizer`."""
+MUON_OVER_ADAMW = 10
+"""Learning rate of Muon over that of AdamW beside it, as in `conf/optimizer`."""
 SCHEDULE_STEPS = 10_000
 """Resolution of the learning-rate schedule: parts of the budget of notes."""
 
@@ -37,7 +41,8 @@ class NotesModule(LanguageModule):
     Args:
         model: The network.
         tokens: Its tokens.
-        learning_rate: At its peak.
+        optimizer: adamw or muon.
+        learning_rate: At its peak; of Muon that of the matrices.
         warmup: Part of the notes over which the learning rate rises.
         notes: Notes to train on.
         constrained: Whether each target is learned as one of the ids of its token mask.
@@ -50,16 +55,18 @@ class NotesModule(LanguageModule):
         self,
         model: LlamaForCausalLM,
         tokens: Tokens,
+        optimizer: str,
         learning_rate: float,
         warmup: float,
         notes: int,
         constrained: bool,
     ) -> None:
         settings = OptimizerSettings(
-            name="adamw",
+            name=optimizer,
             lr=learning_rate,
+            adamw_lr=learning_rate / MUON_OVER_ADAMW if optimizer == "muon" else None,
             betas=(0.9, 0.95),
-            weight_decay=0.1,
+            weight_decay=WEIGHT_DECAY[optimizer],
             warmup_steps=round(warmup * SCHEDULE_STEPS),
             min_lr_fraction=0.1,
             max_steps=SCHEDULE_STEPS,

@@ -87,7 +87,8 @@ def test_training_counts_notes_for_its_schedule_its_scores_and_its_end(
     ids = tokens.encode(module.Performance("piece", piece.cells, piece.beats_sec, piece.bar_starts))
     model = toy_llama(tokens.tokenizer.vocabulary).train()
     scored: list[int] = []
-    notes_module = training.NotesModule(model, tokens, 1e-3, 0.1, notes=200, constrained=constrained)
+    learning = "adamw", 1e-3, 0.1
+    notes_module = training.NotesModule(model, tokens, *learning, notes=200, constrained=constrained)
     curve = training.Curve(200, 2, scored.append)
     trained = training.train(notes_module, [ids], 32, 2, 0, curve, "cpu", "32")
     assert len(scored) == 2
@@ -97,6 +98,24 @@ def test_training_counts_notes_for_its_schedule_its_scores_and_its_end(
     assert trained.notes == sum(int(tokens.notes_V[next(drawn)[1]].sum()) for _ in range(trained.steps))
     rate = notes_module.optimizers().param_groups[0]["lr"]
     assert rate == pytest.approx(1e-4), "a tenth of the peak after all notes"
+
+
+@pytest.mark.parametrize(("optimizer", "rates"), [("adamw", [1e-3, 1e-3]), ("muon", [1e-3, 1e-4, 1e-4])])
+def test_both_optimizers_follow_the_schedule_of_notes(
+    optimizer: str, rates: list[float], tmp_path: Path
+) -> None:
+    training, module = load("training"), load("representations")
+    toy_tokenizer().save_pretrained(tmp_path)
+    tokens = module.PianoTokens(tmp_path, "velocity")
+    model = toy_llama(tokens.tokenizer.vocabulary, tie_word_embeddings=False)
+    notes_module = training.NotesModule(model, tokens, optimizer, 1e-3, 0.1, notes=200, constrained=False)
+    configured = notes_module.configure_optimizers()
+    optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    assert schedule.base_lrs == pytest.approx(rates)
+    notes_module.notes_seen = 200
+    optimizer.step()
+    schedule.step()
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([rate / 10 for rate in rates])
 
 
 def toy_row(job: dict[str, Any], bits: float, tempo: float = 0.0) -> dict[str, Any]:
@@ -112,7 +131,7 @@ def test_ratios_compare_like_with_like() -> None:
     compare, report = load("compare"), load("report")
 
     def job(tokens: str, embedding: str = "table", options: str = "", seed: int = 0) -> dict[str, Any]:
-        made = compare.Job("asap", "velocity", tokens, embedding, options, 1e-3, seed, 500_000, "32")
+        made = compare.Job("asap", "velocity", tokens, embedding, options, "adamw", 1e-3, seed, 500_000, "32")
         return compare.identity_of(made, "trial", compare.PLANS["trial"])
 
     rows = [toy_row(job("tsd"), 10.5), toy_row(job("pianolm"), 24.5, 1.0)]
@@ -146,7 +165,7 @@ def test_ratios_compare_like_with_like() -> None:
 def test_a_job_with_a_row_is_not_trained_again(tmp_path: Path) -> None:
     compare = load("compare")
     plan = compare.PLANS["smoke"]
-    job = compare.Job("demo", "velocity", "tsd", "table", "", 1e-3, 0, plan.notes, "32")
+    job = compare.Job("demo", "velocity", "tsd", "table", "", "adamw", 1e-3, 0, plan.notes, "32")
     results, identity = compare.Results(tmp_path, tmp_path), compare.identity_of(job, "smoke", plan)
     assert not results.has(identity)
     results.add(toy_row(identity, 1.0))
@@ -154,32 +173,41 @@ def test_a_job_with_a_row_is_not_trained_again(tmp_path: Path) -> None:
     again = compare.Results(tmp_path, tmp_path)
     assert again.has(identity)
     assert not again.has({**identity, "learning_rate": 2e-3})
+    assert not again.has({**identity, "optimizer": "muon"})
     older = {**identity, "network": compare.NETWORK - 1}
     again.add(toy_row(older, 3.0))
     assert len(again.rows()) == 2, "rows of another network are not compared"
     assert len(read_rows(tmp_path / RESULTS)) == 3, "but kept"
 
 
-def test_the_best_rate_is_best_on_average_of_all_seeds() -> None:
+def test_the_best_rate_of_an_optimizer_is_best_on_average_of_all_seeds() -> None:
     report = load("report")
 
-    def row(rate: float, seed: int, bits: float) -> dict[str, Any]:
+    def row(optimizer: str, rate: float, seed: int, bits: float) -> dict[str, Any]:
         job = {"mode": "velocity", "tokens": "tsd", "embedding": "table", "options": ""}
-        job |= {"learning_rate": rate, "seed": seed}
+        job |= {"optimizer": optimizer, "learning_rate": rate, "seed": seed}
         return toy_row(job, bits)
 
     rows = [
-        row(1e-3, 0, 20.0),
-        row(1e-3, 1, 22.0),
-        row(2e-3, 0, 20.4),
-        row(2e-3, 1, 20.6),
-        row(4e-3, 0, 19.0),
+        row("adamw", 1e-3, 0, 20.0),
+        row("adamw", 1e-3, 1, 22.0),
+        row("adamw", 2e-3, 0, 20.4),
+        row("adamw", 2e-3, 1, 20.6),
+        row("adamw", 4e-3, 0, 19.0),
+        row("muon", 2e-3, 0, 20.4),
+        row("muon", 2e-3, 1, 20.2),
     ]
-    best = report.best_rows(rows)
-    assert [(r["job"]["learning_rate"], r["job"]["seed"]) for r in best["MidiTok TSD"]] == [
-        (2e-3, 0),
-        (2e-3, 1),
+    best = report.best_rows(rows[:5])["MidiTok TSD"]
+    assert [(report.learning_of(r), r["job"]["seed"]) for r in best] == [
+        ("AdamW 0.002", 0),
+        ("AdamW 0.002", 1),
     ]
+    best = report.best_rows(rows)["MidiTok TSD"]
+    assert [(report.learning_of(r), r["job"]["seed"]) for r in best] == [("Muon 0.002", 0), ("Muon 0.002", 1)]
+    assert (
+        report.bits_by_learning(rows[2:6]) == "20.00 ± 1.27 AdamW 0.002, 18.50 AdamW 0.004, 19.90 Muon 0.002"
+    )
+    assert report.bits_by_learning([]) == "–"
     trained = toy_row({**rows[0]["job"], "options": "ties=implicit constrained"}, 30.0)
     assert (report.bits_of(trained), report.constrained_bits(trained)) == (0.0, 29.5)
     assert report.interval([20.0]) == report.interval([20.0, 20.0]) == "20.00"
