@@ -47,18 +47,35 @@ class Corpus:
     def choose(
         cls, directory: Path, train_notes: int, validation_notes: int, curve_notes: int, cache: Path
     ) -> Corpus:
-        """Chooses performances until each part has its number of notes."""
+        """Chooses performances until each part has its number of notes.
+
+        `prepare` puts a work into one split. A store made before it did so ends the program if a work is trained on
+        and scored.
+        """
         store = CellStore.open(directory)
         sizes = ("train", train_notes), ("validation", validation_notes), ("validation", curve_notes)
-        return cls(store, *(choose_pieces(store, split, notes) for split, notes in sizes), cache)
+        corpus = cls(store, *(choose_pieces(store, split, notes) for split, notes in sizes), cache)
+        if both := corpus.works(corpus.train) & corpus.works(corpus.validation + corpus.curve):
+            sys.exit(
+                f"{directory}: in training and validation: {', '.join(sorted(both))}; prepare the data again"
+            )
+        return corpus
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the prepared data."""
+        record = read_record(self.store.directory) or {"fingerprint": str(self.store.directory)}
+        return str(record["fingerprint"])
+
+    def works(self, pieces: list[int]) -> set[str]:
+        return {self.store.pieces[index].composition for index in pieces}
 
     def notes(self, pieces: list[int]) -> int:
         return sum(self.store.pieces[index].notes for index in pieces)
 
     def encoded(self, tokens: Tokens, pieces: list[int]) -> list[Ids]:
         """Ids of some pieces, encoded once and cached, because MidiTok is slow."""
-        record = read_record(self.store.directory) or {"fingerprint": str(self.store.directory)}
-        path = self.cache / f"{digest([tokens.fingerprint, record['fingerprint'], pieces])}.npz"
+        path = self.cache / f"{digest([tokens.fingerprint, self.fingerprint, pieces])}.npz"
         self.cache.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
             if not path.is_file():

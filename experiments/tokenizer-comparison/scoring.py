@@ -72,7 +72,14 @@ def figures(model: LlamaForCausalLM, tokens: Tokens, corpus: Corpus) -> dict[str
             "velocities_inexact": float((joined["velocity"] != 0).mean()),
             "velocities_worth": worth(joined["velocity"], joined["crowd"]),
         },
-        "validation": {"pieces": len(pieces), "notes": notes, "seconds": round(seconds, 1)},
+        "validation": {
+            "pieces": len(pieces),
+            "works": len(corpus.works(corpus.validation)),
+            "notes": notes,
+            "seconds": round(seconds, 1),
+        },
+        "training": {"pieces": len(corpus.train), "works": len(corpus.works(corpus.train))},
+        "prepared": corpus.fingerprint,
     }
 
 

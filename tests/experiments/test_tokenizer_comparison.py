@@ -11,6 +11,7 @@ import pytest
 
 from experiments.results import RESULTS, read_rows
 from pianolm import Piece
+from pianolm.data.cell_store import CellStoreWriter, PieceRow
 from pianolm.music.cells import FRAME_NOTE_DTYPE, frames_to_cells
 from pianolm.tokenizer.token_mask import unpack_masks
 from tests import experiment
@@ -40,6 +41,39 @@ def test_an_epoch_shows_every_target_once_in_rows_of_one_length() -> None:
     again, later = next(batches(pieces, 8, 5, seed=3)), next(drawn)
     assert np.array_equal(again[0], epoch[0][0])
     assert not np.array_equal(later[0], epoch[0][0])
+
+
+def test_a_work_in_training_and_validation_is_refused(tmp_path: Path) -> None:
+    module = load("corpus")
+    piece = Piece.from_midi(GOLDEN / "piece.mid")
+    downbeat = np.zeros(piece.n_beats + 1, np.int8)
+
+    def store(work: str) -> Path:
+        directory = tmp_path / work
+        with CellStoreWriter(directory) as writer:
+            for split, composition in (("train", "a"), ("validation", work)):
+                row = PieceRow(
+                    id=split,
+                    source="toy",
+                    composition=composition,
+                    split=split,
+                    kind="performance",
+                    flat=False,
+                    licence="",
+                    path="",
+                    notes=piece.cells.struck_notes,
+                    cells=len(piece.cells),
+                    beats=piece.n_beats,
+                    segments=piece.cells.segment_velocity.size,
+                )
+                writer.add(row, piece.cells, piece.beats_sec, downbeat)
+        return directory
+
+    corpus = module.Corpus.choose(store("b"), 10, 10, 10, tmp_path)
+    assert corpus.works(corpus.train) == {"a"}
+    assert corpus.works(corpus.validation) == {"b"}
+    with pytest.raises(SystemExit, match="in training and validation: a;"):
+        module.Corpus.choose(store("a"), 10, 10, 10, tmp_path)
 
 
 def test_what_is_left_out_is_found_note_by_note() -> None:
