@@ -20,6 +20,7 @@ from torch.utils.data import IterableDataset
 
 from pianolm.artifacts import read_record
 from pianolm.data.cell_store import CellStore
+from pianolm.lm.loss import IGNORE
 
 DATA_SEED = 0
 Ids = NDArray[np.int64]
@@ -99,33 +100,39 @@ def choose_pieces(store: CellStore, split: str, notes: int) -> list[int]:
     return drawn[: int(np.searchsorted(total, notes)) + 1].tolist()
 
 
-def batches(pieces: list[Ids], window: int, batch: int, seed: int) -> Iterator[tuple[Ids, Ids]]:
-    """Endless inputs and labels [B, C]: each epoch joins the pieces in a new order and cuts them into rows."""
+def batches(
+    pieces: list[Ids], tokens: Tokens, window: int, batch: int, seed: int
+) -> Iterator[tuple[Ids, Ids]]:
+    """Endless inputs and labels [B, C]: each epoch joins the pieces in a new order and cuts them into rows.
+
+    The label of a given token is `IGNORE`.
+    """
     for epoch in range(sys.maxsize):
         rng = np.random.default_rng([seed, epoch])
         stream = np.concatenate([pieces[index] for index in rng.permutation(len(pieces))])
+        labels = np.where(tokens.given(stream), IGNORE, stream)
         rows = (stream.size - 1) // window
         assert rows, "the music fills a window"
         first = int(rng.integers((stream.size - 1) % window + 1))
         starts_B = first + rng.permutation(rows) * window
         for at in range(0, rows, batch):
             position_BC = starts_B[at : at + batch, None] + np.arange(window)
-            yield stream[position_BC], stream[position_BC + 1]
+            yield stream[position_BC], labels[position_BC + 1]
 
 
 class Batches(IterableDataset[dict[str, Any]]):
     """`batches` as the LightningModule of the language model expects them; see `pianolm.lm.datamodule`."""
 
-    def __init__(self, pieces: list[Ids], window: int, batch: int, seed: int) -> None:
-        self._arguments = pieces, window, batch, seed
+    def __init__(self, pieces: list[Ids], tokens: Tokens, window: int, batch: int, seed: int) -> None:
+        self._arguments = pieces, tokens, window, batch, seed
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         for inputs_BC, labels_BC in batches(*self._arguments):
             input_ids, labels = torch.from_numpy(inputs_BC), torch.from_numpy(labels_BC)
-            counts = dict.fromkeys(("n_targets", "n_tokens", "n_inputs"), labels.numel())
             yield {
                 "input_ids": input_ids,
                 "labels": labels,
                 "performance": torch.ones_like(labels, dtype=bool),
-                **counts,
+                "n_targets": int((labels != IGNORE).sum()),
+                **dict.fromkeys(("n_tokens", "n_inputs"), labels.numel()),
             }

@@ -13,6 +13,7 @@ import numpy as np
 import symusic
 import torch
 from numpy.typing import NDArray
+from reminders import ELAPSED, Reminders
 from representations import Performance, Tokens, digest
 from torch import Tensor, nn
 
@@ -21,8 +22,8 @@ from pianolm.music.cells import FRAME_NOTE_DTYPE, FrameNotes
 from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.token_mask import TokenMasks
 
-MIDITOK = ("tsd", "remi", "pertok", "tsd_tempo")
-"""The last also encodes the tempo of every beat, in the 50 bins of pianolm."""
+MIDITOK = ("tsd", "remi", "pertok", "tsd_tempo", "tsd_reminded", "remi_reminded")
+"""`tsd_tempo` also encodes the tempo of every beat, in the 50 bins of pianolm; for reminders see `reminders`."""
 _BETWEEN = {"Bar", "TimeShift", "Pitch"}
 PERTOK_AFTER = {
     "BOS": _BETWEEN,
@@ -37,21 +38,44 @@ PERTOK_AFTER = {
 
 
 class SetsByInput(nn.Module):
-    """Token masks of targets as in `pianolm.lm.masked_targets`, chosen by the type of the input."""
+    """Token masks of targets as in `pianolm.lm.masked_targets`, chosen by the type of the input.
+
+    Where the input is a reminder, the last input before it that is none chooses. If a window may begin with a reminder,
+    its first targets may be any id.
+
+    Args:
+        masks_KV: What may follow each type.
+        type_V: Type of each id.
+        any_type: Type that any id may follow.
+        elapsed: Type of the first token of a reminder, if there are reminders.
+    """
 
     masks: Tensor
 
-    def __init__(self, masks_KV: NDArray[np.bool_], type_V: NDArray[np.int64]) -> None:
+    def __init__(
+        self, masks_KV: NDArray[np.bool_], type_V: NDArray[np.int64], any_type: int, elapsed: int | None
+    ) -> None:
         super().__init__()
         self.register_buffer("masks", torch.from_numpy(masks_KV))
         self.register_buffer("type_of", torch.from_numpy(type_V))
+        self._any, self._elapsed = any_type, elapsed
 
     def forward(self, input_ids_BT: Tensor, labels_BT: Tensor, position_ids_BT: Tensor | None) -> Tensor:
-        return self.get_buffer("type_of")[input_ids_BT]
+        type_BT = self.get_buffer("type_of")[input_ids_BT]
+        if self._elapsed is None:
+            return type_BT
+        elapsed_BT = type_BT == self._elapsed
+        given_BT = elapsed_BT | elapsed_BT.roll(1, dims=1)
+        given_BT[:, 0] = True
+        place_BT = torch.arange(type_BT.shape[1], device=type_BT.device).expand_as(type_BT)
+        last_BT = torch.where(given_BT, -1, place_BT).cummax(dim=1).values
+        return torch.where(last_BT < 0, self._any, type_BT.gather(1, last_BT.clamp(min=0)))
 
 
 class MidiTokTokens(Tokens):
     """A tokenization of MidiTok: 48 positions per beat, every velocity, no metre, tempo only in `tsd_tempo`.
+
+    Those called `reminded` have the tokens of `reminders` between MidiTok's.
 
     Attributes: see `Tokens`.
     """
@@ -64,11 +88,14 @@ class MidiTokTokens(Tokens):
                 "MidiTok is not installed; pip install --constraint constraints.txt --editable '.[bench]'"
             )
         kinds = {"tsd": miditok.TSD, "remi": miditok.REMI, "pertok": miditok.PerTok}
-        kind, self._with_tempo = kinds[name.partition("_")[0]], name == "tsd_tempo"
+        kind, _, extra = name.partition("_")
         settings = miditok_settings(name, mode)
-        self.tokenizer = kind(miditok.TokenizerConfig(**settings))
+        self.tokenizer = kinds[kind](miditok.TokenizerConfig(**settings))
         vocabulary = self.tokenizer.vocab
-        type_of_id = [token.partition("_")[0] for token in vocabulary]
+        self._with_tempo = extra == "tempo"
+        self._reminders = Reminders(vocabulary) if extra == "reminded" else None
+        names = [*vocabulary, *(self._reminders.tokens if self._reminders else ())]
+        type_of_id = [token.partition("_")[0] for token in names]
         types = list(dict.fromkeys(type_of_id))
         group = {"Pitch": "pitch", "Velocity": "velocity", "Tempo": "tempo"}
         super().__init__(
@@ -82,11 +109,19 @@ class MidiTokTokens(Tokens):
 
     def encode(self, given: Performance) -> NDArray[np.int64]:
         (sequence,) = self.tokenizer(as_score(given.notes, given.beats_sec if self._with_tempo else None))
-        return np.array([self.bos, *sequence.ids, self.eos], np.int64)
+        ids = np.array([self.bos, *sequence.ids, self.eos], np.int64)
+        return ids if self._reminders is None else self._reminders.insert(ids)
+
+    def given(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return super().given(ids) if self._reminders is None else self._reminders.given(ids)
 
     def masked_targets(self) -> nn.Module:
         """As `token_masks`; after EOS the next piece may begin with any id."""
-        return SetsByInput(self._after_KV | (np.array(self.types) == "EOS")[:, None], self.type_V)
+        eos = self.types.index("EOS")
+        after_KV = self._after_KV.copy()
+        after_KV[eos] = True
+        elapsed = None if self._reminders is None else self.types.index(ELAPSED)
+        return SetsByInput(after_KV, self.type_V, eos, elapsed)
 
     def _successors(self) -> NDArray[np.bool_]:
         """[K, V] ids that may follow each type by MidiTok's table, without PAD, and without EOS inside a note."""
@@ -101,12 +136,17 @@ class MidiTokTokens(Tokens):
         return follows[:, self.type_V]
 
     def token_masks(self, ids: NDArray[np.int64]) -> TokenMasks:
-        """The first token is given, so its mask does not matter."""
-        type_T = self.type_V[ids]
-        return TokenMasks.from_masks(self._after_KV[before] for before in [type_T[0], *type_T[:-1]])
+        """By the last token before that is not given; a given token has no other candidate. BOS is never scored."""
+        given_T, each_V = self.given(ids), np.arange(self.type_V.size)
+        last_T = np.maximum.accumulate(np.where(given_T, 0, np.arange(ids.size)))
+        before_T = self.type_V[ids[np.append(0, last_T[:-1])]]
+        return TokenMasks.from_masks(
+            each_V == token if given else self._after_KV[before]
+            for token, given, before in zip(ids, given_T, before_T, strict=True)
+        )
 
     def decode(self, ids: NDArray[np.int64]) -> FrameNotes:
-        score = self.tokenizer.decode([ids[1:-1].tolist()])
+        score = self.tokenizer.decode([ids[~self.given(ids)][1:-1].tolist()])
         assert score.ticks_per_quarter == FRAMES, "a tick is a frame"
         read = [track.notes.numpy() for track in score.tracks]
         found = np.zeros(sum(columns["time"].size for columns in read), FRAME_NOTE_DTYPE)

@@ -31,6 +31,8 @@ SIDES = {
     ("pianolm", "codebook"): "pianolm, codebook",
     ("tsd", "table"): "MidiTok TSD",
     ("remi", "table"): "MidiTok REMI",
+    ("tsd_reminded", "table"): "MidiTok TSD with reminders",
+    ("remi_reminded", "table"): "MidiTok REMI with reminders",
     ("pertok", "table"): "MidiTok PerTok",
     ("tsd_tempo", "table"): "MidiTok TSD with tempo",
 }
@@ -197,7 +199,7 @@ def _data_sets(rows: list[Row]) -> list[str]:
     return list(dict.fromkeys(row["job"]["data"] for row in rows))
 
 
-MIDITOK = ("tsd", "remi", "tsd_tempo")
+MIDITOK = ("tsd", "remi", "tsd_reminded", "remi_reminded", "tsd_tempo")
 MEASURES = {
     "bits_per_note": bits_of,
     "grammar_bits_per_note": constrained_bits,

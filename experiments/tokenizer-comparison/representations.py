@@ -103,6 +103,10 @@ class Tokens(ABC):
     def masked_targets(self) -> nn.Module:
         """The same for the targets of windows; see `pianolm.lm.masked_targets`."""
 
+    def given(self, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """[T] tokens that follow from those before, and are neither scored nor learned."""
+        return np.zeros(ids.size, bool)
+
 
 class PianoTokens(Tokens):
     """pianolm's tokens.

@@ -23,7 +23,10 @@ class TokenBits(NamedTuple):
 
 
 def score(model: LlamaForCausalLM, tokens: Tokens, pieces: list[Ids]) -> list[TokenBits]:
-    """Scores every token of some pieces once; windows start half of the context apart, at any token."""
+    """Scores every token of some pieces once; windows start half of the context apart, at any token.
+
+    Given tokens have no bits.
+    """
     tokenized = (
         TokenizedPiece(
             ids, token_masks={"constrained": tokens.token_masks(ids), "tempo": tempo_masks(tokens, ids)}
@@ -31,7 +34,10 @@ def score(model: LlamaForCausalLM, tokens: Tokens, pieces: list[Ids]) -> list[To
         for ids in pieces
     )
     scores = score_pieces(model.eval(), tokenized)
-    return [TokenBits(bits[UNCONSTRAINED], bits["constrained"], bits["tempo"]) for bits in scores]
+    return [
+        TokenBits(bits[UNCONSTRAINED] * ~tokens.given(ids), bits["constrained"], bits["tempo"])
+        for ids, bits in zip(pieces, scores, strict=True)
+    ]
 
 
 def tempo_masks(tokens: Tokens, ids: Ids) -> TokenMasks:

@@ -48,6 +48,7 @@ class NotesModule(LanguageModule):
         constrained: Whether each target is learned as one of the ids of its token mask.
 
     Attributes:
+        tokens: The same.
         notes_seen: Notes in the targets of all steps so far.
     """
 
@@ -74,6 +75,7 @@ class NotesModule(LanguageModule):
         super().__init__(model, settings, np.zeros_like(tokens.type_V, np.uint8), tokens.notes_V)
         self.notes_seen, self._notes = 0, notes
         self._notes_V = torch.from_numpy(tokens.notes_V)
+        self.tokens = tokens
         self._masks: nn.Module | None = tokens.masked_targets() if constrained else None
 
     def target_losses(self, batch: Mapping[str, Any]) -> TargetLosses:
@@ -88,7 +90,10 @@ class NotesModule(LanguageModule):
 
     def training_step(self, batch: Mapping[str, Any], batch_idx: int) -> Tensor:
         loss = super().training_step(batch, batch_idx)
-        self.notes_seen += int(self._notes_V[batch["labels"].cpu()].sum())  # before the schedule's next step
+        labels = batch["labels"].cpu()
+        self.notes_seen += int(
+            self._notes_V[labels[labels != IGNORE]].sum()
+        )  # before the schedule's next step
         return loss
 
     def configure_optimizers(self) -> Any:
@@ -160,7 +165,7 @@ def train(
     with _only_errors_of_lightning():
         return _train(
             module,
-            DataLoader(Batches(pieces, window, batch, seed), batch_size=None),
+            DataLoader(Batches(pieces, module.tokens, window, batch, seed), batch_size=None),
             curve,
             device,
             precision,

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 
 from experiments.results import RESULTS, read_rows
 from pianolm import Piece
 from pianolm.data.cell_store import CellStoreWriter, PieceRow
+from pianolm.lm.loss import IGNORE
+from pianolm.music.beats import FRAMES
 from pianolm.music.cells import FRAME_NOTE_DTYPE, frames_to_cells
 from pianolm.tokenizer.token_mask import unpack_masks
+from pianolm.tokenizer.vocabulary import Kind
 from tests import experiment
 from tests.toy_lm import GOLDEN, toy_llama, toy_tokenizer
 
@@ -29,16 +35,19 @@ def frame_notes(*notes: tuple[int, int, int, int]) -> np.ndarray:
 
 
 def test_an_epoch_shows_every_target_once_in_rows_of_one_length() -> None:
-    batches = load("corpus").batches
+    batches, tokens = load("corpus").batches, SimpleNamespace(given=lambda ids: ids % 7 == 3)
     pieces = [np.arange(100, 141), np.arange(200, 260)]  # 101 tokens: 12 rows of 8 and a rest
-    drawn = batches(pieces, 8, 5, seed=3)
+    drawn = batches(pieces, tokens, 8, 5, seed=3)
     epoch = [next(drawn) for _ in range(3)]
     assert [inputs.shape for inputs, _ in epoch] == [(5, 8), (5, 8), (2, 8)]
     labels = np.concatenate([labels.ravel() for _, labels in epoch])
-    assert np.unique(labels).size == 96
+    learned = labels[labels != IGNORE]
+    assert np.unique(learned).size == learned.size
+    assert 96 - 15 <= learned.size <= 96 - 13, "one of seven tokens is given, and not learned"
     for inputs, following in epoch:
-        assert np.array_equal(inputs[:, 1:], following[:, :-1])
-    again, later = next(batches(pieces, 8, 5, seed=3)), next(drawn)
+        expected = np.where(inputs[:, 1:] % 7 == 3, IGNORE, inputs[:, 1:])
+        assert np.array_equal(expected, following[:, :-1])
+    again, later = next(batches(pieces, tokens, 8, 5, seed=3)), next(drawn)
     assert np.array_equal(again[0], epoch[0][0])
     assert not np.array_equal(later[0], epoch[0][0])
 
@@ -128,7 +137,7 @@ def test_training_counts_notes_for_its_schedule_its_scores_and_its_end(
     assert len(scored) == 2
     assert 100 <= scored[0] < 200 <= scored[1] == trained.notes < 300
     assert trained.seconds > 0
-    drawn = load("corpus").batches([ids], 32, 2, 0)
+    drawn = load("corpus").batches([ids], tokens, 32, 2, 0)
     assert trained.notes == sum(int(tokens.notes_V[next(drawn)[1]].sum()) for _ in range(trained.steps))
     rate = notes_module.optimizers().param_groups[0]["lr"]
     assert rate == pytest.approx(1e-4), "a tenth of the peak after all notes"
@@ -344,3 +353,141 @@ def test_miditok_is_given_every_note_at_its_frame(name: str, mode: str) -> None:
     assert found["lost"][0] == 0
     assert not found["velocity"].any()
     assert np.abs(found["end"]).max() <= (3 if name == "pertok" else 0)
+
+
+REMINDED = ("tsd_reminded", "remi_reminded")
+
+
+def reminded(name: str, *notes: tuple[int, int, int, int]) -> tuple[Any, Any, NDArray[np.int64]]:
+    """The tokens, the performance, and its ids, for notes of onset, end, pitch and velocity."""
+    pytest.importorskip("miditok", reason="MidiTok comes with the extra `bench`")
+    sorted_notes = np.sort(frame_notes(*notes), order=["pitch", "onset"])
+    n_beats = int(sorted_notes["end"].max()) // FRAMES + 1
+    cells = frames_to_cells(sorted_notes, n_beats)
+    given = load("representations").Performance("piece", cells, np.arange(n_beats + 1) * 0.5)
+    tokens = load("miditok_tokens").MidiTokTokens(name, "velocity")
+    return tokens, given, tokens.encode(given)
+
+
+def random_notes(beats: int) -> list[tuple[int, int, int, int]]:
+    """Notes of at most two beats, some of them tied over beat lines, one or more in every beat."""
+    rng = np.random.default_rng(1)
+    return [
+        (start := 48 * beat + int(rng.integers(48)), start + int(rng.integers(1, 90)), 40 + pitch, 64)
+        for beat in range(beats)
+        for pitch in range(beat % 5 * 4, beat % 5 * 4 + 1 + beat % 3)
+    ]
+
+
+@pytest.mark.parametrize("name", REMINDED)
+def test_a_new_beat_is_told_what_sounds_and_for_how_long(name: str) -> None:
+    """A chord of which one note ends; a note that is struck again; a pause of a bar; a note that ends at the line."""
+    notes = (0, 120, 60, 64), (0, 40, 64, 64), (60, 500, 67, 64), (90, 100, 60, 64), (130, 144, 72, 64)
+    tokens, _, ids = reminded(name, *notes, (150, 160, 50, 64), (400, 410, 50, 64))
+    names = [*tokens.tokenizer.vocab, *(f"Elapsed_{number}" for number in range(16))]
+    at = np.flatnonzero(tokens.given(ids))
+    runs = np.split(at, np.flatnonzero(np.diff(at) > 1) + 1)
+    found = [(names[ids[run[0] - 1]].partition("_")[0], [names[token] for token in ids[run]]) for run in runs]
+    moves = "TimeShift" if name == "tsd_reminded" else "Position"
+    # 48 frames are bin 7 of 16, 36 bin 6, 6 bin 1, 84 bin 10, 132 bin 12, 324 bin 14
+    first = [(moves, ["Elapsed_7", "Pitch_60"]), (moves, ["Elapsed_1", "Pitch_60", "Elapsed_6", "Pitch_67"])]
+    in_fourth = (moves, ["Elapsed_10", "Pitch_67"])
+    last = [(moves, ["Elapsed_14", "Pitch_67"])]
+    bars = (
+        []
+        if name == "tsd_reminded"
+        else [("Bar", ["Elapsed_11", "Pitch_67"]), ("Bar", ["Elapsed_14", "Pitch_67"])]
+    )
+    assert found == [*first, in_fourth, *bars[:1], *(bars[1:] or last)]
+
+
+@pytest.mark.parametrize("name", REMINDED)
+def test_reminders_are_what_explicit_ties_say(name: str, tmp_path: Path) -> None:
+    """But for notes that end at the line, which MidiTok's durations tell before, and beats behind the last onset."""
+    tokens, given, ids = reminded(name, *random_notes(40))
+    toy_tokenizer(ties="explicit").save_pretrained(tmp_path)
+    piano = load("representations").PianoTokens(tmp_path, "velocity")
+    vocabulary = piano.tokenizer.vocabulary
+    first_bin, first_pitch = vocabulary.offset(Kind.DURATION), vocabulary.offset(Kind.PITCH)
+    expected: list[list[tuple[int, int]]] = []
+    for before, token in pairwise(piano.encode(given)):
+        if vocabulary.kind_of[token] == Kind.TEMPO:
+            expected.append([])
+        elif vocabulary.kind_of[before] == Kind.DURATION:
+            expected[-1].append((before - first_bin, token - first_pitch))
+    ends = {(note["end"] // FRAMES, note["pitch"]) for note in given.notes if note["end"] % FRAMES == 0}
+    expected = [
+        [tie for tie in ties if (beat, tie[1]) not in ends] for beat, ties in enumerate(expected[:40])
+    ]
+    at = np.flatnonzero(ids >= len(tokens.tokenizer.vocab))
+    pitch_of = [
+        int(token.partition("_")[2]) if token.startswith("Pitch_") else -1 for token in tokens.tokenizer.vocab
+    ]
+    ties = [(ids[i] - len(tokens.tokenizer.vocab), pitch_of[ids[i + 1]]) for i in at]
+    runs = [len(run) for run in np.split(at, np.flatnonzero(np.diff(at) > 2) + 1)]
+    found = [ties[end - size : end] for size, end in zip(runs, np.cumsum(runs), strict=True)]
+    if name == "remi_reminded":  # a bar line and the first onset behind it may both begin a beat
+        found = [run for run, following in pairwise([*found, []]) if run != following]
+    assert found == [run for run in expected if run]
+
+
+@pytest.mark.parametrize("name", REMINDED)
+def test_reminders_follow_from_what_is_before_and_cost_nothing(name: str) -> None:
+    tokens, given, ids = reminded(name, *random_notes(40))
+    plain = load("miditok_tokens").MidiTokTokens(name.partition("_")[0], "velocity")
+    given_T = tokens.given(ids)
+    assert given_T.sum() > 40
+    without = plain.encode(given)
+    assert np.array_equal(ids[~given_T], without)
+    inserted = tokens._reminders.insert
+    lengths = [inserted(without[:end]).size for end in range(1, without.size + 1)]
+    assert all(
+        np.array_equal(inserted(without[:end]), ids[:length]) for end, length in enumerate(lengths, start=1)
+    )
+    masks = tokens.token_masks(ids)
+    allowed = unpack_masks(masks.packed, tokens.type_V.size)[masks.row]
+    assert (allowed[given_T].sum(axis=1) == 1).all()
+    assert allowed[np.arange(1, ids.size), ids[1:]].all()
+    of_plain = plain.token_masks(without)
+    expected = unpack_masks(of_plain.packed, plain.type_V.size)[of_plain.row]
+    assert np.array_equal(allowed[~given_T][1:, : plain.type_V.size], expected[1:])
+    assert not allowed[~given_T][1:, plain.type_V.size :].any()
+    assert load("representations").left_out(given, tokens.decode(ids), with_velocity=True)["lost"][0] == 0
+
+
+@pytest.mark.parametrize("name", [*REMINDED, "tsd"])
+def test_windows_know_the_masks_of_a_whole_sequence(name: str) -> None:
+    tokens, _, ids = reminded(name, *random_notes(40))
+    masks, given_T = tokens.token_masks(ids), tokens.given(ids)
+    allowed = unpack_masks(masks.packed, tokens.type_V.size)[masks.row]
+    module = tokens.masked_targets()
+    unknown = 0
+    for start in range(ids.size - 20):
+        window = torch.from_numpy(ids[start : start + 21])[None]
+        found = module.masks[module(window[:, :-1], window[:, 1:], None)][0].numpy()
+        for mask, target in zip(found, range(start + 1, start + 21), strict=True):
+            known = not mask.all()
+            unknown += not known
+            assert given_T[target] or not known or np.array_equal(mask, allowed[target])
+    assert unknown <= (ids.size - 20) * (1 if name == "tsd" else 4)
+
+
+@pytest.mark.parametrize("constrained", [False, True])
+def test_reminders_are_read_but_not_learned(constrained: bool) -> None:
+    tokens, _, ids = reminded("tsd_reminded", *random_notes(40))
+    marks = {"pad": tokens.pad, "bos": tokens.bos, "eos": tokens.eos}
+    model = toy_llama(SimpleNamespace(size=tokens.type_V.size, **marks)).train()
+    training = load("training")
+    module = training.NotesModule(model, tokens, "adamw", 1e-3, 0.1, notes=200, constrained=constrained)
+    batch = next(iter(load("corpus").Batches([ids], tokens, 32, 2, 0)))
+    losses = module.target_losses(batch)
+    assert losses.labels_n.numel() == batch["n_targets"] < batch["labels"].numel()
+    assert torch.isfinite(losses.nats)
+    learned = batch["labels"][batch["labels"] != IGNORE]
+    assert not (learned >= len(tokens.tokenizer.vocab)).any()
+    assert (batch["input_ids"] >= len(tokens.tokenizer.vocab)).any()
+    bits = load("scoring").score(model, tokens, [ids])[0]
+    given_T = tokens.given(ids)
+    assert not bits.constrained[given_T].any()
+    assert not bits.unconstrained[given_T].any()
+    assert (bits.unconstrained[1:][~given_T[1:]] > 0).all()
