@@ -22,8 +22,10 @@ from pianolm.music.cells import FRAME_NOTE_DTYPE, FrameNotes
 from pianolm.tokenizer.tempo import TempoBins
 from pianolm.tokenizer.token_mask import TokenMasks
 
-MIDITOK = ("tsd", "remi", "pertok", "tsd_tempo", "tsd_reminded", "remi_reminded")
+MIDITOK = ("tsd", "remi", "beat", "pertok", "tsd_tempo", "tsd_reminded", "remi_reminded")
 """`tsd_tempo` also encodes the tempo of every beat, in the 50 bins of pianolm; for reminders see `reminders`."""
+NOTE_PARTS = {"Pattern", "Velocity", "MicroTiming", "Duration"}
+"""Types inside a note: a type that only these may follow does not end one."""
 _BETWEEN = {"Bar", "TimeShift", "Pitch"}
 PERTOK_AFTER = {
     "BOS": _BETWEEN,
@@ -75,6 +77,7 @@ class SetsByInput(nn.Module):
 class MidiTokTokens(Tokens):
     """A tokenization of MidiTok: 48 positions per beat, every velocity, no metre, tempo only in `tsd_tempo`.
 
+    BEAT has 4 positions per beat, and writes a metre, which is always 4/4, and a program, which is always the piano.
     Those called `reminded` have the tokens of `reminders` between MidiTok's.
 
     Attributes: see `Tokens`.
@@ -87,7 +90,7 @@ class MidiTokTokens(Tokens):
             sys.exit(
                 "MidiTok is not installed; pip install --constraint constraints.txt --editable '.[bench]'"
             )
-        kinds = {"tsd": miditok.TSD, "remi": miditok.REMI, "pertok": miditok.PerTok}
+        kinds = {"tsd": miditok.TSD, "remi": miditok.REMI, "beat": miditok.BEAT, "pertok": miditok.PerTok}
         kind, _, extra = name.partition("_")
         settings = miditok_settings(name, mode)
         self.tokenizer = kinds[kind](miditok.TokenizerConfig(**settings))
@@ -101,14 +104,15 @@ class MidiTokTokens(Tokens):
         super().__init__(
             {kind: group.get(kind, "time") for kind in types},
             np.array([types.index(kind) for kind in type_of_id]),
-            np.array([int(kind == "Pitch") for kind in type_of_id]),
+            np.array([_strikes(token, has_patterns="Pattern" in types) for token in names]),
             (vocabulary["PAD_None"], vocabulary["BOS_None"], vocabulary["EOS_None"]),
             digest({"name": name, "settings": repr(settings), "version": version("miditok")}),
         )
         self._after_KV = self._successors()
 
     def encode(self, given: Performance) -> NDArray[np.int64]:
-        (sequence,) = self.tokenizer(as_score(given.notes, given.beats_sec if self._with_tempo else None))
+        found = self.tokenizer(as_score(given.notes, given.beats_sec if self._with_tempo else None))
+        sequence = found if self.tokenizer.one_token_stream else found[0]
         ids = np.array([self.bos, *sequence.ids, self.eos], np.int64)
         return ids if self._reminders is None else self._reminders.insert(ids)
 
@@ -130,7 +134,7 @@ class MidiTokTokens(Tokens):
         table = table if "Pitch" in table else PERTOK_AFTER
         for row, kind in enumerate(self.types):
             named = table.get(kind, set()) - {"PAD"}
-            named -= {"EOS"} if kind in ("Pitch", "Velocity") else set()
+            named -= {"EOS"} if named - {"EOS"} <= NOTE_PARTS else set()
             named -= {"Duration"} if kind == "MicroTiming" and "Velocity" in self.types else set()
             follows[row, [self.types.index(other) for other in named if other in self.types]] = True
         return follows[:, self.type_V]
@@ -146,15 +150,26 @@ class MidiTokTokens(Tokens):
         )
 
     def decode(self, ids: NDArray[np.int64]) -> FrameNotes:
-        score = self.tokenizer.decode([ids[~self.given(ids)][1:-1].tolist()])
-        assert score.ticks_per_quarter == FRAMES, "a tick is a frame"
+        music = ids[~self.given(ids)][1:-1].tolist()
+        score = self.tokenizer.decode(music if self.tokenizer.one_token_stream else [music])
+        frames, rest = divmod(FRAMES, score.ticks_per_quarter)
+        assert not rest, "a tick is one or more frames"
         read = [track.notes.numpy() for track in score.tracks]
         found = np.zeros(sum(columns["time"].size for columns in read), FRAME_NOTE_DTYPE)
         if read:
             joined = {key: np.concatenate([columns[key] for columns in read]) for key in read[0]}
-            found["onset"], found["end"] = joined["time"], joined["time"] + joined["duration"]
+            found["onset"] = frames * joined["time"]
+            found["end"] = found["onset"] + frames * joined["duration"]
             found["pitch"], found["velocity"] = joined["pitch"], joined["velocity"]
         return found
+
+
+def _strikes(token: str, has_patterns: bool) -> int:
+    """Notes that a token strikes: one at a pitch; with patterns, whose four digits are of base 3, one at each 1."""
+    kind, _, value = token.partition("_")
+    if not has_patterns:
+        return int(kind == "Pitch")
+    return np.base_repr(int(value), 3).count("1") if kind == "Pattern" else 0
 
 
 def miditok_settings(name: str, mode: str) -> dict[str, Any]:
@@ -177,6 +192,8 @@ def miditok_settings(name: str, mode: str) -> dict[str, Any]:
             "max_microtiming_shift": 0.125,
             "num_microtiming_bins": FRAMES // 4,
         }
+    if name == "beat":
+        settings |= {"programs": [0], "use_pitchdrum_tokens": False, "time_signature_range": {4: [4]}}
     if name == "tsd_tempo":
         settings |= {"use_tempos": True, "num_tempos": 50, "tempo_range": (15, 480), "log_tempos": True}
     return settings

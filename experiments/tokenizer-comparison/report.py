@@ -33,6 +33,7 @@ SIDES = {
     ("remi", "table"): "MidiTok REMI",
     ("tsd_reminded", "table"): "MidiTok TSD with reminders",
     ("remi_reminded", "table"): "MidiTok REMI with reminders",
+    ("beat", "table"): "MidiTok BEAT",
     ("pertok", "table"): "MidiTok PerTok",
     ("tsd_tempo", "table"): "MidiTok TSD with tempo",
 }

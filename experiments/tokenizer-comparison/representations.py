@@ -20,7 +20,7 @@ from torch import nn
 from pianolm.data.cell_store import CellStore
 from pianolm.lm.masked_targets import MaskedTargets
 from pianolm.music.beats import FRAMES
-from pianolm.music.cells import Cells, FrameNotes, cells_to_frames
+from pianolm.music.cells import Cells, FrameNotes, cells_to_frames, frames_to_cells, resolve_collisions
 from pianolm.stages.tokenize import build_tokenizer
 from pianolm.tokenizer.token_mask import TokenMasks, token_masks
 from pianolm.tokenizer.vocabulary import CODE_KINDS, EIGHTHS_OF_KIND, Kind
@@ -30,6 +30,8 @@ GROUPS = ("pitch", "time", "velocity", "tempo")
 MODES = ("velocity", "base")
 LONG_FRAMES = (2 * FRAMES, 8 * FRAMES)
 """Durations from which MidiTok's are coarser, in frames."""
+NEAR_FRAMES = FRAMES // 8
+"""A decoded note stands for notes of its pitch whose onsets are so near: half a step of the coarsest grid, BEAT's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +46,6 @@ class Performance:
     @cached_property
     def notes(self) -> FrameNotes:
         return cells_to_frames(self.cells)
-
-    @cached_property
-    def crowd(self) -> NDArray[np.int64]:
-        """[N] segments in the cell in which each note starts, at most 4: one code holds all their velocities."""
-        cell = self.cells.beat.astype(np.int64) * 128 + self.cells.pitch
-        begins = self.notes["onset"] // FRAMES * 128 + self.notes["pitch"]
-        return np.minimum(self.cells.segment_count[np.searchsorted(cell, begins)], 4)
 
     @property
     def seconds(self) -> float:
@@ -158,22 +153,43 @@ class PianoTokens(Tokens):
 def left_out(given: Performance, decoded: FrameNotes, with_velocity: bool) -> dict[str, NDArray[np.int64]]:
     """What the tokens do not hold, note by note.
 
+    Each note is compared with the decoded note of its pitch that is nearest in onset.
+
     Returns:
-        `lost` [1], the number of notes without a decoded note of their pitch and onset. Of the others: the errors
-        `end` in frames and `velocity` in MIDI units, and the classes that a decoder knows: `long` (0, 1, 2) by the
-        decoded duration, and `crowd`.
+        `lost` [1], the number of notes without a decoded note near enough; `notes` [D], how many notes each decoded
+        note stands for. Of the notes that are not lost: the errors `onset` and `end` in frames and `velocity` in MIDI
+        units, and the classes that a decoder knows: `long` (0, 1, 2) by the decoded duration, and `crowd`.
     """
-    key, found = (notes["pitch"].astype(np.int64) << 40 | notes["onset"] for notes in (given.notes, decoded))
-    _, mine, theirs = np.intersect1d(key, found, return_indices=True)
-    duration = decoded["end"][theirs] - decoded["onset"][theirs]
+    key, unsorted = (
+        notes["pitch"].astype(np.int64) << 40 | notes["onset"] for notes in (given.notes, decoded)
+    )
+    order = np.argsort(unsorted, kind="stable")
+    far = np.int64(1) << 60
+    found = np.concatenate([[-far], unsorted[order], [far]])
+    after = np.searchsorted(found, key)
+    nearest = np.where(found[after] - key < key - found[after - 1], after, after - 1)
+    is_near = np.abs(found[nearest] - key) <= NEAR_FRAMES
+    mine, theirs = np.flatnonzero(is_near), order[nearest[is_near] - 1]
     velocity = given.notes["velocity"][mine].astype(np.int64) - decoded["velocity"][theirs]
     return {
         "lost": np.array([key.size - mine.size]),
+        "notes": np.bincount(theirs, minlength=decoded.size),
+        "onset": given.notes["onset"][mine] - decoded["onset"][theirs],
         "end": given.notes["end"][mine] - decoded["end"][theirs],
         "velocity": velocity * with_velocity,
-        "long": np.searchsorted(LONG_FRAMES, duration, side="right"),
-        "crowd": given.crowd[mine],
+        "long": np.searchsorted(LONG_FRAMES, (decoded["end"] - decoded["onset"])[theirs], side="right"),
+        "crowd": crowd(decoded, given.cells.n_beats)[theirs],
     }
+
+
+def crowd(notes: FrameNotes, n_beats: int) -> NDArray[np.int64]:
+    """[N] segments in the cell in which each note starts, at most 4: one token holds all their velocities."""
+    n_beats = max(n_beats, int(notes["onset"].max(initial=0)) // FRAMES + 1)
+    columns = (notes[name] for name in ("onset", "end", "pitch", "velocity"))
+    cells = frames_to_cells(resolve_collisions(*columns, n_beats * FRAMES)[0], n_beats)
+    cell = cells.beat.astype(np.int64) * 128 + cells.pitch
+    begins = notes["onset"] // FRAMES * 128 + notes["pitch"]
+    return np.minimum(cells.segment_count[np.searchsorted(cell, begins)], 4)
 
 
 def worth(errors: NDArray[np.int64], classes: NDArray[np.int64]) -> float:

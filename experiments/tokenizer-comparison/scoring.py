@@ -71,13 +71,7 @@ def figures(model: LlamaForCausalLM, tokens: Tokens, corpus: Corpus) -> dict[str
         "constrained": per_note(constrained, tokens, notes),
         "tied": tied / notes,
         "tokens_per_note": sum(ids.size for ids in scored) / notes,
-        "left_out": {
-            "lost_notes": int(joined["lost"].sum()),
-            "ends_inexact": float((joined["end"] != 0).mean()),
-            "ends_worth": worth(joined["end"], joined["long"]),
-            "velocities_inexact": float((joined["velocity"] != 0).mean()),
-            "velocities_worth": worth(joined["velocity"], joined["crowd"]),
-        },
+        "left_out": what_is_left_out(joined),
         "validation": {
             "pieces": len(pieces),
             "works": len(corpus.works(corpus.validation)),
@@ -86,6 +80,25 @@ def figures(model: LlamaForCausalLM, tokens: Tokens, corpus: Corpus) -> dict[str
         },
         "training": {"pieces": len(corpus.train), "works": len(corpus.works(corpus.train))},
         "prepared": corpus.fingerprint,
+    }
+
+
+def what_is_left_out(errors: dict[str, NDArray[np.int64]]) -> dict[str, Any]:
+    """Of the errors of `left_out`: shares of notes, and bits per note at most.
+
+    Those of onsets also tell how many notes each decoded note stands for.
+    """
+    none, notes = np.zeros_like(errors["onset"]), errors["notes"]
+    of_counts = worth(notes, np.zeros_like(notes)) * notes.size / max(none.size, 1)
+    return {
+        "lost_notes": int(errors["lost"].sum()),
+        "merged_notes": int(np.maximum(notes - 1, 0).sum()),
+        "onsets_inexact": float((errors["onset"] != 0).mean()),
+        "onsets_worth": worth(errors["onset"], none) + of_counts,
+        "ends_inexact": float((errors["end"] != 0).mean()),
+        "ends_worth": worth(errors["end"], errors["long"]),
+        "velocities_inexact": float((errors["velocity"] != 0).mean()),
+        "velocities_worth": worth(errors["velocity"], errors["crowd"]),
     }
 
 

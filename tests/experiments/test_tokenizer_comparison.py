@@ -97,11 +97,32 @@ def test_what_is_left_out_is_found_note_by_note() -> None:
     decoded = frame_notes((0, 10, 60, 70), (0, 396, 62, 75))
     found = module.left_out(given, decoded, with_velocity=True)
     assert found["lost"].tolist() == [2]
+    assert found["notes"].tolist() == [1, 1]
+    assert found["onset"].tolist() == [0, 0]
     assert found["end"].tolist() == [0, 4]
     assert found["velocity"].tolist() == [0, -4]
     assert found["long"].tolist() == [0, 2]
-    assert found["crowd"].tolist() == [2, 1]
+    assert found["crowd"].tolist() == [1, 1]
     assert not module.left_out(given, decoded, with_velocity=False)["velocity"].any()
+
+
+def test_notes_that_became_one_are_counted_and_their_onsets_compared() -> None:
+    module, scoring = load("representations"), load("scoring")
+    notes = frame_notes((0, 4, 60, 70), (5, 20, 60, 74), (30, 40, 60, 70), (0, 40, 62, 71))
+    given = module.Performance("piece", frames_to_cells(notes, 1), np.arange(2) * 0.5)
+    decoded = frame_notes((0, 24, 60, 72), (36, 48, 60, 70), (0, 36, 62, 71))
+    found = module.left_out(given, decoded, with_velocity=True)
+    assert found["lost"].tolist() == [0]
+    assert found["notes"].tolist() == [2, 1, 1]
+    assert found["onset"].tolist() == [0, 5, -6, 0]
+    assert found["crowd"].tolist() == [2, 2, 2, 1]
+    summed = scoring.what_is_left_out(found)
+    assert summed["merged_notes"] == 1
+    assert summed["onsets_inexact"] == 0.5
+    counts = 3 * (np.log2(3) / 3 + 2 / 3 * np.log2(3 / 2)) / 4
+    assert summed["onsets_worth"] == pytest.approx(1.5 + counts)
+    nothing = module.left_out(given, decoded[:0], with_velocity=True)
+    assert (nothing["lost"].tolist(), nothing["onset"].size) == ([4], 0)
 
 
 def test_errors_are_worth_their_entropy_in_their_class() -> None:
@@ -353,6 +374,38 @@ def test_miditok_is_given_every_note_at_its_frame(name: str, mode: str) -> None:
     assert found["lost"][0] == 0
     assert not found["velocity"].any()
     assert np.abs(found["end"]).max() <= (3 if name == "pertok" else 0)
+
+
+@pytest.mark.parametrize("mode", ["velocity", "base"])
+def test_beat_has_a_pattern_of_four_steps_for_each_beat_and_pitch(mode: str) -> None:
+    """From the highest pitch, which is absolute, down in intervals; a note held over is a cell like any other."""
+    pytest.importorskip("miditok", reason="MidiTok comes with the extra `bench`")
+    notes = np.sort(
+        frame_notes((0, 12, 60, 70), (13, 35, 60, 90), (5, 60, 72, 50), (40, 50, 48, 64)),
+        order=["pitch", "onset"],
+    )
+    module = load("representations")
+    given = module.Performance("piece", frames_to_cells(notes, 2), np.arange(3) * 0.5)
+    tokens = load("miditok_tokens").MidiTokTokens("beat", mode)
+    ids = tokens.encode(given)
+    names = [list(tokens.tokenizer.vocab)[token] for token in ids]
+    assert [name for name in names if not name.startswith("Velocity")] == [
+        *("BOS_None", "Bar_None", "TimeSig_4/4", "Beat_None", "Program_0"),
+        *("Pitch_72", "Pattern_53", "Pitch_12", "Pattern_42", "Pitch_12", "Pattern_1"),
+        *("Beat_None", "Program_0", "Pitch_72", "Pattern_54", "EOS_None"),
+    ]
+    if mode == "velocity":
+        of_first_beat = [name for name in names if name.startswith("Velocity")][:3]
+        assert of_first_beat == ["Velocity_50", "Velocity_83", "Velocity_64"], "mean of the steps: 70, 90, 90"
+    assert tokens.notes_V[ids].sum() == 4
+    masks = tokens.token_masks(ids)
+    allowed = unpack_masks(masks.packed, tokens.type_V.size)[masks.row]
+    assert allowed[np.arange(1, ids.size), ids[1:]].all()
+    eos = [names[place - 1].partition("_")[0] for place in range(1, ids.size) if allowed[place, tokens.eos]]
+    assert not {"Pitch", *(("Pattern",) if mode == "velocity" else ())} & set(eos)
+    found = module.left_out(given, tokens.decode(ids), mode == "velocity")
+    assert found["lost"].tolist() == [0]
+    assert np.abs(found["onset"]).max() == 5
 
 
 REMINDED = ("tsd_reminded", "remi_reminded")
