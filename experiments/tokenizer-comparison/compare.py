@@ -156,11 +156,6 @@ def build_model(job: Job, plan: Plan, tokens: Tokens) -> LlamaForCausalLM:
     return build_llama(settings, tokens.type_V.size, *marks, plan.window, features)
 
 
-def tokens_of(tokens: str, mode: str, tokenizer: Path) -> Tokens:
-    """The tokenization of a job."""
-    return MidiTokTokens(tokens, mode) if tokens in MIDITOK else PianoTokens(tokenizer, mode)
-
-
 def name_of(job: Job) -> str:
     side = f"pianolm-{job.embedding}" if job.tokens == "pianolm" else job.tokens
     learning = f"{job.optimizer} {job.learning_rate:g} seed {job.seed}"
@@ -185,28 +180,32 @@ class Results:
         return any(row["job"] == job for row in self.rows())
 
 
-def built(arguments: argparse.Namespace) -> tuple[Path, Path]:
-    """Artifacts of stage prepare and of stage tokenize, built if missing."""
+def built(arguments: argparse.Namespace, stage: str, options: str = "") -> Path:
+    """The artifact of a stage, built if missing; options are those of a job."""
     artifacts, work = arguments.artifacts, arguments.work
     settings: dict[str, Any] = {"data": arguments.data, "logger": "csv", "compute.threads": 1}
     settings |= {"paths.artifacts": artifacts, "paths.work": artifacts / ".work"}
     settings |= DEMO if arguments.data == "demo" else {"data.root": arguments.root}
-    settings |= {f"tokenizer.{key}": value for key, _, value in (o.partition("=") for o in arguments.options)}
     overrides = [f"{key}={value}" for key, value in settings.items()]
-    found = []
-    for stage in ("prepare", "tokenize"):
-        with tempfile.TemporaryDirectory(dir=work) as run_dir:
-            command = [
-                sys.executable,
-                "-m",
-                "pianolm.run",
-                f"stage={stage}",
-                *overrides,
-                f"hydra.run.dir={run_dir}",
-            ]
-            subprocess.run(command, check=True, stdout=sys.stderr)
-            found.append(Path(json.loads(Path(run_dir, "metrics.json").read_text())["artifact"]))
-    return found[0], found[1]
+    overrides += [f"tokenizer.{option}" for option in options.split() if option != CONSTRAINED]
+    with tempfile.TemporaryDirectory(dir=work) as run_dir:
+        command = [
+            sys.executable,
+            "-m",
+            "pianolm.run",
+            f"stage={stage}",
+            *overrides,
+            f"hydra.run.dir={run_dir}",
+        ]
+        subprocess.run(command, check=True, stdout=sys.stderr)
+        return Path(json.loads(Path(run_dir, METRICS).read_text())["artifact"])
+
+
+def tokens_of(job: Job, arguments: argparse.Namespace) -> Tokens:
+    """The tokenization of a job."""
+    if job.tokens in MIDITOK:
+        return MidiTokTokens(job.tokens, job.mode)
+    return PianoTokens(built(arguments, "tokenize", job.options), job.mode)
 
 
 def jobs_of(arguments: argparse.Namespace, plan: Plan) -> list[Job]:
@@ -216,21 +215,20 @@ def jobs_of(arguments: argparse.Namespace, plan: Plan) -> list[Job]:
     found = []
     for seed, mode, rate, name in product(arguments.seeds, arguments.modes, rates, arguments.sides):
         tokens, _, embedding = name.partition("-")
-        options = sorted(arguments.options) if tokens == "pianolm" else []
-        options = " ".join([*options, *([CONSTRAINED] if arguments.constrained else [])])
-        side = tokens, embedding or "table", options
-        learning = arguments.optimizer, rate, seed, plan.notes, arguments.precision
-        found.append(Job(arguments.data, mode, *side, *learning))
+        for options in arguments.options or [[]] if tokens == "pianolm" else [[]]:
+            constrained = arguments.constrained or CONSTRAINED in options
+            names = [*sorted({*options} - {CONSTRAINED}), *([CONSTRAINED] if constrained else [])]
+            side = tokens, embedding or "table", " ".join(names)
+            learning = arguments.optimizer, rate, seed, plan.notes, arguments.precision
+            found.append(Job(arguments.data, mode, *side, *learning))
     return found
 
 
 def work_through(arguments: argparse.Namespace, plan: Plan, results: Results) -> None:
     """Runs every job that has no row and that no other process has locked."""
-    cells, tokenizer = built(arguments)
-    corpus = Corpus.choose(
-        cells, plan.notes, plan.validation_notes, plan.curve_notes, arguments.work / "tokens"
-    )
-    tokenizations: dict[tuple[str, str], Tokens] = {}
+    notes = plan.notes, plan.validation_notes, plan.curve_notes
+    corpus = Corpus.choose(built(arguments, "prepare"), *notes, arguments.work / "tokens")
+    tokenizations: dict[tuple[str, str, str], Tokens] = {}
     for job in jobs_of(arguments, plan):
         identity = identity_of(job, arguments.plan, plan)
         taken = FileLock(arguments.work / f"{digest(identity)}.lock")
@@ -238,9 +236,9 @@ def work_through(arguments: argparse.Namespace, plan: Plan, results: Results) ->
             with taken.acquire(blocking=False):
                 if results.has(identity):
                     continue
-                key = job.tokens, job.mode
+                key = job.tokens, job.mode, job.options
                 if key not in tokenizations:
-                    tokenizations[key] = tokens_of(*key, tokenizer)
+                    tokenizations[key] = tokens_of(job, arguments)
                 row = run_job(job, plan, tokenizations[key], corpus, arguments.device)
                 results.add({"job": identity, **row})
         except Timeout:
@@ -267,9 +265,12 @@ def parse_arguments() -> argparse.Namespace:
         "--modes", nargs="+", choices=MODES, default=["velocity"], help="base: without velocities"
     )
     parser.add_argument(
-        "--options", nargs="+", default=[], help="of pianolm's tokenizer, such as ties=explicit"
+        "--options",
+        nargs="*",
+        action="append",
+        help="of pianolm's tokenizer, such as ties=explicit, and constrained to train pianolm alone so; again for more",
     )
-    parser.add_argument("--constrained", action="store_true", help="train with loss.constrained=true")
+    parser.add_argument("--constrained", action="store_true", help="train all with loss.constrained=true")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--optimizer", choices=WEIGHT_DECAY, default="adamw")
     parser.add_argument(

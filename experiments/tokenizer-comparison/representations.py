@@ -115,11 +115,11 @@ class PianoTokens(Tokens):
         self.tokenizer, vocabulary = tokenizer, tokenizer.vocabulary
         named = {Kind.PITCH: "pitch", Kind.VELOCITY: "velocity", Kind.TEMPO: "tempo", Kind.EOS: "end"}
         named |= {**dict.fromkeys(CODE_KINDS, "pattern"), Kind.BAR: "bar", Kind.DURATION: "duration"}
-        named[Kind.TUNING] = "tempo"
-        types = ("pattern", "pitch", "velocity", "tempo", "end", "bar", "duration")
+        named[Kind.TUNING] = "tuning"
+        types = ("pattern", "pitch", "velocity", "tempo", "end", "bar", "duration", "tuning")
         type_of_kind = np.array([types.index(named.get(kind, "end")) for kind in Kind])
         super().__init__(
-            {kind: kind if kind in GROUPS else "time" for kind in types},
+            {**{kind: kind if kind in GROUPS else "time" for kind in types}, "tuning": "tempo"},
             type_of_kind[vocabulary.kind_of],
             tokenizer.strikes_per_id,
             (vocabulary.pad, vocabulary.bos, vocabulary.eos),

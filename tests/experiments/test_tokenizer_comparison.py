@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -182,13 +183,22 @@ def test_both_optimizers_follow_the_schedule_of_notes(
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([rate / 10 for rate in rates])
 
 
-def toy_row(job: dict[str, Any], bits: float, tempo: float = 0.0) -> dict[str, Any]:
-    return {
-        "job": job,
-        "bits_per_note": bits,
-        "tempo": tempo,
-        "constrained": {"bits_per_note": bits - 0.5},
+def toy_row(job: dict[str, Any], bits: float, tempo: float = 0.0, **by_type: float) -> dict[str, Any]:
+    constrained = {"bits_per_note": bits - 0.5, "tempo": tempo, "by_type": by_type}
+    exact = {
+        f"{name}_{what}": 0.0 for name in ("onsets", "ends", "velocities") for what in ("inexact", "worth")
     }
+    return {"job": job, "bits_per_note": bits, "constrained": constrained, "left_out": exact}
+
+
+def test_bits_are_compared_without_tempo_and_bars_and_with_what_is_left_out() -> None:
+    report = load("report")
+    row = toy_row({"options": ""}, 17.5, 0.5, bar=0.25, Bar=0.125)
+    assert report.left_out(row) == "–"
+    assert report.bits_of(row, "comparable") == 16.25
+    row["left_out"] |= {"onsets_inexact": 0.625, "onsets_worth": 3.0, "ends_inexact": 0.25, "ends_worth": 0.5}
+    assert report.left_out(row) == "onsets of 62.5 %: 3.00, ends of 25.0 %: 0.50"
+    assert report.bits_of(row, "comparable") == 19.75
 
 
 def test_ratios_compare_like_with_like() -> None:
@@ -224,6 +234,26 @@ def test_ratios_compare_like_with_like() -> None:
     assert found[f"grammar_bits_per_note_without_tempo_{key}"] == round((8.0 - 1.0) / 9, 4)
     small = [toy_row({**row["job"], "plan": "small", "data": "demo"}, row["bits_per_note"]) for row in rows]
     assert f"bits_per_note_{key}/small_demo_500000" in report.headlines(small)
+
+
+def test_options_given_several_times_are_of_pianolm_alone() -> None:
+    compare = load("compare")
+    command = "compare.py --data demo --sides tsd pianolm-codebook --notes 60000 --optimizer muon --options "
+    command += "constrained --options ties=explicit bars=true constrained --options ties=implicit"
+    with mock.patch("sys.argv", command.split()):
+        arguments = compare.parse_arguments()
+    jobs = compare.jobs_of(arguments, compare.PLANS["trial"])
+    assert [job.options for job in jobs[:4]] == [
+        "",
+        "constrained",
+        "bars=true ties=explicit constrained",
+        "ties=implicit",
+    ]
+    assert [job.learning_rate for job in jobs[::4]] == pytest.approx([5e-3, 0.01, 0.02])
+    arguments.constrained, arguments.options = True, None
+    assert [job.options for job in compare.jobs_of(arguments, compare.PLANS["trial"])[:2]] == [
+        "constrained"
+    ] * 2
 
 
 def test_a_job_with_a_row_is_not_trained_again(tmp_path: Path) -> None:
@@ -296,6 +326,18 @@ def test_bar_tokens_are_a_type_whose_bits_are_time(mode: str, tmp_path: Path) ->
     assert not with_bars.tied(ids)[is_bar].any()
     found = module.left_out(given, with_bars.decode(ids), mode == "velocity")
     assert found["lost"][0] == 0
+
+
+def test_a_tempo_is_chosen_among_tempi_and_not_tunings(tmp_path: Path) -> None:
+    module = load("representations")
+    toy_tokenizer(tempo="log50_tuned").save_pretrained(tmp_path)
+    tokens = module.PianoTokens(tmp_path, "velocity")
+    piece = Piece.from_midi(GOLDEN / "piece.mid")
+    ids = tokens.encode(module.Performance("piece", piece.cells, piece.beats_sec, piece.bar_starts))
+    assert [tokens.types[kind] for kind in tokens.type_V[ids[1:3]]] == ["tuning", "tempo"]
+    assert tokens.group["tuning"] == "tempo"
+    masks = load("scoring").tempo_masks(tokens, ids)
+    assert unpack_masks(masks.packed, tokens.type_V.size)[masks.row].sum(axis=1)[1:3].tolist() == [1, 50]
 
 
 @pytest.mark.parametrize("bars", [False, True])
