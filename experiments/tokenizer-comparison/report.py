@@ -55,14 +55,16 @@ def trained_constrained(row: Row) -> bool:
 
 
 def learning_of(row: Row) -> str:
-    """Optimizer and learning rate of a row."""
-    return f"{OPTIMIZERS[row['job']['optimizer']]} {row['job']['learning_rate']:g}"
+    """Optimizer, learning rate and precision of a row; nothing is said of 32 bits."""
+    job = row["job"]
+    precision = "" if job["precision"] == "32" else f" {job['precision']}"
+    return f"{OPTIMIZERS[job['optimizer']]} {job['learning_rate']:g}{precision}"
 
 
 def best_rows(rows: list[Row]) -> dict[str, list[Row]]:
-    """For each side the rows, one per seed, of the optimizer and rate with the lowest mean of constrained bits.
+    """For each side the rows, one per seed, of what learns with the lowest mean of constrained bits.
 
-    A rate with fewer seeds than another one of the same side is not chosen.
+    An optimizer, rate and precision with fewer seeds than another one of the same side is not chosen.
     """
     by_side: dict[str, dict[str, list[Row]]] = {}
     for row in rows:

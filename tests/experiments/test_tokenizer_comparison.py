@@ -277,9 +277,9 @@ def test_a_job_with_a_row_is_not_trained_again(tmp_path: Path) -> None:
 def test_the_best_rate_of_an_optimizer_is_best_on_average_of_all_seeds() -> None:
     report = load("report")
 
-    def row(optimizer: str, rate: float, seed: int, bits: float) -> dict[str, Any]:
+    def row(optimizer: str, rate: float, seed: int, bits: float, precision: str = "32") -> dict[str, Any]:
         job = {"mode": "velocity", "tokens": "tsd", "embedding": "table", "options": ""}
-        job |= {"optimizer": optimizer, "learning_rate": rate, "seed": seed}
+        job |= {"optimizer": optimizer, "learning_rate": rate, "seed": seed, "precision": precision}
         return toy_row(job, bits)
 
     rows = [
@@ -302,6 +302,7 @@ def test_the_best_rate_of_an_optimizer_is_best_on_average_of_all_seeds() -> None
         report.bits_by_learning(rows[2:6]) == "20.00 ± 1.27 AdamW 0.002, 18.50 AdamW 0.004, 19.90 Muon 0.002"
     )
     assert report.bits_by_learning([]) == "–"
+    assert report.learning_of(row("adamw", 1e-3, 0, 20.0, "bf16")) == "AdamW 0.001 bf16"
     trained = toy_row({**rows[0]["job"], "options": "ties=implicit constrained"}, 30.0)
     assert (report.bits_of(trained), report.constrained_bits(trained)) == (0.0, 29.5)
     assert report.interval([20.0]) == report.interval([20.0, 20.0]) == "20.00"
