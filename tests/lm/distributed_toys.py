@@ -123,5 +123,7 @@ def largest_difference(first: dict[str, Any], second: dict[str, Any]) -> float:
 if __name__ == "__main__":
     given = json.loads(sys.argv[1])
     torch.set_num_threads(1)
+    size = os.environ["WORLD_SIZE"]
     for fields in given["runs"]:
-        train(Run(**fields), Path(given["store"]), Path(given["out"]), int(os.environ["WORLD_SIZE"]))
+        os.environ["WORLD_SIZE"] = size  # Lightning's environment takes it away when a Trainer ends
+        train(Run(**fields), Path(given["store"]), Path(given["out"]), int(size))
