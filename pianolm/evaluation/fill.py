@@ -76,7 +76,7 @@ def run(ctx: StageContext) -> Metrics:
             f"evaluate=fill: {ctx.upstream['model']} was not trained to fill gaps; give a model that was trained with "
             "loader.fill_share above 0"
         )
-    config = GenerationConfig.from_options(ctx.cfg["generate"])
+    config = GenerationConfig.of_gaps(ctx.cfg["generate"])
     if told := told_of_model(config, lm.generation_defaults):
         _say(told)
     settings, seed = ctx.cfg["evaluate"], int(ctx.cfg["seed"])

@@ -195,6 +195,9 @@ class SamplingSettings:
         )
 
 
+_LENGTH = ("beats", "seconds", "end")
+
+
 @dataclass(frozen=True)
 class GenerationConfig(SamplingSettings):
     """How tokens are sampled and how long pieces get.
@@ -234,6 +237,11 @@ class GenerationConfig(SamplingSettings):
             return cls(**{one.name: options[one.name] for one in fields(cls) if one.name in options})
         except UserError as error:
             raise UserError(f"generate.{error}") from error
+
+    @classmethod
+    def of_gaps(cls, options: Mapping[str, Any]) -> GenerationConfig:
+        """The same for gaps, whose length is given: the options of length are those of other modes."""
+        return cls.from_options({name: value for name, value in options.items() if name not in _LENGTH})
 
     @property
     def changed_beyond_sampling(self) -> list[str]:

@@ -173,7 +173,7 @@ def _fill(
     lm: PianoLM, prompts: list[Prompt], options: Mapping[str, Any], seed: int
 ) -> tuple[list[OutputPiece], Metrics]:
     """Each prompt with the beats of its gap written anew, once per piece."""
-    config = GenerationConfig.from_options(options)
+    config = GenerationConfig.of_gaps(options)
     pieces: list[OutputPiece] = []
     valid, new_tokens, new_beats, seconds, first = 0, 0, 0, 0.0, math.inf
     names = iter(_names(prompts, options["pieces"]))
