@@ -185,8 +185,10 @@ def left_out(given: Performance, decoded: FrameNotes, with_velocity: bool) -> di
 def crowd(notes: FrameNotes, n_beats: int) -> NDArray[np.int64]:
     """[N] segments in the cell in which each note starts, at most 4: one token holds all their velocities."""
     n_beats = max(n_beats, int(notes["onset"].max(initial=0)) // FRAMES + 1)
-    columns = (notes[name] for name in ("onset", "end", "pitch", "velocity"))
-    cells = frames_to_cells(resolve_collisions(*columns, n_beats * FRAMES)[0], n_beats)
+    resolved, _ = resolve_collisions(
+        notes["onset"], notes["end"], notes["pitch"], notes["velocity"], n_beats * FRAMES
+    )
+    cells = frames_to_cells(resolved, n_beats)
     cell = cells.beat.astype(np.int64) * 128 + cells.pitch
     begins = notes["onset"] // FRAMES * 128 + notes["pitch"]
     return np.minimum(cells.segment_count[np.searchsorted(cell, begins)], 4)

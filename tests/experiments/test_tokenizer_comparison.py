@@ -175,12 +175,12 @@ def test_both_optimizers_follow_the_schedule_of_notes(
     model = toy_llama(tokens.tokenizer.vocabulary, tie_word_embeddings=False)
     notes_module = training.NotesModule(model, tokens, optimizer, 1e-3, 0.1, notes=200, constrained=False)
     configured = notes_module.configure_optimizers()
-    optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+    made, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
     assert schedule.base_lrs == pytest.approx(rates)
     notes_module.notes_seen = 200
-    optimizer.step()
+    made.step()
     schedule.step()
-    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([rate / 10 for rate in rates])
+    assert [group["lr"] for group in made.param_groups] == pytest.approx([rate / 10 for rate in rates])
 
 
 def toy_row(job: dict[str, Any], bits: float, tempo: float = 0.0, **by_type: float) -> dict[str, Any]:
