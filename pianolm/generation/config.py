@@ -196,6 +196,7 @@ class SamplingSettings:
 
 
 _LENGTH = ("beats", "seconds", "end")
+"""Settings of the length of new music, which a gap has by itself."""
 
 
 @dataclass(frozen=True)

@@ -403,7 +403,9 @@ class PianoLM:
             )
         if isinstance(config, GenerationConfig) and config.changed_beyond_sampling:
             found = " and ".join(config.changed_beyond_sampling)
-            raise UserError(f"fill: {found} found, which gaps do not know; leave it out")
+            raise UserError(
+                f"fill: {found} found, but a gap has its own length, tempo and loudness; give sampling settings alone"
+            )
         if pieces < 1:
             raise UserError(f"pieces={pieces} found, expected at least 1")
         sampling = (config or SamplingSettings()).over(self.generation_defaults).sampling

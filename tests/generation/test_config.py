@@ -175,3 +175,17 @@ def test_python_has_the_defaults_of_the_command_line() -> None:
                 assert parameter.default == options[name], name
     with pytest.raises(UserError, match=r"^generate\.end='later' found, expected one of model, never"):
         GenerationConfig.from_options({**options, "end": "later"})
+
+
+def test_a_gap_refuses_tempo_and_levels_but_lengths_are_of_other_modes() -> None:
+    options = {
+        "beats": 3,
+        "seconds": 2.0,
+        "end": "never",
+        "tempo_bpm": 90.0,
+        "density": 2,
+        "temperature": 0.5,
+    }
+    config = GenerationConfig.of_gaps(options)
+    assert config.changed_beyond_sampling == ["tempo_bpm", "density"]
+    assert config.temperature == 0.5

@@ -189,7 +189,7 @@ def test_wrong_gaps_are_one_sentence(lm: PianoLM) -> None:
         toy_lm().fill(piece, (3, 5))
     with pytest.raises(UserError, match="fill: loudness and density found"):
         lm.fill(piece, (3, 5), config=GenerationConfig(loudness=[3, 4], density=2))
-    with pytest.raises(UserError, match="fill: beats and tempo_bpm found, which gaps do not know"):
+    with pytest.raises(UserError, match="fill: beats and tempo_bpm found, but a gap has its own length"):
         lm.fill(piece, (3, 5), config=GenerationConfig(beats=3, tempo_bpm=90))
     with pytest.raises(UserError, match="fill about"):
         filling_lm(48).fill(random_piece(np.random.default_rng(5), 60), (1, 55))
