@@ -5,7 +5,7 @@ Shapes: N notes, B beats (a grid has B + 1 beat times), D bars.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from pianolm.data.cell_store import CellStore
 from pianolm.music.beats import FRAMES
 from pianolm.music.cells import FrameNotes, cells_to_frames
+
+_STRICT_STEPS = 12
+"""Steps of a beat in strict time: sixteenths and the triplets of eighths lie on them."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,25 @@ class BeatNotes:
     def seconds(self, beat: NDArray[np.float64]) -> NDArray[np.float64]:
         """Times of places in beats, on the beat times that the piece came with."""
         return np.interp(beat, np.arange(self.beats_sec.size), self.beats_sec)
+
+    def in_strict_time(self) -> BeatNotes:
+        """The notes as a score has them: on a grid of 1/12 beat, at least one step long, in the median tempo.
+
+        Notes that move beyond the last beat end there.
+        """
+        onset = np.rint(self.onset_beat * _STRICT_STEPS) / _STRICT_STEPS
+        end = np.rint(self.end_beat * _STRICT_STEPS) / _STRICT_STEPS
+        onset = np.minimum(onset, self.n_beats - 1 / _STRICT_STEPS)
+        end = np.clip(end, onset + 1 / _STRICT_STEPS, self.n_beats)
+        order = np.lexsort((self.pitch, onset))
+        return replace(
+            self,
+            onset_beat=onset[order],
+            end_beat=end[order],
+            pitch=self.pitch[order],
+            velocity=self.velocity[order],
+            beats_sec=np.arange(self.beats_sec.size) * float(np.median(np.diff(self.beats_sec))),
+        )
 
 
 def onset_order(notes: FrameNotes) -> NDArray[np.intp]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +32,9 @@ _LOUDER = 10
 _ALL_HIDDEN = 0.3
 _TOLD = 0.5
 """Shares of the windows in which all velocities are hidden, and in which the piece's median velocity is told."""
+_STRICT = 0.5
+"""Share of the windows in strict time. Without them the model reads loudness from rolled chords and rubato, which a flat
+score does not have; finding: experiments/dynamics."""
 
 
 @dataclass(frozen=True)
@@ -88,38 +91,63 @@ def part(features: NoteFeatures, notes: slice) -> NoteFeatures:
     )
 
 
-@dataclass(frozen=True)
-class PlayedNotes:
-    """A piece as it is kept in memory."""
+class KnownNotes(NamedTuple):
+    """Features and velocities of the notes of a piece.
+
+    Attributes:
+        features: Of N notes.
+        velocity: [N].
+    """
 
     features: NoteFeatures
     velocity: NDArray[np.int64]
 
     @classmethod
-    def of(cls, music: BeatNotes) -> PlayedNotes:
+    def of(cls, music: BeatNotes) -> KnownNotes:
         """Reads the notes of a piece."""
         return cls(note_features(music), music.velocity)
 
-    def _window(self, first: int) -> tuple[NoteFeatures, NDArray[np.int64]]:
+    def window(self, first: int) -> KnownNotes:
+        """The notes from `first` on that fit into a window."""
         notes = slice(first, first + WINDOW_NOTES)
-        return part(self.features, notes), self.velocity[notes]
+        return KnownNotes(part(self.features, notes), self.velocity[notes])
 
-    def middle(self) -> Window:
+
+@dataclass(frozen=True)
+class PlayedPiece:
+    """A piece as it is kept in memory.
+
+    Attributes:
+        played: Its notes as they were played.
+        strict: The same notes in strict time.
+    """
+
+    played: KnownNotes
+    strict: KnownNotes
+
+    @classmethod
+    def of(cls, music: BeatNotes) -> PlayedPiece:
+        """Reads the notes of a piece."""
+        return cls(KnownNotes.of(music), KnownNotes.of(music.in_strict_time()))
+
+    def middle(self, is_strict: bool) -> Window:
         """The window in the middle, all hidden, the level told."""
-        features, velocity = self._window(max((self.velocity.size - WINDOW_NOTES) // 2, 0))
-        return Window(features, np.zeros_like(velocity), velocity, float(np.median(self.velocity)))
+        notes = self.strict if is_strict else self.played
+        features, velocity = notes.window(max((notes.velocity.size - WINDOW_NOTES) // 2, 0))
+        return Window(features, np.zeros_like(velocity), velocity, float(np.median(notes.velocity)))
 
     def drawn(self, rng: np.random.Generator) -> Window:
         """A window for training: transposed, louder or softer, with some of its velocities hidden."""
-        last = max(self.velocity.size - WINDOW_NOTES, 0)
-        features, played = self._window(int(rng.integers(0, last + 1)))
+        notes = self.strict if rng.random() < _STRICT else self.played
+        last = max(notes.velocity.size - WINDOW_NOTES, 0)
+        features, played = notes.window(int(rng.integers(0, last + 1)))
         step = int(rng.integers(-_TRANSPOSE, _TRANSPOSE + 1))
         pitch = features.pitch + step
         if pitch.min() >= 0 and pitch.max() <= 127:
             features = features._replace(pitch=pitch)
         louder = int(rng.integers(-_LOUDER, _LOUDER + 1))
         velocity = np.clip(played + louder, 1, 127)
-        level = float(np.clip(np.median(self.velocity) + louder, 1, 127))
+        level = float(np.clip(np.median(notes.velocity) + louder, 1, 127))
         share = 1.0 if rng.random() < _ALL_HIDDEN else math.cos(math.pi / 2 * rng.random())
         is_hidden = rng.random(velocity.size) < share
         is_hidden[rng.integers(velocity.size)] = True  # there is always something to learn
@@ -127,16 +155,22 @@ class PlayedNotes:
         return Window(features, known, velocity, level if rng.random() < _TOLD else math.nan)
 
 
-class Windows(PieceBatches[PlayedNotes]):
-    """Batches of windows; in order, those in the middle of pieces, with all velocities hidden and the level told."""
+class Windows(PieceBatches[PlayedPiece]):
+    """Batches of windows.
+
+    In order, they are those in the middle of pieces, every second one in strict time, with all velocities hidden and the
+    level told.
+    """
 
     length_of_piece = "notes"
 
     @staticmethod
-    def read(store: CellStore, index: int) -> PlayedNotes:
+    def read(store: CellStore, index: int) -> PlayedPiece:
         """The features and velocities of a piece."""
-        return PlayedNotes.of(BeatNotes.of_store(store, index))
+        return PlayedPiece.of(BeatNotes.of_store(store, index))
 
     def make(self, music: Sequence[PlayedNotes], rng: np.random.Generator, in_order: bool) -> Batch:
         """A window of each piece."""
-        return collate([one.middle() if in_order else one.drawn(rng) for one in music])
+        if in_order:
+            return collate([one.middle(is_strict=bool(i % 2)) for i, one in enumerate(music)])
+        return collate([one.drawn(rng) for one in music])

@@ -42,7 +42,7 @@ STAGE = Stage(
     "Cells to a dynamics model, which gives velocities to notes.",
     needs=lambda cfg: {"cells": Need("prepare", given="cells")},
     settings=_settings,
-    version=1,
+    version=2,
     objective="val/loss",
     trains=True,
     check=_check,
