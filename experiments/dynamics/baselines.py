@@ -1,12 +1,13 @@
 """Measures what the model is compared with: on the first 64 beats of 32 performances, and on all whole performances.
 
-    python baselines.py CELLS MODEL SONGS RUNS
+    python baselines.py CELLS SONGS RUNS BOX MODEL [MODEL …]
 
-CELLS and SONGS are the artifacts of stage prepare of ASAP and of POP909, MODEL is that of stage dynamics. Writes
-RUNS/NAME with metrics.json and pieces.csv as stage evaluate does: one velocity for all notes of all pieces (constant),
-the ridge regressions, told the median and not, the model without spread and with all of it. RUNS/NAME-whole is of whole
-performances, RUNS/NAME-pop909 of POP909's songs, RUNS/NAME-strict of the notes put on a grid of 1/12 beat in the
-piece's median tempo, as a score has them.
+CELLS and SONGS are the artifacts of stage prepare of ASAP and of POP909; BOX is the model that learned from POP909, each
+MODEL one that learned from ASAP, of seeds 0, 1, …. Writes RUNS/NAME with metrics.json and pieces.csv as stage evaluate
+does: one velocity for all notes of all pieces (constant), the ridge regressions, told the median and not, the first model
+without spread and with all of it. RUNS/NAME-whole is of whole performances, RUNS/NAME-pop909 of POP909's songs,
+RUNS/NAME-strict of notes in strict time (`BeatNotes.in_strict_time`), as a score has them; the ridge regression there
+learned from such notes, too.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from report import POP909, STRICT, seed_suffix
 from ridge import RidgeDynamics, training_music
 
 from experiments.results import METRICS
@@ -28,15 +30,13 @@ from pianolm.dynamics.renderer import SPREAD, DynamicsModel
 from pianolm.evaluation.dynamics import Render, measure
 from pianolm.evaluation.dynamics_report import metrics_of, write_pieces
 from pianolm.evaluation.selection import evenly_spaced
-from pianolm.music.beats import FRAMES, BeatAnnotation
-from pianolm.music.cells import cells_to_frames
+from pianolm.data.beat_notes import BeatNotes
+from pianolm.music.beats import BeatAnnotation
 from pianolm.music.notes import make_notes
 from pianolm.music.piece import Piece
 
 PIECES, BEATS = 32, 64
-GRID = 4
-"""Frames of the grid of strict time."""
-STRICT = "-strict"
+RIDGE = "ridge-squares-told"
 
 
 def constant(store: CellStore) -> Render:
@@ -65,19 +65,11 @@ def renderers(store: CellStore, model: DynamicsModel) -> dict[str, Render]:
 
 def in_strict_time(store: CellStore, index: int) -> Piece:
     """A performance without its timing: rolled chords, rubato and articulation say much about loudness."""
-    notes, grid_sec = cells_to_frames(store.cells(index)), np.asarray(store.beats_sec(index))
-    beats_sec = np.arange(grid_sec.size) * float(np.median(np.diff(grid_sec)))
-    onset = np.rint(notes["onset"] / GRID) * GRID
-    end = np.maximum(np.rint(notes["end"] / GRID) * GRID, onset + GRID)
-    last = (beats_sec.size - 1) * FRAMES
-    seconds = [
-        np.interp(np.minimum(one, last) / FRAMES, np.arange(beats_sec.size), beats_sec)
-        for one in (onset, end)
-    ]
-    kept = onset < last
-    played = make_notes(seconds[0][kept], seconds[1][kept], notes["pitch"][kept], notes["velocity"][kept])
-    downbeat = np.isin(np.arange(beats_sec.size), store.bar_starts(index))
-    return Piece.from_notes(played, BeatAnnotation(beats_sec, downbeat))
+    music = BeatNotes.of_store(store, index).in_strict_time()
+    onset_sec, end_sec = music.seconds(music.onset_beat), music.seconds(music.end_beat)
+    downbeat = np.isin(np.arange(music.beats_sec.size), music.bar_start)
+    notes = make_notes(onset_sec, end_sec, music.pitch, music.velocity)
+    return Piece.from_notes(notes, BeatAnnotation(music.beats_sec, downbeat))
 
 
 def strict_store(store: CellStore, indices: Sequence[int], directory: Path) -> CellStore:
@@ -99,22 +91,33 @@ def usable_pieces(store: CellStore) -> list[int]:
     return [i for i in store.split("validation") if rows[i].kind == "performance" and not store.flat(i)]
 
 
-def main(cells: Path, model: Path, songs: Path, runs: Path) -> None:
+def strict_ridge(store: CellStore) -> Render:
+    """The ridge regression, told the median, that learned from notes in strict time."""
+    music = (one.in_strict_time() for one in training_music(store))
+    return RidgeDynamics(squares=True, told=True).fit(music).render
+
+
+def main(cells: Path, songs: Path, runs: Path, box: Path, models: Sequence[Path]) -> None:
     store, pop909 = CellStore.open(cells), CellStore.open(songs)
-    usable = usable_pieces(store)
+    usable, usable_songs = usable_pieces(store), usable_pieces(pop909)
+    opening = evenly_spaced(usable, PIECES)
+    dynamics = [DynamicsModel.from_pretrained(model) for model in models]
     ridge = RidgeDynamics(squares=True, told=True).fit(training_music(pop909))
-    write(runs / "ridge-squares-told-pop909", ridge.render, pop909, usable_pieces(pop909), None)
-    opening, dynamics = evenly_spaced(usable, PIECES), DynamicsModel.from_pretrained(model)
-    found = renderers(store, dynamics)
-    for name, render in found.items():
+    write(runs / f"{RIDGE}{POP909}", ridge.render, pop909, usable_songs, None)
+    for name, render in renderers(store, dynamics[0]).items():
         write(runs / name, render, store, opening, BEATS)
         if "spread" not in name:
             write(runs / f"{name}-whole", render, store, usable, None)
+    in_the_box = {"box-told": with_spread(DynamicsModel.from_pretrained(box), SPREAD)}
+    told = {f"told{STRICT}{seed_suffix(seed)}": with_spread(one, SPREAD) for seed, one in enumerate(dynamics)}
+    named = {f"{name}{STRICT}": render for name, render in in_the_box.items()}
     with tempfile.TemporaryDirectory() as temporary:
-        strict = strict_store(store, opening, Path(temporary) / "store")
-        told = with_spread(dynamics, SPREAD)
-        for name, render in {"told": told, "ridge-squares-told": found["ridge-squares-told"]}.items():
-            write(runs / f"{name}{STRICT}", render, strict, range(len(opening)), BEATS)
+        strict = strict_store(store, opening, Path(temporary) / "asap")
+        for name, render in {**told, **named, f"{RIDGE}{STRICT}": strict_ridge(store)}.items():
+            write(runs / name, render, strict, range(len(opening)), BEATS)
+        strict = strict_store(pop909, usable_songs, Path(temporary) / "pop909")
+        for name, render in {**named, f"{RIDGE}{STRICT}": strict_ridge(pop909)}.items():
+            write(runs / f"{name}{POP909}", render, strict, range(len(usable_songs)), None)
 
 
 def write(run: Path, render: Render, store: CellStore, indices: Sequence[int], beats: int | None) -> None:
@@ -127,6 +130,7 @@ def write(run: Path, render: Render, store: CellStore, indices: Sequence[int], b
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 5:
+    if len(sys.argv) < 6:
         sys.exit(__doc__)
-    main(*map(Path, sys.argv[1:]))
+    paths = [Path(argument) for argument in sys.argv[1:]]
+    main(*paths[:4], paths[4:])

@@ -19,7 +19,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from experiments.results import RESULTS, Row, publish, read_metrics, read_rows, table
+from experiments.results import METRICS, RESULTS, Row, publish, read_metrics, read_rows, table
 from pianolm.report.piano_roll import figure
 
 MEASURES = ("velocity_mae", "velocity_r", "velocity_js")
@@ -53,15 +53,33 @@ RUNS = {
         "ridge-strict", "ridge, squares too, notes in strict time", "ASAP", True
     ),
     "told-strict": Run("pianolm-dynamics-strict", "pianolm-dynamics, notes in strict time", "ASAP", True),
-    "box": Run("pianolm-dynamics-box", "pianolm-dynamics in the box", "POP909", False),
-    "box-told": Run("pianolm-dynamics-box", "pianolm-dynamics in the box", "POP909", True),
+    "box": Run("pianolm-dynamics-box", "bundled pianolm-dynamics", "POP909", False),
+    "box-told": Run("pianolm-dynamics-box", "bundled pianolm-dynamics", "POP909", True),
+    "box-told-strict": Run(
+        "pianolm-dynamics-box-strict", "bundled pianolm-dynamics, notes in strict time", "POP909", True
+    ),
 }
 BEST = "told"
-RIDGES = tuple(name for name in RUNS if name.startswith("ridge") and not name.endswith("strict"))
+STRICT = "-strict"
+"""Ending of the names of runs on notes in strict time."""
+RIDGES = tuple(name for name in RUNS if name.startswith("ridge") and not name.endswith(STRICT))
 DERIVED = {"median": ("constant_", "the piece's median"), "human": ("human_", "a second human")}
 """Rows that every run measures along, with the prefix of their metrics."""
 WHOLE, POP909 = "-whole", "-pop909"
 """Endings of the names of runs on whole performances, and on POP909 instead of ASAP."""
+SEEDS = 3
+"""Most seeds of a model."""
+
+
+def seed_suffix(seed: int) -> str:
+    """Ending of the names of runs of a model that was trained with this seed."""
+    return f"-seed{seed}" if seed else ""
+
+
+def seeds_of(runs: Path, name: str, suffix: str) -> list[Path]:
+    """The directories of a run and of the same with other seeds."""
+    found = [runs / f"{name}{seed_suffix(seed)}{suffix}" for seed in range(SEEDS)]
+    return [directory for directory in found if (directory / METRICS).is_file()]
 
 
 class Piece(NamedTuple):
@@ -78,6 +96,15 @@ def pieces_of(run: Path) -> list[Piece]:
     return [
         Piece(str(Path(row["path"]).parent), {k: float(v) for k, v in row.items() if v and k not in words})
         for row in rows
+    ]
+
+
+def mean_pieces(runs: Path, name: str, suffix: str) -> list[Piece]:
+    """The pieces of a run, each with the mean of its figures over the seeds."""
+    by_seed = [pieces_of(directory) for directory in seeds_of(runs, name, suffix)]
+    return [
+        Piece(same[0].composition, {key: float(np.mean([p.figures[key] for p in same])) for key in same[0].figures})
+        for same in zip(*by_seed, strict=True)
     ]
 
 
@@ -113,9 +140,8 @@ def read(runs: Path, old: Sequence[Row]) -> list[Row]:
     rows: list[Row] = []
     for suffix in ("", WHOLE, POP909):
         for name, run in RUNS.items():
-            directory = runs / f"{name}{suffix}"
-            if (directory / "metrics.json").is_file():
-                rows.append(_row(directory, run))
+            if seeds_of(runs, name, suffix):
+                rows.append(_row(runs, name, suffix))
             elif f"{name}{suffix}" in kept:
                 rows.append(kept[f"{name}{suffix}"])
         if suffix != POP909:
@@ -126,22 +152,27 @@ def read(runs: Path, old: Sequence[Row]) -> list[Row]:
     return [*rows, *_composers(runs)]
 
 
-def _row(directory: Path, run: Run) -> Row:
+def _row(runs: Path, name: str, suffix: str) -> Row:
+    """Means over the seeds; `velocity_r_seeds` and the like have each seed's."""
+    run = RUNS[name]
     about = {
-        "run": directory.name,
+        "run": f"{name}{suffix}",
         "model": run.model,
-        "trained_on": "POP909" if directory.name.endswith(POP909) else run.trained_on,
+        "trained_on": POP909[1:].upper() if suffix == POP909 else run.trained_on,
         "told_median": run.told_median,
     }
-    found = {key: value for key, value in read_metrics(directory).items() if not isinstance(value, dict)}
-    if directory.name.endswith("strict"):  # too few of their notes have a partner
-        found = {key: value for key, value in found.items() if not key.startswith("paired")}
+    by_seed = [read_metrics(directory) for directory in seeds_of(runs, name, suffix)]
+    left_out = ["constant_", "human_", "paired_constant_"]
+    if name.endswith(STRICT):  # too few of their notes have a partner
+        left_out.append("paired")
     own = {
-        key: value
-        for key, value in found.items()
-        if not key.startswith(("constant_", "human_", "paired_constant_"))
+        key: value if len(by_seed) == 1 or isinstance(value, int) else float(np.mean([one[key] for one in by_seed]))
+        for key, value in by_seed[0].items()
+        if not isinstance(value, dict) and not key.startswith(tuple(left_out))
     }
-    return {**about, **own, **_intervals(pieces_of(directory), "")}
+    if len(by_seed) > 1:
+        own |= {f"{key}_seeds": [round(one[key], 4) for one in by_seed] for key in MEASURES}
+    return {**about, **own, **_intervals(mean_pieces(runs, name, suffix), "")}
 
 
 def _derived(directory: Path, suffix: str) -> list[Row]:
@@ -162,7 +193,7 @@ def _derived(directory: Path, suffix: str) -> list[Row]:
 def _gain(runs: Path, suffix: str) -> Row:
     """How much higher the correlation is than that of the best ridge regression, over the same pieces."""
     ridge = best_ridge(runs, suffix)
-    best, other = (pieces_of(runs / f"{name}{suffix}") for name in (BEST, ridge))
+    best, other = (mean_pieces(runs, name, suffix) for name in (BEST, ridge))
     gain = np.array(
         [one.figures["velocity_r"] - its.figures["velocity_r"] for one, its in zip(best, other, strict=True)]
     )
@@ -184,7 +215,7 @@ def best_ridge(runs: Path, suffix: str) -> str:
 
 def _composers(runs: Path) -> list[Row]:
     """Means over the whole performances of each composer."""
-    best, ridge = (pieces_of(runs / f"{name}{WHOLE}") for name in (BEST, best_ridge(runs, WHOLE)))
+    best, ridge = (mean_pieces(runs, name, WHOLE) for name in (BEST, best_ridge(runs, WHOLE)))
     groups: dict[str, list[int]] = defaultdict(list)
     for i, piece in enumerate(best):
         groups[piece.composition.split("/")[0]].append(i)
@@ -268,11 +299,14 @@ def _table(by_run: dict[str, Row], suffix: str, more: tuple[str, ...]) -> list[s
             _figure(row, "velocity_r", 2),
         ]
         cells.append(_figure(row, "velocity_js", 2))
+        seeds = row.get("velocity_r_seeds")
+        cells.append("" if seeds is None else f"{min(seeds):.2f}–{max(seeds):.2f}")
         if more:
             paired = row["velocity_r"] if name == "human" else row.get("paired_velocity_r")
             cells.append("–" if not paired else f"{paired:.2f}")
         lines.append(cells)
-    return table(["", "trained on", "told the median", "MAE (95 %)", "r (95 %)", "JS (95 %)", *more], lines)
+    head = ["", "trained on", "told the median", "MAE (95 %)", "r (95 %)", "JS (95 %)", "r of each seed", *more]
+    return table(head, lines)
 
 
 def _figure(row: Row, key: str, digits: int) -> str:
@@ -306,7 +340,7 @@ def _composer_table(rows: list[Row]) -> list[str]:
 
 def draw(runs: Path, path: Path) -> None:
     """Correlation of each performance, ordered by how well two humans agree."""
-    best, ridge = (pieces_of(runs / f"{name}{WHOLE}") for name in (BEST, best_ridge(runs, WHOLE)))
+    best, ridge = (mean_pieces(runs, name, WHOLE) for name in (BEST, best_ridge(runs, WHOLE)))
     paired = [i for i, piece in enumerate(best) if "human_velocity_r" in piece.figures]
     paired.sort(key=lambda i: best[i].figures["human_velocity_r"])
     drawn: Figure = figure(9.0, 3.4)

@@ -1,37 +1,51 @@
 #!/usr/bin/env bash
-# Trains the dynamics model on ASAP and on POP909, packs the second one for the box, and measures both, ridge regressions,
-# constants and language models on ASAP's validation performances: the first 64 beats of 32 of them, and all as a whole.
-# ASAP=PATH and POP909=PATH: the data sets. RUNS=DIR keeps the runs, so that an interrupted one continues; STEPS and
-# BOX_STEPS change the trainings, MODEL=DIR is an artifact of stage finetune in place of the tiny model of experiments/learning, LM=no leaves
-# the language models out: their rows stay. The packed model lies in RUNS/dynamics; copy it to pianolm/models/dynamics to let
-# it come along. The ridge regressions need the extra bench. Writes to OUT=PATH (default: this folder).
+# Trains the dynamics model with three seeds on ASAP and with one on POP909, packs the last one to be bundled, and measures them,
+# ridge regressions, constants and language models on ASAP's validation performances: the first 64 beats of 32 of them, and
+# all as a whole. Two and a half hours of one core to train, a quarter of an hour to measure.
+# ASAP=PATH and POP909=PATH: the data sets. RUNS=DIR keeps the runs, so that an interrupted one continues; STEPS changes the
+# trainings, SEEDS="0" trains fewer, MODEL=DIR is an artifact of stage finetune in place of the tiny model of
+# experiments/learning, LM=no leaves the language models out: their rows stay. The packed model lies in RUNS/dynamics; copy it to
+# pianolm/models/dynamics to bundle it. The ridge regressions need the extra bench. Writes to OUT=PATH (default: this folder).
 source "$(dirname "$0")/../setup.sh"
 runs=${RUNS:-outputs/dynamics}
 asap=(data=asap data.root="${ASAP:?set ASAP to the folder with metadata.csv}")
 pop909=(data=pop909 data.root="${POP909:?set POP909 to the data set}")
 settings=("${paths[@]}" hardware=cpu compute.threads=1 generate.page=false)
+steps=${STEPS:-3000}
 
 train() { # NAME key=value …
-  python -m pianolm.run stage=dynamics "${@:2}" "${settings[@]}" hydra.run.dir="$runs/$1"
+  python -m pianolm.run stage=dynamics dynamics.max_steps="$steps" trainer.val_check_interval=250 "${@:2}" "${settings[@]}" \
+    hydra.run.dir="$runs/$1"
 }
 measure() { # NAME [key=value …]
   [ -f "$runs/$1/metrics.json" ] || python -m pianolm.run stage=evaluate evaluate=dynamics evaluate.temperature=0 \
     "${settings[@]}" hydra.run.dir="$runs/$1" "${@:2}"
 }
-train train-asap "${asap[@]}" dynamics.max_steps="${STEPS:-3000}" trainer.val_check_interval=250
-train train-pop909 "${pop909[@]}" dynamics.max_steps="${BOX_STEPS:-1200}" trainer.val_check_interval=200
-model=$(artifact_of "$runs/train-asap")
-box=$runs/dynamics
-[ -d "$box" ] || python "$here/pack.py" "$(artifact_of "$runs/train-pop909")" "$artifacts" "$box"
+cells_of() { # ARTIFACT: that of stage prepare which it learned from
+  echo "$artifacts/prepare/$(python -c 'import json, sys; print(json.load(open(sys.argv[1] + "/artifact.json"))["upstream"]["cells"])' "$1")"
+}
 
 opening=("${asap[@]}" evaluate.pieces=32 evaluate.beats=64)
-measure untold "${opening[@]}" upstream.model="$model"
-measure told "${opening[@]}" upstream.model="$model" evaluate.told_median=true
-measure told-take "${opening[@]}" upstream.model="$model" evaluate.told_median=true evaluate.temperature=1
+models=()
+for seed in ${SEEDS:-0 1 2}; do
+  train "train-asap-$seed" "${asap[@]}" seed="$seed"
+  model=$(artifact_of "$runs/train-asap-$seed")
+  models+=("$model")
+  ending=-seed$seed
+  [ "$seed" != 0 ] || ending=
+  measure "untold$ending" "${opening[@]}" upstream.model="$model"
+  measure "told$ending" "${opening[@]}" upstream.model="$model" evaluate.told_median=true
+  measure "untold$ending-whole" "${asap[@]}" upstream.model="$model"
+  measure "told$ending-whole" "${asap[@]}" upstream.model="$model" evaluate.told_median=true
+done
+measure told-take "${opening[@]}" upstream.model="${models[0]}" evaluate.told_median=true evaluate.temperature=1
+
+train train-pop909 "${pop909[@]}"
+songs=$(artifact_of "$runs/train-pop909")
+box=$runs/dynamics
+[ -d "$box" ] || python "$here/pack.py" "$songs" "$artifacts" "$box"
 measure box "${opening[@]}" upstream.model="$box"
 measure box-told "${opening[@]}" upstream.model="$box" evaluate.told_median=true
-measure untold-whole "${asap[@]}" upstream.model="$model"
-measure told-whole "${asap[@]}" upstream.model="$model" evaluate.told_median=true
 measure box-pop909 "${pop909[@]}" upstream.model="$box"
 measure box-told-pop909 "${pop909[@]}" upstream.model="$box" evaluate.told_median=true
 # the page: ten songs flat, rendered and as they were played
@@ -48,9 +62,6 @@ if [ "${LM:-yes}" != no ]; then
   measure tiny-drawn "${opening[@]}" upstream.model="$MODEL" evaluate.temperature=1
   measure pop "${opening[@]}" upstream.model=pop
 fi
-cells_of() { # ARTIFACT: that of stage prepare which it learned from
-  echo "$artifacts/prepare/$(python -c 'import json, sys; print(json.load(open(sys.argv[1] + "/artifact.json"))["upstream"]["cells"])' "$1")"
-}
-[ -f "$runs/ridge-squares-told-strict/metrics.json" ] ||
-  python "$here/baselines.py" "$(cells_of "$model")" "$model" "$(cells_of "$box")" "$runs"
+[ -f "$runs/ridge-squares-told-strict-pop909/metrics.json" ] ||
+  python "$here/baselines.py" "$(cells_of "${models[0]}")" "$(cells_of "$songs")" "$runs" "$box" "${models[@]}"
 python "$here/report.py" "$runs" "$out"
