@@ -2,12 +2,12 @@
 
     python baselines.py CELLS SONGS RUNS BOX MODEL [MODEL …]
 
-CELLS and SONGS are the artifacts of stage prepare of ASAP and of POP909; BOX is the model that learned from POP909, each
-MODEL one that learned from ASAP, of seeds 0, 1, …. Writes RUNS/NAME with metrics.json and pieces.csv as stage evaluate
-does: one velocity for all notes of all pieces (constant), the ridge regressions, told the median and not, the first model
-without spread and with all of it. RUNS/NAME-whole is of whole performances, RUNS/NAME-pop909 of POP909's songs,
-RUNS/NAME-strict of notes in strict time (`BeatNotes.in_strict_time`), as a score has them; the ridge regression there
-learned from such notes, too.
+CELLS and SONGS are the artifacts of stage prepare of ASAP and of POP909; BOX is the model that learned from POP909,
+each MODEL one that learned from ASAP, of seeds 0, 1, …. Writes RUNS/NAME with metrics.json and pieces.csv as stage
+evaluate does: one velocity for all notes of all pieces (constant), the ridge regressions, told the median and not, the
+first model without spread and with all of it. RUNS/NAME-whole is of whole performances, RUNS/NAME-pop909 of POP909's
+songs, RUNS/NAME-strict of notes in strict time (`BeatNotes.in_strict_time`), as a score has them; the ridge regression
+there learned from such notes, too.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from report import POP909, STRICT, seed_suffix
 from ridge import RidgeDynamics, training_music
 
 from experiments.results import METRICS
+from pianolm.data.beat_notes import BeatNotes
 from pianolm.data.cell_store import CellStore, CellStoreWriter
 from pianolm.data.reading import downbeat_flags
 from pianolm.dynamics.renderer import SPREAD, DynamicsModel
 from pianolm.evaluation.dynamics import Render, measure
 from pianolm.evaluation.dynamics_report import metrics_of, write_pieces
 from pianolm.evaluation.selection import evenly_spaced
-from pianolm.data.beat_notes import BeatNotes
 from pianolm.music.beats import BeatAnnotation
 from pianolm.music.notes import make_notes
 from pianolm.music.piece import Piece

@@ -103,7 +103,10 @@ def mean_pieces(runs: Path, name: str, suffix: str) -> list[Piece]:
     """The pieces of a run, each with the mean of its figures over the seeds."""
     by_seed = [pieces_of(directory) for directory in seeds_of(runs, name, suffix)]
     return [
-        Piece(same[0].composition, {key: float(np.mean([p.figures[key] for p in same])) for key in same[0].figures})
+        Piece(
+            same[0].composition,
+            {key: float(np.mean([p.figures[key] for p in same])) for key in same[0].figures},
+        )
         for same in zip(*by_seed, strict=True)
     ]
 
@@ -139,7 +142,7 @@ def read(runs: Path, old: Sequence[Row]) -> list[Row]:
     kept = {row["run"]: row for row in old if "run" in row}
     rows: list[Row] = []
     for suffix in ("", WHOLE, POP909):
-        for name, run in RUNS.items():
+        for name in RUNS:
             if seeds_of(runs, name, suffix):
                 rows.append(_row(runs, name, suffix))
             elif f"{name}{suffix}" in kept:
@@ -166,7 +169,9 @@ def _row(runs: Path, name: str, suffix: str) -> Row:
     if name.endswith(STRICT):  # too few of their notes have a partner
         left_out.append("paired")
     own = {
-        key: value if len(by_seed) == 1 or isinstance(value, int) else float(np.mean([one[key] for one in by_seed]))
+        key: value
+        if len(by_seed) == 1 or isinstance(value, int)
+        else float(np.mean([one[key] for one in by_seed]))
         for key, value in by_seed[0].items()
         if not isinstance(value, dict) and not key.startswith(tuple(left_out))
     }
@@ -305,7 +310,16 @@ def _table(by_run: dict[str, Row], suffix: str, more: tuple[str, ...]) -> list[s
             paired = row["velocity_r"] if name == "human" else row.get("paired_velocity_r")
             cells.append("–" if not paired else f"{paired:.2f}")
         lines.append(cells)
-    head = ["", "trained on", "told the median", "MAE (95 %)", "r (95 %)", "JS (95 %)", "r of each seed", *more]
+    head = [
+        "",
+        "trained on",
+        "told the median",
+        "MAE (95 %)",
+        "r (95 %)",
+        "JS (95 %)",
+        "r of each seed",
+        *more,
+    ]
     return table(head, lines)
 
 

@@ -33,8 +33,8 @@ _ALL_HIDDEN = 0.3
 _TOLD = 0.5
 """Shares of the windows in which all velocities are hidden, and in which the piece's median velocity is told."""
 _STRICT = 0.5
-"""Share of the windows in strict time. Without them the model reads loudness from rolled chords and rubato, which a flat
-score does not have; finding: experiments/dynamics."""
+"""Share of the windows in strict time. Without them the model reads loudness from rolled chords and rubato alone, which
+a score does not have; finding: experiments/dynamics."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +158,8 @@ class PlayedPiece:
 class Windows(PieceBatches[PlayedPiece]):
     """Batches of windows.
 
-    In order, they are those in the middle of pieces, every second one in strict time, with all velocities hidden and the
-    level told.
+    In order, they are those in the middle of pieces, every second one in strict time, with all velocities hidden and
+    the level told.
     """
 
     length_of_piece = "notes"
@@ -169,7 +169,7 @@ class Windows(PieceBatches[PlayedPiece]):
         """The features and velocities of a piece."""
         return PlayedPiece.of(BeatNotes.of_store(store, index))
 
-    def make(self, music: Sequence[PlayedNotes], rng: np.random.Generator, in_order: bool) -> Batch:
+    def make(self, music: Sequence[PlayedPiece], rng: np.random.Generator, in_order: bool) -> Batch:
         """A window of each piece."""
         if in_order:
             return collate([one.middle(is_strict=bool(i % 2)) for i, one in enumerate(music)])

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from pianolm.dynamics.batches import Windows
+from pianolm.data.beat_notes import BeatNotes
+from pianolm.dynamics.batches import PlayedPiece, Windows
 from pianolm.dynamics.datamodule import DynamicsDataModule
 from pianolm.dynamics.features import BIN_WIDTH, UNKNOWN_VELOCITY
 from pianolm.errors import UserError
-from tests.dynamics.toys import OPTIONS, make_store
+from tests.dynamics.toys import OPTIONS, make_store, played
 
 
 def test_a_batch_depends_on_its_number_and_the_seed(tmp_path: Path) -> None:
@@ -55,6 +57,22 @@ def test_validation_hides_everything_and_tells_the_level(tmp_path: Path) -> None
     assert not torch.isnan(batch["level"]).any()
     (again,) = data.val_dataloader()
     assert torch.equal(batch["target"], again["target"])
+
+
+def test_half_of_the_windows_are_in_strict_time() -> None:
+    rng = np.random.default_rng(0)
+    piece = PlayedPiece.of(rolled())
+    strict = [(piece.drawn(rng).features.frame % 4 == 0).all() for _ in range(200)]
+    assert 0.4 < np.mean(strict) < 0.6
+    assert (piece.middle(is_strict=True).features.frame % 4 == 0).all()
+    assert not (piece.middle(is_strict=False).features.frame % 4 == 0).all()
+
+
+def rolled() -> BeatNotes:
+    """Music whose chords are rolled."""
+    piece = played()
+    music = BeatNotes.of_frames(piece.frame_notes, piece.beats_sec, piece.bar_starts)
+    return replace(music, onset_beat=music.onset_beat + np.tile([0, 1, 2], music.pitch.size // 3) / 48)
 
 
 def test_flat_pieces_are_refused(tmp_path: Path) -> None:

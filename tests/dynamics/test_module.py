@@ -56,4 +56,4 @@ def test_it_learns_which_notes_are_loud(tmp_path: Path) -> None:
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert sum(losses[-10:]) < 0.75 * sum(losses[:10])
+    assert sum(losses[-10:]) < 0.85 * sum(losses[:10])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -47,3 +48,21 @@ def test_intervals_are_of_compositions() -> None:
     low, high = report.interval(pieces, np.array([0.0, 0.0, 1.0, 1.0]), notes)
     assert low == 0
     assert 0.9 < high <= 1
+
+
+def test_figures_are_means_over_the_seeds(tmp_path: Path) -> None:
+    report = load("dynamics/report.py")
+    for name, r in {"told": 0.5, "told-seed1": 0.6, "told-seed2": 0.7}.items():
+        run = tmp_path / name
+        run.mkdir()
+        figures = {"velocity_mae": 9.0, "velocity_r": r, "velocity_js": 0.2, "constant_velocity_mae": 12.0}
+        (run / "metrics.json").write_text(json.dumps({"pieces": 2, "notes": 30, **figures}))
+        rows = [f"{i},a/{i}.mid,,{10 * (i + 1)},9,{r},0.2" for i in range(2)]
+        head = "id,path,second_human,notes,velocity_mae,velocity_r,velocity_js"
+        (run / "pieces.csv").write_text("\n".join([head, *rows]) + "\n")
+    row = report._row(tmp_path, "told", "")
+    assert row["velocity_r"] == pytest.approx(0.6)
+    assert row["velocity_r_seeds"] == [0.5, 0.6, 0.7]
+    assert row["velocity_r_95"] == [0.6, 0.6]
+    assert row["notes"] == 30
+    assert "constant_velocity_mae" not in row
