@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
 
@@ -29,7 +30,9 @@ PIECES = 200
 PROMPT_BEATS, NEW_BEATS, BAR_BEATS = 16, 16, 4
 STATISTICS = ("in_key", "bass_on_downbeat", "bar_likeness")
 TILTED, NOTHING = "tilted", "nothing"
-ASKED = ("density", "loudness", NOTHING)
+BOTH = "both"
+"""A level of loudness and one of density for the same piece; every pair of levels as often as any other."""
+ASKED = ("density", "loudness", NOTHING, BOTH)
 
 
 def prompts(cells: Path, songs: int) -> list[Piece]:
@@ -45,7 +48,19 @@ def prompts(cells: Path, songs: int) -> list[Piece]:
     return found
 
 
-def measure(piece: Piece, first: int, name: str, level: int, way: str) -> Row:
+def requests(name: str, count: int) -> Iterator[tuple[dict[str, int], list[int]]]:
+    """What is asked together: the levels, and the numbers of the pieces, below `count`, for which they are asked."""
+    if name != BOTH:
+        for level in range(1, LEVELS + 1):
+            yield ({} if name == NOTHING else {name: level}), list(range(count))
+        return
+    for loudness, density in product(range(1, LEVELS + 1), repeat=2):
+        chosen = [at for at in range(count) if (at + loudness) % LEVELS == density % LEVELS]
+        if chosen:
+            yield {"loudness": loudness, "density": density}, chosen
+
+
+def measure(piece: Piece, first: int, name: str, levels: Mapping[str, int], way: str) -> Row:
     """The row of one piece whose new music begins at a beat."""
     last = piece.n_beats
     notes = within(piece.frame_notes, first, last)
@@ -54,7 +69,7 @@ def measure(piece: Piece, first: int, name: str, level: int, way: str) -> Row:
         "way": way,
         "asked": name,
         "prompt": first > 0,
-        "level": level,
+        **{f"{asked}_level": level for asked, level in levels.items()},
         "loudness": round(float(notes["velocity"].mean()), 2) if notes.size else None,
         "density": round(notes.size / (last - first), 3),
         "beats": last - first,
@@ -75,21 +90,22 @@ def main(model: str, cells: Path, results: Path, count: int = PIECES, guidance: 
         way = NOTHING if name == NOTHING else way
         if any((row["way"], row["asked"], row["prompt"]) == (way, name, prompt) for row in rows):
             continue
-        for level in range(1, LEVELS + 1):
+        for number, (levels, chosen) in enumerate(requests(name, len(heads))):
             pieces = lm.generate_pieces(
-                {str(at): head for at, head in enumerate(heads)} if prompt else None,
+                {str(at): heads[at] for at in chosen} if prompt else None,
                 beats=NEW_BEATS,
-                pieces=1 if prompt else len(heads),
-                seed=level,
+                pieces=1 if prompt else len(chosen),
+                seed=number + 1,
                 end="never",
-                **({} if name == NOTHING else {name: level}),
+                **levels,
             )
             first = PROMPT_BEATS if prompt else 0
-            rows += [measure(one.piece, first, name, level, way) for one in pieces]
-            sounding = [row["loudness"] for row in rows[-len(pieces) :] if row["loudness"] is not None]
+            new = [measure(one.piece, first, name, levels, way) for one in pieces]
+            rows += new
+            sounding = [row["loudness"] for row in new if row["loudness"] is not None]
             print(
-                f"{way}: {name} {level}, prompt={prompt}: velocity {np.mean(sounding):.0f}, "
-                f"{np.mean([row['density'] for row in rows[-len(pieces) :]]):.1f} notes a beat",
+                f"{way}: {levels}, prompt={prompt}: velocity {np.mean(sounding):.0f}, "
+                f"{np.mean([row['density'] for row in new]):.1f} notes a beat",
                 flush=True,
             )
         write_rows(results, rows)

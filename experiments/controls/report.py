@@ -14,8 +14,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
-from experiments.controls.obey import NOTHING, TILTED
+from experiments.controls.obey import BOTH, NOTHING, TILTED
 from experiments.results import Row, publish, read_rows, table
+from pianolm.tokenizer.vocabulary import LEVELS
 
 ASKED = ("loudness", "density")
 STARTS = {False: "nothing", True: "16 beats of a song"}
@@ -43,7 +44,7 @@ def ways(rows: Iterable[Row]) -> list[str]:
 
 def correlation(rows: list[Row], name: str) -> tuple[float, float, float]:
     """Rank correlation of level and measurement, and the bounds of its 95 % interval over resampled pieces."""
-    pairs = np.array([(row["level"], row[name]) for row in rows if row[name] is not None])
+    pairs = np.array([(row[f"{name}_level"], row[name]) for row in rows if row[name] is not None])
     rng = np.random.default_rng(0)
     again = [spearmanr(*pairs[rng.integers(0, len(pairs), len(pairs))].T).statistic for _ in range(RESAMPLES)]
     low, high = np.quantile(again, (0.025, 0.975))
@@ -56,32 +57,43 @@ def mean(rows: Iterable[Row], name: str) -> float:
 
 def headlines(rows: list[Row]) -> dict[str, float]:
     return {
-        f"rank_correlation_{name}{'_prompted' if prompt else ''}": round(
-            correlation(of(rows, name, prompt), name)[0], 3
+        f"rank_correlation_{name}{'_of_both' if asked == BOTH else ''}{'_prompted' if prompt else ''}": round(
+            correlation(of(rows, asked, prompt), name)[0], 3
         )
         for name in ASKED
+        for asked in (name, BOTH)
         for prompt in (False, True)
+        if of(rows, asked, prompt)
     }
+
+
+def other(name: str) -> str:
+    """Of loudness and density the one that is not named."""
+    return next(asked for asked in ASKED if asked != name)
+
+
+def level_figures(rows: list[Row], name: str) -> list[str]:
+    """How many pieces, the mean of each level, and the rank correlation."""
+    found, low, high = correlation(rows, name)
+    by_level = [[row for row in rows if row[f"{name}_level"] == level] for level in range(1, LEVELS + 1)]
+    means = [f"{mean(some, name):.{0 if name == 'loudness' else 1}f}" for some in by_level]
+    return [str(len(rows)), *means, f"{found:.2f} ({low:.2f}–{high:.2f})"]
 
 
 def tables(rows: list[Row]) -> dict[str, list[str]]:
     levels, others = [], []
-    for way, name, prompt in product(ways(rows), (NOTHING, *ASKED), STARTS):
+    for way, name, prompt in product(ways(rows), (NOTHING, *ASKED, BOTH), STARTS):
         asked = of(rows, name, prompt, way)
         if not asked or (name == NOTHING and way != TILTED):
             continue
         figures = [f"{mean(asked, key):.{2 if key == 'bar_likeness' else 1}f}" for key in STATISTICS]
         others.append([name, "" if name == NOTHING else way, STARTS[prompt], str(len(asked)), *figures])
-        if name != NOTHING:
-            found, low, high = correlation(asked, name)
-            means = [mean([row for row in asked if row["level"] == level], name) for level in range(1, 9)]
-            figures = [f"{value:.0f}" if name == "loudness" else f"{value:.1f}" for value in means]
-            levels.append(
-                [name, way, STARTS[prompt], str(len(asked)), *figures, f"{found:.2f} ({low:.2f}–{high:.2f})"]
-            )
+        for measured in ASKED if name == BOTH else (name,) if name != NOTHING else ():
+            words = measured if name != BOTH else f"{measured}, and {other(measured)}"
+            levels.append([words, way, STARTS[prompt], *level_figures(asked, measured)])
     head = ["asked for", "how", "begins with", "pieces"]
     return {
-        "levels": table([*head, *map(str, range(1, 9)), "rank correlation"], levels),
+        "levels": table([*head, *map(str, range(1, LEVELS + 1)), "rank correlation"], levels),
         "statistics": table([*head, *STATISTICS.values()], others),
     }
 
@@ -92,11 +104,13 @@ def draw(rows: list[Row], file: Path) -> None:
     rng = np.random.default_rng(0)
     for axis, name, unit in zip(figure.subplots(1, 2), ASKED, ("mean velocity", "notes a beat"), strict=True):
         for prompt, colour in ((False, "tab:blue"), (True, "tab:orange")):
-            pairs = np.array([(r["level"], r[name]) for r in of(rows, name, prompt) if r[name] is not None])
+            pairs = np.array(
+                [(r[f"{name}_level"], r[name]) for r in of(rows, name, prompt) if r[name] is not None]
+            )
             shift = rng.uniform(-0.3, 0.0, len(pairs)) + 0.3 * prompt
             label = "goes on from a song" if prompt else "begins by itself"
             axis.plot(pairs[:, 0] + shift, pairs[:, 1], ".", ms=3, color=colour, label=label)
-        axis.set(xlabel=f"{name} asked for", ylabel=unit, xticks=range(1, 9))
+        axis.set(xlabel=f"{name} asked for", ylabel=unit, xticks=range(1, LEVELS + 1))
         axis.legend(frameon=False)
     figure.savefig(file, dpi=110)
 
