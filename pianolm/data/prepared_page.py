@@ -122,9 +122,7 @@ def _histograms(store: CellStore) -> str:
         for panel, value in zip(panels, values, strict=True):
             panel.counts[row.split][:] += _counts(np.asarray(value, np.float64).reshape(-1), panel.edges)
     alt = "Distributions of tempo, velocity, density and length in each split"
-    return picture_section(
-        "Distributions", lambda is_dark: draw_histograms(panels, is_dark), alt, "share of each bin, by split"
-    )
+    return picture_section("Distributions", draw_histograms(panels), alt, "share of each bin, by split")
 
 
 def _counts(values: NDArray[np.float64], edges: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ from pianolm.generation.prompts import Prompt
 from pianolm.music.continuation import part_of_piece
 from pianolm.music.piece import Piece
 from pianolm.report import audio
-from pianolm.report.html import PagePiece, describe, picture_uri, save_page
+from pianolm.report.html import PagePiece, describe, save_page
 from pianolm.report.piano_roll import save_piano_roll
 from pianolm.stage import Metrics
 
@@ -141,9 +141,9 @@ def _write_piece(
     roll = save_piano_roll(piece, folder / f"{name}.png", f"{name}: {facts}", shown.prompt_beats, shown.gap)
     mp3 = b"" if sound is None else sound.result()
     wav = "" if sound is None else f"{name}.wav"
-    light = picture_uri(roll.without_title())
+    picture = roll.without_title()
     return PagePiece(
-        name, piece, midi.read_bytes(), mp3, shown.prompt_beats, shown.remark, wav, light, shown.gap
+        name, piece, midi.read_bytes(), mp3, shown.prompt_beats, shown.remark, wav, picture, shown.gap
     )
 
 

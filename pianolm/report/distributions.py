@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -16,10 +14,6 @@ from pianolm.report.piano_roll import figure
 
 _COLUMNS, _WIDTH_IN, _ROW_IN = 4, 14.0, 2.7
 _COLOURS = ("#c0392b", "#2c3e50", "#27ae60")
-_DARK_COLOURS = ("#ff8a70", "#9db4d0", "#6fd08c")
-_DARK: dict[Any, str] = dict.fromkeys(("figure.facecolor", "axes.facecolor"), "#16181c") | dict.fromkeys(
-    ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), "#d6d6d6"
-)
 _LOG_RATIO = 8
 """Bins of a scale whose widest is this many times its narrowest are drawn on a logarithmic axis."""
 
@@ -41,22 +35,21 @@ class Histograms:
     counts: Mapping[str, NDArray[np.int64]]
 
 
-def draw_histograms(panels: Sequence[Histograms], dark: bool = False) -> Figure:
-    """A panel each, with the share of every bin; for a dark page in light colours on a dark ground."""
+def draw_histograms(panels: Sequence[Histograms]) -> Figure:
+    """A panel each, with the share of every bin."""
     rows = -(-len(panels) // _COLUMNS)
-    with rc_context(_DARK if dark else {}):
-        drawn = figure(_WIDTH_IN, _ROW_IN * rows)
-        grid = drawn.subplots(rows, _COLUMNS, squeeze=False).flat
-        for axes, panel in zip(grid, panels, strict=False):
-            _draw(axes, panel, _DARK_COLOURS if dark else _COLOURS)
+    drawn = figure(_WIDTH_IN, _ROW_IN * rows)
+    grid = drawn.subplots(rows, _COLUMNS, squeeze=False).flat
+    for axes, panel in zip(grid, panels, strict=False):
+        _draw(axes, panel)
     for axes in list(drawn.axes)[len(panels) :]:
         axes.set_visible(False)
     return drawn
 
 
-def _draw(axes: Axes, panel: Histograms, colours: Sequence[str]) -> None:
+def _draw(axes: Axes, panel: Histograms) -> None:
     used = np.flatnonzero(sum(panel.counts.values()))
-    for (name, counts), colour in zip(panel.counts.items(), colours, strict=False):
+    for (name, counts), colour in zip(panel.counts.items(), _COLOURS, strict=False):
         share = counts / max(counts.sum(), 1)
         axes.stairs(share, panel.edges, color=colour, label=name, linewidth=1.4)
         axes.stairs(share, panel.edges, color=colour, alpha=0.15, fill=True)

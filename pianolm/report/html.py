@@ -1,7 +1,7 @@
 """A web page for a run: its pieces as pictures, sound and MIDI, and the settings.
 
 The page holds its pictures, sound and MIDI, so it needs no network and no other file. Where that would make it larger
-than `MAX_BYTES`, its sound lies in files beside it.
+than `MAX_BYTES`, its sound lies in files beside it. On a dark page the browser inverts the pictures.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from string import Template
+from typing import NamedTuple
 from urllib.parse import quote
 
 from PIL import Image
 
 from pianolm.music.piece import Piece
-from pianolm.report.piano_roll import piano_roll_image, printable
+from pianolm.report.piano_roll import RollImage, piano_roll_image, printable
 
 MAX_BYTES = 5_000_000
 """Size up to which a page holds its sound."""
@@ -33,7 +34,7 @@ _SECTION = Template("""<section aria-label="$name">
 <div class="scroll" tabindex="0" role="group" aria-label="Piano roll of $spoken; a click plays from there">
 <div class="roll" style="--wide: $wide; --left: $left%; --top: $top%; --bottom: $bottom%"
   data-left="$from" data-right="$to" data-seconds="$seconds">
-<picture><source media="(prefers-color-scheme: dark)" srcset="$dark"><img src="$light" alt="$alt"></picture>
+<img src="$picture" alt="$alt">
 <div class="head" aria-hidden="true"></div>
 </div>
 </div>
@@ -56,7 +57,7 @@ class PagePiece:
         prompt_end_beat: Beats at its beginning that are the prompt's.
         remark: Text before its figures.
         wav: Name of a WAV file beside the page to link to; empty for no link.
-        light: Its piano roll for a light page, as `picture_uri` gives it; empty to have it drawn.
+        picture: Its piano roll without a title; None to have it drawn.
         gap: First beat, and the beat after the last, that is shaded as a gap; None for none.
     """
 
@@ -67,23 +68,20 @@ class PagePiece:
     prompt_end_beat: int = 0
     remark: str = ""
     wav: str = ""
-    light: str = ""
+    picture: RollImage | None = None
     gap: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True)
-class _Roll:
+class _Roll(NamedTuple):
     """The piano roll of a piece.
 
     Attributes:
-        light: Picture for a light page, as a data URI.
-        dark: Picture for a dark page.
+        uri: The picture as a data URI.
         box: Left, top, right and bottom of its axes as fractions of the picture.
         width_in: Width in inches.
     """
 
-    light: str
-    dark: str
+    uri: str
     box: tuple[float, float, float, float]
     width_in: float
 
@@ -107,7 +105,7 @@ def save_page(
         sections: HTML of the parts of the page before the pieces: see `pianolm.report.page_sections`.
     """
     path = Path(path)
-    pieces, rolls = zip(*((shown, _draw(shown)) for shown in pieces), strict=True)
+    pieces, rolls = zip(*((shown, _roll(shown)) for shown in pieces), strict=True)
     sounds = [data_uri("audio/mpeg", shown.mp3) if shown.mp3 else "" for shown in pieces]
     page = _page(title, lead, [*sections, *map(_section, pieces, rolls, sounds)], settings)
     if len(page) > MAX_BYTES and any(sounds):
@@ -179,13 +177,12 @@ def _has_new_part(shown: PagePiece) -> bool:
     return 0 < shown.prompt_end_beat < shown.piece.n_beats or shown.gap is not None
 
 
-def _draw(shown: PagePiece) -> _Roll:
-    """The pictures of a piece."""
-    light = shown.light or picture_uri(
-        piano_roll_image(shown.piece, prompt_end_beat=shown.prompt_end_beat, gap=shown.gap).image
+def _roll(shown: PagePiece) -> _Roll:
+    """The picture of a piece as the page holds it."""
+    drawn = shown.picture or piano_roll_image(
+        shown.piece, prompt_end_beat=shown.prompt_end_beat, gap=shown.gap
     )
-    dark = piano_roll_image(shown.piece, prompt_end_beat=shown.prompt_end_beat, dark=True, gap=shown.gap)
-    return _Roll(light, picture_uri(dark.image), dark.box, dark.width_in)
+    return _Roll(picture_uri(drawn.image), drawn.box, drawn.width_in)
 
 
 def _section(shown: PagePiece, roll: _Roll, sound: str) -> str:
@@ -204,8 +201,7 @@ def _section(shown: PagePiece, roll: _Roll, sound: str) -> str:
         bottom=round(100 * bottom, 3),
         **{"from": round(left, 5), "to": round(right, 5)},
         seconds=round(_seconds(shown.piece, shown.piece.n_beats), 4),
-        light=roll.light,
-        dark=roll.dark,
+        picture=roll.uri,
         player=_player(shown, sound),
     )
 

@@ -1,8 +1,8 @@
-"""Parts of a page before its pieces: tables, and pictures for a light and a dark page."""
+"""Parts of a page before its pieces: tables and pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 from string import Template
 
@@ -18,10 +18,7 @@ $content
 _SCROLLED = Template("""<div class="scroll" tabindex="0" role="group" aria-label="$name">
 $content
 </div>""")
-_PICTURE = Template(
-    """<picture><source media="(prefers-color-scheme: dark)" srcset="$dark">"""
-    """<img class="picture" src="$light" alt="$alt"></picture>"""
-)
+_PICTURE = Template("""<img class="picture" src="$picture" alt="$alt">""")
 
 
 def table_section(name: str, columns: Sequence[str], rows: Sequence[Sequence[object]], note: str = "") -> str:
@@ -56,17 +53,17 @@ def _cell(value: object) -> str:
     return f"{value:,}" if isinstance(value, int | float) else escape(str(value))
 
 
-def picture_section(name: str, draw: Callable[[bool], Figure], alt: str, note: str = "") -> str:
+def picture_section(name: str, drawn: Figure, alt: str, note: str = "") -> str:
     """A picture as wide as the page.
 
     Args:
         name: Heading.
-        draw: Draws it, for a dark page if its argument says so.
+        drawn: The picture.
         alt: What it shows, for screen readers.
         note: Sentence beside the heading.
     """
-    light, dark = (picture_uri(figure_image(draw(is_dark))) for is_dark in (False, True))
-    return _section(name, note, _PICTURE.substitute(light=light, dark=dark, alt=escape(alt)))
+    picture = picture_uri(figure_image(drawn))
+    return _section(name, note, _PICTURE.substitute(picture=picture, alt=escape(alt)))
 
 
 def _section(name: str, note: str, content: str) -> str:

@@ -30,45 +30,10 @@ _TITLE_IN = 0.3
 _DPI = 130
 
 
-@dataclass(frozen=True)
-class _Theme:
-    """Colours of a picture; louder notes contrast more with the background."""
-
-    ground: str
-    text: str
-    black_key: str
-    beat: str
-    bar: str
-    prompt: str
-    tempo: str
-    velocity: ListedColormap
-
-
-def _viridis(softest: float, loudest: float) -> ListedColormap:
-    """The part of the viridis colormap that contrasts with the background."""
-    return ListedColormap(colormaps["viridis"](np.linspace(softest, loudest, 256)))
-
-
-_LIGHT = _Theme(
-    ground="#ffffff",
-    text="#222222",
-    black_key="#f4f4f4",
-    beat="#dedede",
-    bar="#a0a0a0",
-    prompt="#e6edf7",
-    tempo="#c0392b",
-    velocity=_viridis(0.9, 0.0),
-)
-_DARK = _Theme(
-    ground="#16181c",
-    text="#d6d6d6",
-    black_key="#1d2025",
-    beat="#383d45",
-    bar="#6b717b",
-    prompt="#222b3a",
-    tempo="#ff8a70",
-    velocity=_viridis(0.3, 1.0),
-)
+_GROUND, _TEXT = "#ffffff", "#222222"
+_BLACK_KEY, _BEAT, _BAR, _PROMPT, _TEMPO = "#f4f4f4", "#dedede", "#a0a0a0", "#e6edf7", "#c0392b"
+_VELOCITY = ListedColormap(colormaps["viridis"](np.linspace(0.9, 0.0, 256)))
+"""Louder notes contrast more with the ground."""
 
 
 def figure(width: float, height: float) -> Figure:
@@ -94,20 +59,22 @@ class RollImage:
     box: tuple[float, float, float, float]
     width_in: float
 
-    def without_title(self) -> Image.Image:
-        """The picture below the title."""
-        return self.image.crop((0, self.title_px, *self.image.size))
+    def without_title(self) -> RollImage:
+        """What lies below the title."""
+        height, (left, top, right, bottom) = self.image.height, self.box
+        top, bottom = ((y * height - self.title_px) / (height - self.title_px) for y in (top, bottom))
+        below = self.image.crop((0, self.title_px, *self.image.size))
+        return RollImage(below, 0, (left, top, right, bottom), self.width_in)
 
 
 def piano_roll_image(
     piece: Piece,
     title: str = "",
     prompt_end_beat: int = 0,
-    dark: bool = False,
     gap: tuple[int, int] | None = None,
 ) -> RollImage:
     """Draws a piece; see `draw_piano_roll` for the arguments."""
-    picture, box = draw_piano_roll(piece, printable(title), prompt_end_beat, dark, gap)
+    picture, box = draw_piano_roll(piece, printable(title), prompt_end_beat, gap)
     with warnings.catch_warnings():
         # a title in a script that no installed font has
         warnings.filterwarnings("ignore", "Glyph .* missing")
@@ -145,7 +112,6 @@ def draw_piano_roll(
     piece: Piece,
     title: str = "",
     prompt_end_beat: int = 0,
-    dark: bool = False,
     gap: tuple[int, int] | None = None,
 ) -> tuple[Figure, tuple[float, float, float, float]]:
     """Draws notes as bars coloured by velocity, with lines at beats and bars, and the tempo below.
@@ -156,55 +122,53 @@ def draw_piano_roll(
         piece: A piece of at least one beat.
         title: Title of the picture.
         prompt_end_beat: Beats of the prompt at the beginning of the piece, which are shaded.
-        dark: Whether the background is dark.
         gap: First beat, and the beat after the last, of a gap, which is shaded; None for none.
 
     Returns:
         The figure, and the box of the axes from first to last beat: left, top, right and bottom as fractions of the
         figure's width and height, from the top left.
     """
-    theme = _DARK if dark else _LIGHT
     beats_sec = piece.beats_sec - piece.beats_sec[0]
     low, high = _pitch_range(piece)
     roll_in = max(_MIN_ROLL_IN, (high - low) * _PITCH_IN)
     width = float(np.clip(beats_sec[-1] * _IN_PER_SEC, _WIDTH_IN, _MAX_WIDTH_IN))
     height = _BOTTOM_IN + _TEMPO_IN + _GAP_IN + roll_in + _TOP_IN + (_TITLE_IN if title else 0)
-    picture, roll, tempo, scale = _make_axes(width, height, roll_in, theme)
-    notes = _draw_notes(roll, piece, theme)
+    picture, roll, tempo, scale = _make_axes(width, height, roll_in)
+    notes = _draw_notes(roll, piece)
     picture.colorbar(notes, cax=scale)
-    scale.set_ylabel("velocity", color=theme.text)
-    _draw_keys(roll, low, high, theme)
+    scale.set_ylabel("velocity", color=_TEXT)
+    _draw_keys(roll, low, high)
     most_labels = max(int((width - _LEFT_IN - _RIGHT_IN) / _LABEL_IN), 1)
-    _draw_grid((roll, tempo), most_labels, beats_sec, piece.bar_starts, theme)
-    _draw_tempo(tempo, beats_sec, theme)
+    _draw_grid((roll, tempo), most_labels, beats_sec, piece.bar_starts)
+    _draw_tempo(tempo, beats_sec)
     if prompt_end_beat > 0:
-        _shade((roll, tempo), (0.0, float(beats_sec[min(prompt_end_beat, piece.n_beats)])), "prompt", theme)
+        _shade((roll, tempo), (0.0, float(beats_sec[min(prompt_end_beat, piece.n_beats)])), "prompt")
     if gap is not None:
-        _shade((roll, tempo), (float(beats_sec[gap[0]]), float(beats_sec[gap[1]])), "gap", theme)
+        _shade((roll, tempo), (float(beats_sec[gap[0]]), float(beats_sec[gap[1]])), "gap")
     tempo.set_xlim(0, beats_sec[-1])
     roll.tick_params(labelbottom=False, bottom=False)
     if title:
         left = _LEFT_IN / width
-        picture.text(left, 1 - 0.12 / height, title, va="top", size=12, color=theme.text, parse_math=False)
+        picture.text(left, 1 - 0.12 / height, title, va="top", size=12, color=_TEXT, parse_math=False)
     top = _BOTTOM_IN + _TEMPO_IN + _GAP_IN + roll_in
     box = (_LEFT_IN / width, 1 - top / height, 1 - _RIGHT_IN / width, 1 - _BOTTOM_IN / height)
     return picture, box
 
 
-def _make_axes(width: float, height: float, roll_in: float, theme: _Theme) -> tuple[Figure, Axes, Axes, Axes]:
+def _make_axes(width: float, height: float, roll_in: float) -> tuple[Figure, Axes, Axes, Axes]:
     """A figure with axes for the notes, for the tempo below them, and for the velocity scale."""
     picture = figure(width, height)
     picture.set_layout_engine("none")
-    picture.set_facecolor(theme.ground)
+    picture.set_facecolor(_GROUND)
     left, across = _LEFT_IN / width, 1 - (_LEFT_IN + _RIGHT_IN) / width
     bottom = (_BOTTOM_IN + _TEMPO_IN + _GAP_IN) / height
     tempo = picture.add_axes((left, _BOTTOM_IN / height, across, _TEMPO_IN / height))
     roll = picture.add_axes((left, bottom, across, roll_in / height), sharex=tempo)
     scale = picture.add_axes((1 - 0.78 / width, bottom, 0.13 / width, roll_in / height))
     for axes in (tempo, roll, scale):
-        axes.set_facecolor(theme.ground)
-        axes.tick_params(colors=theme.text, labelsize=9)
-        axes.spines[:].set_color(theme.bar)
+        axes.set_facecolor(_GROUND)
+        axes.tick_params(colors=_TEXT, labelsize=9)
+        axes.spines[:].set_color(_BAR)
     return picture, roll, tempo, scale
 
 
@@ -216,40 +180,36 @@ def _pitch_range(piece: Piece) -> tuple[int, int]:
     return max(low - spare // 2 - _MARGIN_PITCHES, 0), min(high + (spare + 1) // 2 + _MARGIN_PITCHES, 127)
 
 
-def _draw_notes(axes: Axes, piece: Piece, theme: _Theme) -> PolyCollection:
+def _draw_notes(axes: Axes, piece: Piece) -> PolyCollection:
     notes = piece.notes
     onset, offset = notes["onset_sec"] - piece.beats_sec[0], notes["offset_sec"] - piece.beats_sec[0]
     low, high = notes["pitch"] - 0.45, notes["pitch"] + 0.45
     corners = np.stack([onset, low, onset, high, offset, high, offset, low], axis=1).reshape(-1, 4, 2)
     bars = PolyCollection(
-        list(corners), array=notes["velocity"].astype(float), cmap=theme.velocity, clim=_VELOCITIES
+        list(corners), array=notes["velocity"].astype(float), cmap=_VELOCITY, clim=_VELOCITIES
     )
-    bars.set(edgecolor=theme.ground, linewidth=0.4, zorder=3)
+    bars.set(edgecolor=_GROUND, linewidth=0.4, zorder=3)
     axes.add_collection(bars, autolim=False)
     return bars
 
 
-def _draw_keys(axes: Axes, low: int, high: int, theme: _Theme) -> None:
+def _draw_keys(axes: Axes, low: int, high: int) -> None:
     """Shades the rows of black keys and names every C."""
     for pitch in range(low, high + 1):
         if pitch % 12 in _BLACK_KEYS:
-            axes.axhspan(pitch - 0.5, pitch + 0.5, color=theme.black_key, linewidth=0, zorder=0)
+            axes.axhspan(pitch - 0.5, pitch + 0.5, color=_BLACK_KEY, linewidth=0, zorder=0)
     octaves = [pitch for pitch in range(low, high + 1) if pitch % 12 == 0]
     axes.set_yticks(octaves, [f"C{pitch // 12 - 1}" for pitch in octaves])
     axes.set_ylim(low - 0.5, high + 0.5)
-    axes.set_ylabel("pitch", color=theme.text)
+    axes.set_ylabel("pitch", color=_TEXT)
 
 
 def _draw_grid(
-    panels: tuple[Axes, Axes],
-    labels: int,
-    beats_sec: NDArray[np.float64],
-    bars: NDArray[np.intp],
-    theme: _Theme,
+    panels: tuple[Axes, Axes], labels: int, beats_sec: NDArray[np.float64], bars: NDArray[np.intp]
 ) -> None:
     """Draws lines at beats and bars, and above at most `labels` numbers of bars, or of beats if no bar is known."""
     for axes in panels:
-        for at_sec, colour, order in ((beats_sec, theme.beat, 1), (beats_sec[bars], theme.bar, 2)):
+        for at_sec, colour, order in ((beats_sec, _BEAT, 1), (beats_sec[bars], _BAR, 2)):
             lines = axes.vlines(at_sec, 0, 1, transform=axes.get_xaxis_transform())
             lines.set(color=colour, linewidth=0.6, zorder=order)
     has_bars = bars.size > 0
@@ -260,8 +220,8 @@ def _draw_grid(
     numbers = np.arange(at_sec.size)[::step]
     above = panels[0].secondary_xaxis("top")
     above.set_xticks(at_sec[numbers], [str(number + 1 if has_bars else number) for number in numbers])
-    above.tick_params(colors=theme.text, labelsize=9, length=3)
-    above.spines[:].set_color(theme.bar)
+    above.tick_params(colors=_TEXT, labelsize=9, length=3)
+    above.spines[:].set_color(_BAR)
     panels[0].annotate(
         "bars" if has_bars else "beats",
         (0, 1),
@@ -270,25 +230,25 @@ def _draw_grid(
         textcoords="offset points",
         ha="right",
         size=9,
-        color=theme.text,
+        color=_TEXT,
     )
 
 
-def _draw_tempo(axes: Axes, beats_sec: NDArray[np.float64], theme: _Theme) -> None:
+def _draw_tempo(axes: Axes, beats_sec: NDArray[np.float64]) -> None:
     tempo_bpm = 60 / np.diff(beats_sec)
-    axes.stairs(tempo_bpm, beats_sec, color=theme.tempo, linewidth=1.2, baseline=None, zorder=3)
+    axes.stairs(tempo_bpm, beats_sec, color=_TEMPO, linewidth=1.2, baseline=None, zorder=3)
     middle, half = (tempo_bpm.max() + tempo_bpm.min()) / 2, max(np.ptp(tempo_bpm) * 0.6, 10)
     axes.set_ylim(max(middle - half, 0), middle + half)
-    axes.set_ylabel("BPM", color=theme.text)
-    axes.set_xlabel("seconds", color=theme.text)
+    axes.set_ylabel("BPM", color=_TEXT)
+    axes.set_xlabel("seconds", color=_TEXT)
 
 
-def _shade(panels: tuple[Axes, Axes], span_sec: tuple[float, float], word: str, theme: _Theme) -> None:
+def _shade(panels: tuple[Axes, Axes], span_sec: tuple[float, float], word: str) -> None:
     """Shades the time from one second to another, with a word at its end."""
     for axes in panels:
-        axes.axvspan(*span_sec, color=theme.prompt, linewidth=0, zorder=0.5)
+        axes.axvspan(*span_sec, color=_PROMPT, linewidth=0, zorder=0.5)
         for edge_sec in (edge for edge in span_sec if edge > 0):
-            axes.axvline(edge_sec, color=theme.text, linewidth=1, linestyle=(0, (4, 3)), zorder=2.5)
+            axes.axvline(edge_sec, color=_TEXT, linewidth=1, linestyle=(0, (4, 3)), zorder=2.5)
     panels[0].annotate(
         word,
         (span_sec[1], 1),
@@ -298,6 +258,6 @@ def _shade(panels: tuple[Axes, Axes], span_sec: tuple[float, float], word: str, 
         ha="right",
         va="top",
         size=9,
-        color=theme.text,
+        color=_TEXT,
         zorder=4,
     )

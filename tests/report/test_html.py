@@ -112,12 +112,12 @@ def test_everything_is_in_one_file(page: Path, outline: Outline) -> None:
         if name in ("src", "srcset", "href", "poster", "action")
     ]
     outside = [link for link in links if link is not None and not link.startswith("data:")]
-    assert len(links) > 12
+    assert len(links) > 9
     assert outside == [link["href"] for link in outline.of("a") if str(link["download"]).endswith(".wav")]
 
 
 def test_each_piece_has_a_player_two_pictures_and_its_midi(outline: Outline, tmp_path: Path) -> None:
-    assert len(outline.of("audio")) == len(outline.of("img")) == len(outline.of("source")) == 3
+    assert len(outline.of("audio")) == len(outline.of("img")) == 3
     assert all("controls" in player for player in outline.of("audio"))
     assert all(picture["alt"] for picture in outline.of("img"))
     assert all(player["aria-label"] for player in outline.of("audio"))
@@ -141,13 +141,14 @@ def test_pictures_are_those_that_matplotlib_draws(outline: Outline) -> None:
 
 def test_a_picture_that_is_given_is_not_drawn_again(tmp_path: Path) -> None:
     given = piano_roll_image(music(0), "a title")
-    light = picture_uri(given.without_title())
-    pieces = [PagePiece("a", music(0), b"MThd", light=light), PagePiece("b", music(0), b"MThd")]
+    below = given.without_title()
+    pieces = [PagePiece("a", music(0), b"MThd", picture=below), PagePiece("b", music(0), b"MThd")]
     save_page(tmp_path / "a.html", "t", "l", pieces, {})
     first, second = (str(picture["src"]) for picture in parse(tmp_path / "a.html").of("img"))
-    assert first == light
+    assert first == picture_uri(below.image)
     drawn = [Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) for uri in (first, second)]
     assert drawn[0].size == drawn[1].size, "without the title"
+    assert below.box == pytest.approx(piano_roll_image(music(0)).box, abs=1e-3)
     rows = np.abs(np.asarray(drawn[0], int) - np.asarray(drawn[1], int)).max(axis=(1, 2))
     assert (rows > 0).mean() < 0.02, "the same picture"
 
@@ -202,7 +203,7 @@ FILE_NAMES = (NASTY.replace("/", "-"), "夜想曲 № 1", "50% #1?", "a:b", os.f
 def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Saves the time that pictures take."""
     box = (0.05, 0.1, 0.95, 0.9)
-    monkeypatch.setattr(html, "_draw", lambda _: html._Roll("data:,light", "data:,dark", box, 14.0))
+    monkeypatch.setattr(html, "_roll", lambda _: html._Roll("data:,roll", box, 14.0))
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -30,11 +30,10 @@ def pixels(drawn: Figure) -> np.ndarray:
     return np.asarray(drawn.canvas.buffer_rgba())[..., :3] / 255  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("first_sec", [0.0, 7.0])
-def test_a_note_is_painted_where_and_as_loud_as_it_sounds(dark: bool, first_sec: float) -> None:
+def test_a_note_is_painted_where_and_as_loud_as_it_sounds(first_sec: float) -> None:
     music = piece(first_sec=first_sec)
-    drawn, (left, top, right, bottom) = draw_piano_roll(music, dark=dark)
+    drawn, (left, top, right, bottom) = draw_piano_roll(music)
     image = pixels(drawn)
     tempo, roll = drawn.axes[:2]
     assert (roll.get_position().x0, roll.get_position().x1) == pytest.approx((left, right))
