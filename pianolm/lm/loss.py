@@ -1,12 +1,13 @@
 """The loss of the output layer. Logits are computed in chunks, used for loss and gradient, and dropped.
 
-Shapes: n targets, o of them whose mask allows several ids, c of a chunk, p rows of it with padding, D width, V ids,
-M token masks.
+Shapes: n targets, o of them whose mask allows several ids, c of a chunk, p rows of it with padding, D width, V ids, S
+ids of a span, M token masks.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,22 @@ CPU_CHUNK = 1024
 """Targets of a chunk on a CPU: fewer make small matrix products, more do not fit into the cache."""
 CPU_STEP = 128
 """Chunks on a CPU have a multiple of so many rows."""
+CPU_SPAN = 512
+"""Spans of ids on a CPU begin and end at multiples of this, so that there are few of them."""
+
+
+class Group(NamedTuple):
+    """Consecutive targets whose ids lie in one span.
+
+    Attributes:
+        targets: How many.
+        first: First id of the span.
+        stop: Id after its last.
+    """
+
+    targets: int
+    first: int
+    stop: int
 
 
 def head_nll(
@@ -36,23 +53,53 @@ def head_nll(
         hidden_nD: Inputs of the output layer.
         weight_VD: Weights of the output layer.
         labels_n: Ids of the targets.
-        masks_MV: bool, token masks. If given, the softmax of a target is over the ids that its mask allows.
+        masks_MV: bool, token masks. If given, the softmax of a target is over the ids that its mask allows; on a CPU
+            logits are computed for the span of ids in which these lie.
         mask_n: Index of the mask of each target, which allows its label.
 
     Returns:
         The sum in nats, which has a gradient, and the nats of each target [n], which have none.
     """
-    if masks_MV is not None and mask_n is not None:
-        several_M = masks_MV.sum(dim=1) != 1
-        if not several_M.all():  # the loss of a target that is the only id its mask allows is 0
-            several_n = several_M[mask_n]
-            hidden_oD, labels_o, mask_o = (of_n[several_n] for of_n in (hidden_nD, labels_n, mask_n))
-            nats, nll_o = _HeadNll.apply(hidden_oD, weight_VD, labels_o, masks_MV, mask_o)
-            nll_n = nll_o.new_zeros(len(labels_n))
-            nll_n[several_n] = nll_o
-            return nats, nll_n
-    nats, nll_n = _HeadNll.apply(hidden_nD, weight_VD, labels_n, masks_MV, mask_n)
+    if masks_MV is None or mask_n is None:
+        nats, nll_n = _HeadNll.apply(hidden_nD, weight_VD, labels_n, None, None, None)
+        return nats, nll_n
+    # the loss of a target that is the only id its mask allows is 0
+    counted_o = (masks_MV.sum(dim=1) != 1)[mask_n].nonzero()[:, 0]
+    groups = None
+    if hidden_nD.device.type == "cpu":
+        order_o, groups = _by_span(masks_MV, mask_n[counted_o])
+        counted_o = counted_o[order_o]
+    nats, nll_o = _HeadNll.apply(
+        hidden_nD[counted_o], weight_VD, labels_n[counted_o], masks_MV, mask_n[counted_o], groups
+    )
+    nll_n = nll_o.new_zeros(len(labels_n))
+    nll_n[counted_o] = nll_o
     return nats, nll_n
+
+
+def _by_span(masks_MV: Tensor, mask_o: Tensor) -> tuple[Tensor, list[Group]]:
+    """The order that brings targets together whose masks allow the same span of ids, and these groups.
+
+    After a pitch come patterns, then velocities: more than half of all logits are outside the spans.
+    """
+    beyond = masks_MV.shape[1] + 1
+    first_M, stop_M = _spans(masks_MV).T
+    span_o = (first_M * beyond + stop_M)[mask_o]
+    spans, sizes = span_o.unique(return_counts=True)
+    groups = [
+        Group(size, *divmod(span, beyond)) for span, size in zip(spans.tolist(), sizes.tolist(), strict=True)
+    ]
+    return span_o.argsort(stable=True), groups
+
+
+def _spans(masks_MV: Tensor) -> Tensor:
+    """[M, 2] first id, and id after the last, between which a mask allows ids, both rounded outwards."""
+    n_ids = masks_MV.shape[1]
+    ids_V = torch.arange(n_ids)
+    first_M = torch.where(masks_MV, ids_V, n_ids).amin(dim=1)
+    stop_M = torch.where(masks_MV, ids_V + 1, 0).amax(dim=1)
+    rounded = (first_M // CPU_SPAN * CPU_SPAN, -(-stop_M // CPU_SPAN) * CPU_SPAN)
+    return torch.stack(rounded, dim=1).clamp(max=n_ids)
 
 
 def _padded(rows_cX: Tensor) -> Tensor:
@@ -65,14 +112,9 @@ def _padded(rows_cX: Tensor) -> Tensor:
     return F.pad(rows_cX, (0, 0, 0, fill)) if fill else rows_cX
 
 
-def _log_p(logits_cV: Tensor, masks_MV: Tensor | None, mask_c: Tensor | None) -> Tensor:
-    """[c, V] log probabilities, in float32; the logits are overwritten."""
-    if masks_MV is not None and mask_c is not None:
-        logits_cV.masked_fill_(masks_MV[mask_c].logical_not_(), -torch.inf)
-    return logits_cV.log_softmax(dim=1)
-
-
 class _HeadNll(torch.autograd.Function):
+    """See `head_nll`; `groups` None: one group, all ids."""
+
     @staticmethod
     def forward(
         ctx: Any,
@@ -81,29 +123,32 @@ class _HeadNll(torch.autograd.Function):
         labels_n: Tensor,
         masks_MV: Tensor | None,
         mask_n: Tensor | None,
+        groups: list[Group] | None,
     ) -> tuple[Tensor, Tensor]:
         device = hidden_nD.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight_VD.dtype
-        size = CPU_CHUNK if device == "cpu" else max(len(labels_n), 1)
         nll_n = hidden_nD.new_empty(len(labels_n), dtype=torch.float32)
         d_hidden_nD = torch.empty_like(hidden_nD) if ctx.needs_input_grad[0] else None
         d_weight_VD = torch.zeros_like(weight_VD) if ctx.needs_input_grad[1] else None
+        groups = groups or [Group(len(labels_n), 0, len(weight_VD))]
         with torch.autocast(device, enabled=False):
             cast_VD = weight_VD.to(dtype)
-            for first in range(0, len(labels_n), size):
-                chunk = slice(first, first + size)
-                hidden_pD, labels_c1 = _padded(hidden_nD[chunk].to(dtype)), labels_n[chunk, None]
-                logits_cV = (hidden_pD @ cast_VD.T)[: len(labels_c1)].float()
-                log_p_cV = _log_p(logits_cV, masks_MV, None if mask_n is None else mask_n[chunk])
-                nll_n[chunk] = -log_p_cV.gather(1, labels_c1)[:, 0]
+            for chunk, ids in _chunks(groups, CPU_CHUNK if device == "cpu" else max(len(labels_n), 1)):
+                weight_SD = cast_VD[ids]
+                hidden_pD, labels_c1 = _padded(hidden_nD[chunk].to(dtype)), labels_n[chunk, None] - ids.start
+                logits_cS = (hidden_pD @ weight_SD.T)[: len(labels_c1)].float()
+                if masks_MV is not None and mask_n is not None:
+                    logits_cS.masked_fill_(masks_MV[:, ids][mask_n[chunk]].logical_not_(), -torch.inf)
+                log_p_cS = logits_cS.log_softmax(dim=1)
+                nll_n[chunk] = -log_p_cS.gather(1, labels_c1)[:, 0]
                 if d_hidden_nD is None and d_weight_VD is None:
                     continue
                 minus_c1 = torch.full_like(labels_c1, -1, dtype=torch.float32)
-                d_logits_pV = _padded(log_p_cV.exp_().scatter_add_(1, labels_c1, minus_c1).to(dtype))
+                d_logits_pS = _padded(log_p_cS.exp_().scatter_add_(1, labels_c1, minus_c1).to(dtype))
                 if d_hidden_nD is not None:
-                    d_hidden_nD[chunk] = (d_logits_pV @ cast_VD)[: len(labels_c1)]
+                    d_hidden_nD[chunk] = (d_logits_pS @ weight_SD)[: len(labels_c1)]
                 if d_weight_VD is not None:
-                    d_weight_VD += d_logits_pV.T @ hidden_pD
+                    d_weight_VD[ids] += d_logits_pS.T @ hidden_pD
         ctx.save_for_backward(d_hidden_nD, d_weight_VD)
         ctx.mark_non_differentiable(nll_n)
         return nll_n.sum(), nll_n
@@ -115,5 +160,15 @@ class _HeadNll(torch.autograd.Function):
         return (
             None if d_hidden_nD is None else d_hidden_nD * scale.to(d_hidden_nD.dtype),
             None if d_weight_VD is None else d_weight_VD * scale.to(d_weight_VD.dtype),
-            *(None, None, None),
+            *(None, None, None, None),
         )
+
+
+def _chunks(groups: list[Group], size: int) -> Iterator[tuple[slice, slice]]:
+    """The targets of each chunk, and the span of ids that their group has."""
+    begin = 0
+    for group in groups:
+        end = begin + group.targets
+        for start in range(begin, end, size):
+            yield slice(start, min(start + size, end)), slice(group.first, group.stop)
+        begin = end

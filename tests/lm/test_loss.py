@@ -38,6 +38,40 @@ def test_loss_and_gradient_are_those_of_cross_entropy(chunk: int, monkeypatch: p
         assert torch.allclose(mine, plain, atol=1e-4)
 
 
+@pytest.mark.parametrize("span", [1, 4, 512])
+@pytest.mark.parametrize("chunk", [7, 1024])
+def test_under_masks_logits_of_other_ids_are_not_computed(
+    span: int, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loss, "CPU_SPAN", span)
+    monkeypatch.setattr(loss, "CPU_CHUNK", chunk)
+    hidden, weight, _ = made()
+    masks = torch.zeros(4, V, dtype=torch.bool)
+    masks[0, 3:9] = masks[1, 8:] = masks[2, 5] = masks[3, ::3] = True  # the third allows one id alone
+    mask = torch.arange(N) % 4
+    labels = torch.multinomial(masks[mask].float(), 1, generator=torch.Generator().manual_seed(2))[:, 0]
+    nats, nll = head_nll(hidden, weight, labels, masks, mask)
+    nats.backward()
+    found = hidden.grad.clone(), weight.grad.clone()
+    hidden.grad = weight.grad = None
+    logits = (hidden @ weight.T).masked_fill(~masks[mask], -torch.inf)
+    expected = F.cross_entropy(logits, labels, reduction="none")
+    expected.sum().backward()
+    assert torch.allclose(nll, expected, atol=1e-5)
+    for mine, plain in zip(found, (hidden.grad, weight.grad), strict=True):
+        assert torch.allclose(mine, plain, atol=1e-4)
+
+
+@pytest.mark.parametrize(("span", "expected"), [(1, [[3, 9], [8, 37]]), (4, [[0, 12], [8, 37]])])
+def test_spans_hold_what_a_mask_allows(
+    span: int, expected: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loss, "CPU_SPAN", span)
+    masks = torch.zeros(2, V, dtype=torch.bool)
+    masks[0, 3:9] = masks[1, 8:] = True
+    assert loss._spans(masks).tolist() == expected
+
+
 def test_gradient_against_finite_differences() -> None:
     hidden, weight, labels = made()
     direction = torch.randn(V, D, generator=torch.Generator().manual_seed(1))
