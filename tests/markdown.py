@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_OBJECT = re.compile(r"^::: ([\w.]+)$", re.MULTILINE)
+"""What mkdocstrings describes from its docstring."""
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -63,9 +66,18 @@ def links(text: str) -> list[tuple[str, str]]:
 
 
 def anchors(text: str) -> set[str]:
-    """Anchors of the headings, as GitHub makes them."""
+    """Anchors of the headings, as GitHub makes them, and those of the objects that the site describes there."""
     headings = (line.lstrip("#").strip().lower() for line in text.splitlines() if line.startswith("#"))
-    return {re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in headings}
+    objects = (name for path in _OBJECT.findall(text) for name in _with_members(path))
+    return {re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in headings}.union(objects)
+
+
+def _with_members(path: str) -> Iterator[str]:
+    """The path of an object of a module, and of each of its members."""
+    module, _, name = path.rpartition(".")
+    found = getattr(importlib.import_module(module), name)
+    yield path
+    yield from (f"{path}.{member}" for member in getattr(found, "__dict__", ()))
 
 
 def table_rows(text: str) -> list[list[str]]:

@@ -27,7 +27,7 @@ from .markdown import ROOT, anchors, blocks, commands, links, sections, table_ro
 from .tiny import TINY, composed, tiny
 
 README = (ROOT / "README.md").read_text("utf-8")
-DOCS = sorted((ROOT / "docs").glob("*.md"))
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
 EXTENDING = "extending.md"  # names parts that do not exist: test_extending.py runs it
 METRICS = (ROOT / "docs" / "metrics.md").read_text("utf-8")
 MOST_WORDS = 1200

@@ -35,7 +35,7 @@ SEARCH = """new Promise(done => {
 FOUND = {
     "control_share": "docs/controls.html",
     "share": "docs/controls.html",  # a part of it
-    "accumulate": "docs/options.html",  # of accumulate_grad_batches
+    "accumulate": "docs/options/trainer.html",  # of accumulate_grad_batches
     "data=folder": "docs/your-music.html",
     "inpainting": "docs/fill.html",  # a word that the page does not have
 }

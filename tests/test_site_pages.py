@@ -10,13 +10,18 @@ import pytest
 
 from docs.site.bars import demo_piece
 from docs.site.book import SHOWN, book_page
+from docs.site.keys import keys_page
+from docs.site.options import TOPICS, option_pages
 from docs.site.stages import stages_page
 from docs.site.tour import with_outputs
 from pianolm import Piece
+from pianolm.config.help import options
+from pianolm.config.renamed import REMOVED, RENAMED
 from pianolm.report.tokens import PANELS
+from pianolm.run import CONFIG_DIR
 from pianolm.stages import find_stage, stage_names
 
-from .markdown import ROOT, blocks, sections
+from .markdown import ROOT, anchors, blocks, sections
 
 HINT = "write it again with `python -m docs.site.write`"
 EXPERIMENTS = ROOT / "experiments"
@@ -46,6 +51,42 @@ def test_what_the_book_shows_of_an_experiment_is_in_its_files(name: str) -> None
     assert not shown.figure or shown.figure in metrics
     rows = map(json.loads, (EXPERIMENTS / name / "results.jsonl").read_text("utf-8").splitlines())
     assert not shown.seconds or any(row.get(shown.seconds) for row in rows)
+
+
+def test_the_pages_of_options_are_up_to_date_and_in_the_navigation() -> None:
+    folder = ROOT / "docs" / "options"
+    assert {path.name: path.read_text("utf-8") for path in folder.iterdir()} == option_pages(CONFIG_DIR), HINT
+    named = re.findall(r"docs/options/(\w+)\.md", (ROOT / "mkdocs.yml").read_text("utf-8"))
+    assert named == ["README", *TOPICS]
+
+
+def test_every_option_is_a_heading_on_one_page_and_the_index_leads_to_it() -> None:
+    pages = option_pages(CONFIG_DIR)
+    links = dict(re.findall(r"\[`([\w.]+)`\]\((\w+\.md#\w+)\)", pages.pop("README.md")))
+    keys = [key for key, *_ in options(CONFIG_DIR)]
+    assert sorted(links) == sorted(keys)
+    headings = [line for page in pages.values() for line in page.splitlines() if line.startswith("### ")]
+    assert sorted(headings) == sorted(f"### `{key}`" for key in keys)
+    for key, link in links.items():
+        name, _, anchor = link.partition("#")
+        assert f"### `{key}`" in pages[name].splitlines()
+        assert anchor in anchors(pages[name])
+
+
+def test_an_entry_says_what_an_option_does_its_default_what_fits_and_where_it_is() -> None:
+    entry = sections(option_pages(CONFIG_DIR)["data.md"], 3)["`data.min_audio_score`"]
+    assert entry.strip().endswith(
+        "<br>*default `0.0`; a number of at least 0 and at most 1; only with `data=aria`, `data=mix`*"
+    )
+    seed = sections(option_pages(CONFIG_DIR)["data.md"], 3)["`data.seed`"]
+    assert "[`data.limit`](data.md#datalimit)" in seed
+    assert " with " not in seed
+
+
+def test_the_page_of_keys_is_up_to_date_and_has_every_old_key() -> None:
+    page = keys_page()
+    assert (ROOT / "docs" / "keys.md").read_text("utf-8") == page, HINT
+    assert all(f"| `{key}` |" in page for key in {**RENAMED, **REMOVED})
 
 
 def test_the_page_of_stages_is_up_to_date() -> None:

@@ -11,7 +11,7 @@ _HEAD = """\
 
 Each folder asks one question. Its README has the answer, a table and the command; `results.jsonl` the measurements,
 `metrics.json` the headline figures, and `report.py` makes the tables from the rows, which tests compare. `PATH` is a
-data set as it was unpacked ([which ones](../docs/configuration.md#data)); commands run from the top of a checkout.
+data set as it was unpacked ([which ones](../docs/data.md#data-sets)); commands run from the top of a checkout.
 
 Minutes are the times that the rows hold, added up, on one or two cores of a machine that did other work as well; –
 where they hold none, or only those of a part.

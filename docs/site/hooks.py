@@ -16,17 +16,19 @@ from mkdocs.structure.nav import Link, Navigation, Section
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
-_PAGES = ("*.md", "docs/*.md", "docs/listen/*.md", "experiments/**/README.md", "pianolm/models/*/README.md")
+_PAGES = ("*.md", "docs/**/*.md", "experiments/**/README.md", "pianolm/models/*/README.md")
 _BESIDE = (".css", ".csv", ".html", ".js", ".mid", ".mp3", ".png", ".txt")
 _EXPERIMENTS = "Experiments"
 _BOOST = {"docs/answers.md": 3}
 """Factors of pages in the order of what a search finds."""
 _SYNONYMS = {
     "docs/answers.md": ["FAQ"],
+    "docs/artifacts.md": ["cache", "hash"],
     "docs/beats.md": ["beat tracking", "downbeats", "tempo estimation"],
     "docs/cluster.md": ["distributed", "multi-GPU", "multi-node"],
-    "docs/configuration.md": ["settings", "hyperparameters", "checkpoint", "resume"],
+    "docs/configuration.md": ["settings", "hyperparameters"],
     "docs/controls.md": ["conditioning", "volume", "attributes"],
+    "docs/data.md": ["dataset", "corpus"],
     "docs/dynamics.md": ["expressive performance", "rendering", "humanize"],
     "docs/extending.md": ["plugin", "custom dataset"],
     "docs/files.md": ["output", "results", "checkpoints"],
@@ -35,9 +37,11 @@ _SYNONYMS = {
     "docs/keys.md": ["migration", "renamed"],
     "docs/metrics.md": ["evaluation", "perplexity"],
     "docs/other-programs.md": ["Hugging Face", "export", "upload"],
+    "docs/sampling.md": ["decoding", "nucleus"],
     "docs/sweeps.md": ["hyperparameter search", "grid search", "Optuna"],
     "docs/tokens.md": ["tokenization", "encoding", "vocabulary"],
     "docs/tour.md": ["overview", "pipeline", "walkthrough"],
+    "docs/training.md": ["checkpoint", "resume", "GPU", "logging"],
     "docs/velvq.md": ["VQ-VAE", "vector quantization"],
     "docs/your-music.md": ["dataset", "fine-tune", "custom data"],
 }

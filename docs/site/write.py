@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from docs.site import bars, book, stages, tour
+from docs.site import bars, book, keys, options, stages, tour
 from docs.site.hooks import ROOT
-from pianolm.config import reference
 
 
 def main() -> None:
     """Writes the pages of this checkout."""
-    reference.write(ROOT)
+    options.write(ROOT)
+    keys.write(ROOT)
     book.write(ROOT)
     stages.write(ROOT)
     bars.write(ROOT)

@@ -74,7 +74,7 @@ class TrainerConfig:
     profiler: str | None = option(None, "simple, advanced or pytorch: a report of where time goes.")
     detect_anomaly: bool = option(False, "Turns on autograd's anomaly detection.")
     barebones: bool = option(False, "Lightning's bare mode, which excludes loggers and callbacks.")
-    plugins: Any = option(None, "More plugins, as entries with a _target_.")
+    plugins: Any = option(None, "More plugins, as entries with a `_target_`.")
     sync_batchnorm: bool = option(False, "Has no effect: no model here has batch norm.")
     reload_dataloaders_every_n_epochs: int = option(0, "Epochs between new dataloaders.", at_least=0)
     default_root_dir: str | None = option(
