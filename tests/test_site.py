@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,10 @@ FOUND = {
     "share": "docs/controls.html",  # a part of it
     "accumulate": "docs/options/trainer.html",  # of accumulate_grad_batches
     "data=folder": "docs/your-music.html",
+    "data.root": "docs/options/data.html",
+    "top_p": "docs/options/generate.html",
+    "render_dynamics": "docs/python/piano-lm.html",
+    "bits_per_note": "docs/metrics.html",
     "inpainting": "docs/fill.html",  # a word that the page does not have
 }
 """Pages that a search for some words shows."""
@@ -102,6 +107,17 @@ def test_the_site_opens_as_files_and_searches(site: Path, tmp_path: Path) -> Non
         assert "Values chosen by Optuna" in browser.run(SEARCH)
         assert all(address.startswith("file:") for address in browser.requests())
         assert browser.complaints() == []
+
+
+@pytest.mark.slow
+def test_the_navigation_shows_every_page_of_a_section(site: Path) -> None:
+    page = (site / "docs" / "fill.html").read_text("utf-8")
+    for title in (
+        "Card of the dynamics model",
+        "Card of the beat tracker",
+    ):  # index pages, but not of a section
+        assert re.search(rf">\s*{title}\s*<", page), title
+    assert (site / "pianolm" / "models" / "dynamics" / "index.html").is_file()
 
 
 @pytest.mark.slow

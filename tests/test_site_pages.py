@@ -81,6 +81,12 @@ def test_an_entry_says_what_an_option_does_its_default_what_fits_and_where_it_is
     seed = sections(option_pages(CONFIG_DIR)["data.md"], 3)["`data.seed`"]
     assert "[`data.limit`](data.md#datalimit)" in seed
     assert " with " not in seed
+    for name, page in option_pages(CONFIG_DIR).items():
+        entries = [line for line in page.splitlines() if "<br>" in line]
+        assert bool(entries) != (name == "README.md")
+        assert all(
+            len(re.findall(r"(?<!\\)\*", line)) == 2 for line in entries
+        )  # only the defaults are slanted
 
 
 def test_the_page_of_keys_is_up_to_date_and_has_every_old_key() -> None:

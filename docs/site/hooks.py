@@ -19,8 +19,15 @@ ROOT = Path(__file__).resolve().parents[2]
 _PAGES = ("*.md", "docs/**/*.md", "experiments/**/README.md", "pianolm/models/*/README.md")
 _BESIDE = (".css", ".csv", ".html", ".js", ".mid", ".mp3", ".png", ".txt")
 _EXPERIMENTS = "Experiments"
-_BOOST = {"docs/answers.md": 3}
-"""Factors of pages in the order of what a search finds."""
+_BOOST = {
+    "docs/answers.md": 3.0,
+    "docs/keys.md": 0.3,
+    "docs/your-music.md": 2.0,
+    "docs/options/README.md": 1.0,
+    "docs/options/": 2.0,
+    "experiments/": 0.3,
+}
+"""Factors in the order of what a search finds, by the beginnings of paths; the first that fits holds."""
 _SYNONYMS = {
     "docs/answers.md": ["FAQ"],
     "docs/artifacts.md": ["cache", "hash"],
@@ -100,19 +107,31 @@ def outside_addresses(html: str) -> list[str]:
 
 
 def on_nav(nav: Navigation, config: MkDocsConfig, files: Files) -> None:
-    """Puts the page of bars, which is no Markdown, behind the tour."""
+    """Puts the page of bars, which is no Markdown, behind the tour; sections open what comes first in them."""
     tour = next(page for page in nav.pages if page.file.src_uri == "docs/tour.md")
     assert isinstance(tour.parent, Section)
     link = Link("Hear a bar", "docs/bars.html")
     link.parent = tour.parent
     tour.parent.children.insert(tour.parent.children.index(tour) + 1, link)
+    for page in nav.pages:
+        if isinstance(page.parent, Section) and page is not page.parent.children[0]:
+            address = page.file.dest_uri
+            page.file.name = Path(
+                page.file.src_uri
+            ).stem  # else the theme opens a README in place of the section
+            page.file.dest_uri = address
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> None:
-    """Searches find documentation before experiments; the table of the book takes the width of its contents, too."""
+    """Searches find options before texts, and documentation before experiments.
+
+    The table of the book takes the width of its contents, too.
+    """
     path = page.file.src_uri
     page.meta["tags"] = _SYNONYMS.get(path, [])
-    page.meta["search"] = {"boost": _BOOST.get(path, 0.3 if path.startswith("experiments/") else 1)}
+    page.meta["search"] = {
+        "boost": next((boost for part, boost in _BOOST.items() if path.startswith(part)), 1.0)
+    }
     if path == "experiments/README.md":
         page.meta["hide"] = ["toc"]
 

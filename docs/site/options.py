@@ -102,7 +102,7 @@ TOPICS = {
         },
     ),
     "run": Topic(
-        "a run",
+        "runs",
         {
             "stage": "What is done: [stages](../stages.md).",
             "": "[Stopping and continuing](../training.md#stopping-and-continuing), [callbacks and loggers]"
@@ -229,6 +229,7 @@ def _with_links(sentence: str, key: str, links: Mapping[str, str]) -> str:
         target = links.get(match[1])
         return match[0] if target is None or match[1] == key else f"[`{match[0]}`]({target})"
 
+    sentence = sentence.replace("*", r"\*")  # of patterns such as songs/*.mid
     return re.sub(r"(?<![\w`./])(\w+(?:\.\w+)+)(?:=[\w.\[\],-]*[\w\]])?(?![\w`])", link, sentence)
 
 
