@@ -58,6 +58,11 @@ def read_metrics(run: Path) -> Row:
     return {key: value for key, value in found.items() if key not in _PATHS}
 
 
+def bits_without_bars(lm: Mapping[str, float]) -> float:
+    """Bits a note of `evaluate=lm`, those of bar tokens not counted, so that layouts with and without them compare."""
+    return float(lm["bits_per_note"] - lm.get("bits_per_note_bar", 0.0))
+
+
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """The lines of a Markdown table."""
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from experiments.results import RESULTS, Row, publish, read_metrics, read_rows, table
+from experiments.results import RESULTS, Row, bits_without_bars, publish, read_metrics, read_rows, table
 from pianolm.evaluation.music_statistics import STATISTICS
 
 STAGES = (
@@ -67,10 +67,6 @@ def read(runs: Path, kept: list[Row]) -> list[Row]:
 
 def by_run(rows: list[Row]) -> dict[str, Row]:
     return {row["run"]: row for row in rows}
-
-
-def bits_without_bars(lm: Row) -> float:
-    return float(lm["bits_per_note"] - lm.get("bits_per_note_bar", 0.0))
 
 
 def headlines(rows: list[Row]) -> dict[str, float]:

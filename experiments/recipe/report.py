@@ -11,10 +11,8 @@ from pathlib import Path
 
 from trial import TRIALS
 
-from experiments.results import RESULTS, Row, publish, read_rows, table
+from experiments.results import RESULTS, Row, bits_without_bars, publish, read_rows, table
 from pianolm.report.piano_roll import figure
-
-BARS = "bits_per_note_bar"
 
 
 def collected(runs: Path, out: Path) -> list[Row]:
@@ -26,21 +24,16 @@ def collected(runs: Path, out: Path) -> list[Row]:
     return [rows[name] for name in TRIALS if name in rows]
 
 
-def without_bars(row: Row) -> float:
-    """Bits a note, those of bar tokens not counted, so that layouts with and without them compare."""
-    return float(row["bits_per_note"] - row.get(BARS, 0.0))
-
-
 def headlines(rows: list[Row]) -> dict[str, float]:
     return {
         f"{row['trial']}/{key}": value
         for row in rows
-        for key, value in (("bits_per_note", without_bars(row)), ("peak_rss_mb", row["peak_rss_mb"]))
+        for key, value in (("bits_per_note", bits_without_bars(row)), ("peak_rss_mb", row["peak_rss_mb"]))
     }
 
 
 def line(row: Row, reference: Row | None) -> list[str]:
-    difference = "–" if reference is None else f"{without_bars(row) - without_bars(reference):+.2f}"
+    difference = "–" if reference is None else f"{bits_without_bars(row) - bits_without_bars(reference):+.2f}"
     return [
         row["trial"],
         f"`{' '.join(row['changed'])}`" if row["changed"] else "–",
@@ -49,7 +42,7 @@ def line(row: Row, reference: Row | None) -> list[str]:
         f"{row['tokens_seen'] / 1e6:.2f}",
         f"{row['tokens_seen'] / row['steps'] / row['seconds_per_step']:,.0f}",
         f"{row['peak_rss_mb'] / 1024:.1f}",
-        f"{without_bars(row):.2f}",
+        f"{bits_without_bars(row):.2f}",
         difference,
     ]
 
@@ -58,17 +51,17 @@ def tables(rows: list[Row]) -> dict[str, list[str]]:
     head = ["trial", "changed", "parameters", "steps", "million tokens", "tokens a second", "peak GiB"]
     head += ["bits a note, bars not counted", "against the reference"]
     reference = next((row for row in rows if row["trial"] == "reference"), None)
-    others = sorted((row for row in rows if row is not reference), key=without_bars)
+    others = sorted((row for row in rows if row is not reference), key=bits_without_bars)
     lines = [] if reference is None else [line(reference, None)]
     return {"results": table(head, lines + [line(row, reference) for row in others])}
 
 
 def draw(rows: list[Row], path: Path) -> None:
     """Bits a note of each trial, the best on top, with the reference as a line."""
-    ordered = sorted(rows, key=without_bars, reverse=True)
+    ordered = sorted(rows, key=bits_without_bars, reverse=True)
     picture = figure(7.0, 0.8 + 0.28 * len(ordered))
     axes = picture.add_subplot()
-    bits = [without_bars(row) for row in ordered]
+    bits = [bits_without_bars(row) for row in ordered]
     names = [row["trial"] for row in ordered]
     colours = ["#222222" if name == "reference" else "#4c72b0" for name in names]
     axes.barh(names, bits, color=colours)

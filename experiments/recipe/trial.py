@@ -134,10 +134,22 @@ def trained(settings: tuple[str, ...], steps: int, run: Path) -> Row:
     return {"peak_rss_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024}
 
 
+def machine_and_paths(artifacts: Path) -> tuple[str, ...]:
+    """Settings of all stages: the machine, where artifacts are kept, and the data set without its folder."""
+    return (*MACHINE, f"paths.artifacts={artifacts}", f"paths.work={artifacts}/.work", "data=pop909")
+
+
+def scored(model: str, pop909: Path, artifacts: Path, runs: Path, run: Path) -> Row:
+    """Bits a note of a model, the artifact of a training, on the songs that are scored."""
+    songs = (f"data.root={scored_songs(pop909, runs / 'songs')}", f"upstream.model={model}")
+    settings = (*machine_and_paths(artifacts), *songs)
+    pianolm("stage=evaluate", "evaluate=lm", *settings, f"hydra.run.dir={run}/lm")
+    return read_metrics(run / "lm")
+
+
 def measure(name: str, minutes: float, pop909: Path, artifacts: Path, runs: Path) -> Row:
     """The row of a trial: its speed, the steps that fit into the time, and bits a note after them."""
-    machine = (*MACHINE, f"paths.artifacts={artifacts}", f"paths.work={artifacts}/.work", "data=pop909")
-    common = (*machine, f"data.root={pop909}")
+    common = (*machine_and_paths(artifacts), f"data.root={pop909}")
     settings = (*REFERENCE, *TRIALS[name], *common)
     run = runs / name
     pianolm("stage=tokenize", *settings, f"hydra.run.dir={run}/tokenize")
@@ -145,11 +157,9 @@ def measure(name: str, minutes: float, pop909: Path, artifacts: Path, runs: Path
     steps = round(minutes * 60 / speed["seconds_per_step"])
     training = kept(run / "train.json", lambda: trained(settings, steps, run))
     result = read_row(run / "train" / METRICS)
-    songs = (f"data.root={scored_songs(pop909, runs / 'songs')}", f"upstream.model={result['artifact']}")
-    pianolm("stage=evaluate", "evaluate=lm", *machine, *songs, f"hydra.run.dir={run}/lm")
     described = {"trial": name, "changed": list(TRIALS[name]), "minutes": minutes, "steps": steps}
     seen = {key: result[key] for key in ("tokens_seen", "parameters")}
-    return described | speed | training | seen | read_metrics(run / "lm")
+    return described | speed | training | seen | scored(result["artifact"], pop909, artifacts, runs, run)
 
 
 def main(name: str, minutes: float, pop909: Path, artifacts: Path, runs: Path) -> None:
