@@ -56,6 +56,7 @@ SHOWN = {
     "reading-test": Shown("found"),
     "repetition": Shown("kinds-2/bar_likeness"),
     "roundtrip": Shown("notes_exact"),
+    "scaling": Shown(seconds="train_seconds"),
     "tempo-tuning": Shown("pop909/log50_tuned/tempo_bits_per_note"),
     "tokenizer-comparison": Shown(
         "grammar_bits_per_note_codebook_ties=explicit_constrained_over_remi", "train_seconds"
