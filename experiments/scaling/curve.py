@@ -200,5 +200,5 @@ def best_size(curve: Curve, speed: Speed, core_seconds: float, counted_tokens: f
     counted = np.minimum(tokens, counted_tokens)
     bits = curve.bits(sizes, counted)
     best = int(np.argmin(bits))
-    figures = (float(values[best]) for values in (sizes, tokens, counted, bits))
-    return Best(*figures, at_edge=best in (0, GRID - 1))
+    parameters, seen, told, fewest = (float(values[best]) for values in (sizes, tokens, counted, bits))
+    return Best(parameters, seen, told, fewest, best in (0, GRID - 1))
