@@ -29,7 +29,8 @@ def headlines(rows: list[Row]) -> dict[str, float]:
 def tables(rows: list[Row]) -> dict[str, list[str]]:
     lines = []
     optimizers = [row for row in rows if "optimizer_sec" in row]
-    rows = [row for row in rows if "optimizer_sec" not in row]
+    losses = [row for row in rows if "loss_sec" in row]
+    rows = [row for row in rows if "profile" in row]
     for row in rows:
         speeds = [row[f"tokens_per_second_{when}"] for when in ("before", "bare", "after")]
         low, high = row["quartiles_of_the_ratio"]
@@ -51,6 +52,7 @@ def tables(rows: list[Row]) -> dict[str, list[str]]:
         "results": table(head, lines),
         "profile": table(["time of a step, in %", *kinds], shares),
         "optimizers": optimizer_table(optimizers),
+        "losses": loss_table(losses),
     }
 
 
@@ -66,3 +68,19 @@ def optimizer_table(rows: list[Row]) -> list[str]:
         for row in rows
     ]
     return table(["", "step of the optimizer", "forward and backward", "share of the optimizer, %"], lines)
+
+
+def loss_table(rows: list[Row]) -> list[str]:
+    """What the loss in the grammar costs beside the network, with spans of ids and with all of them."""
+    lines = []
+    for row in rows:
+        network, spans, every = (row[f"{key}_sec"] for key in ("network", "loss", "loss_of_all_ids"))
+        lines.append(
+            [
+                row["run"].removeprefix("loss, "),
+                *(f"{value:.2f} s" for value in (network, every, spans)),
+                f"{every / spans:.1f} ×",
+                f"{(network + every) / (network + spans):.2f} ×",
+            ]
+        )
+    return table(["", "network", "loss, all ids", "loss, spans", "loss faster", "step faster"], lines)

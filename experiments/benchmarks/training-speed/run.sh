@@ -11,3 +11,4 @@ bench --name "tiny, 2 threads" --steps 40 --repeats 2 model=tiny compute.threads
 bench --name "tiny, 2 threads, bf16" --steps 40 --repeats 2 model=tiny compute.threads=2 hardware.precision=bf16-mixed "$@"
 bench --name "small, 2 threads" --steps 13 --repeats 1 model=small compute.threads=2 "$@"
 python "$here/optimizers.py" "$out"
+python "$here/spans.py" "$out"
