@@ -59,7 +59,7 @@ SHOWN = {
     "scaling": Shown(seconds="train_seconds"),
     "tempo-tuning": Shown("pop909/log50_tuned/tempo_bits_per_note"),
     "tokenizer-comparison": Shown(
-        "grammar_bits_per_note_codebook_ties=explicit_constrained_over_remi", "train_seconds"
+        "comparable_bits_per_note_codebook_ties=explicit_constrained_over_remi", "train_seconds"
     ),
     "tokenizer-fuzzing": Shown("failed", "seconds"),
     "works": Shown("notes_alone/precision"),

@@ -32,7 +32,7 @@ These pages are made from the dataclasses in `pianolm/config/`; `python -m docs.
 _CHOICES = """
 ## Choices of the groups
 
-`group=choice` takes `conf/GROUP/CHOICE.yaml`, whose first lines say what it is for.
+`group=choice` takes `conf/GROUP/CHOICE.yaml`, whose first line is shown here.
 """
 _SWEEPS = """
 Sweeps have options of their own: [launchers](../sweeps.md#where-jobs-run),
@@ -133,7 +133,7 @@ def option_pages(config_dir: Path) -> dict[str, str]:
     pages = {
         f"{name}.md": "\n".join(_page(topic, by_group, names, links)) + "\n" for name, topic in TOPICS.items()
     }
-    return {"README.md": "\n".join(_index(by_group, names, links)) + "\n", **pages}
+    return {"README.md": "\n".join(_index(config_dir, by_group, names, links)) + "\n", **pages}
 
 
 def anchor(heading: str) -> str:
@@ -156,7 +156,10 @@ def _links(by_group: Mapping[str, list[Option]]) -> dict[str, str]:
 
 
 def _index(
-    by_group: Mapping[str, list[Option]], names: Mapping[str, list[str]], links: Mapping[str, str]
+    config_dir: Path,
+    by_group: Mapping[str, list[Option]],
+    names: Mapping[str, list[str]],
+    links: Mapping[str, str],
 ) -> Iterator[str]:
     yield from (_INDEX, "| group | what it sets | options |", "|---|---|---|")
     for name, topic in TOPICS.items():
@@ -165,10 +168,20 @@ def _index(
             keys = [key for key, *_ in by_group[group]]
             shown = " ".join(f"[`{key}`]({links[key]})" for key in keys)
             yield f"| [{heading}]({name}.md#{anchor(heading)}) | {sentence} | {shown} |"
-    yield from (_CHOICES, "| group | choices |", "|---|---|")
+    yield from (_CHOICES, "| choice | what it is |", "|---|---|")
     for group, found in names.items():
-        yield f"| `{group}` | {_codes(found)} |"
+        if len(found) > 1:
+            for choice in found:
+                yield f"| `{group}={choice}` | {purpose(config_dir / group / f'{choice}.yaml')} |"
     yield _SWEEPS
+
+
+def purpose(file: Path) -> str:
+    """What a YAML file is for: its first comment, without the command behind it."""
+    lines = (line[2:] for line in file.read_text("utf-8").splitlines() if line.startswith("# "))
+    first = next(line for line in lines if not line.startswith("@package"))
+    sentence, _, command = first.rpartition(": ")
+    return (sentence if "=" in command else first).rstrip(":").replace("|", r"\|")
 
 
 def _page(

@@ -214,7 +214,7 @@ def test_ratios_compare_like_with_like() -> None:
         toy_row(job("pianolm", "codebook", "ties=implicit", seed), bits, 1.0)
         for seed, bits in ((0, 8.0), (1, 9.0))
     ]
-    measures = ("bits_per_note", "grammar_bits_per_note", "grammar_bits_per_note_without_tempo")
+    measures = ("bits_per_note", "grammar_bits_per_note", "comparable_bits_per_note")
     key = "codebook_ties=implicit_over_tsd"
     found = report.headlines(rows)
     assert set(found) == {
@@ -231,7 +231,7 @@ def test_ratios_compare_like_with_like() -> None:
     assert found[f"bits_per_note_{key}"] == round(8.5 / 10.5, 4)
     assert found["bits_per_note_codebook_ties=implicit_over_table"] == round(8.5 / 16.5, 4)
     assert found[f"grammar_bits_per_note_{key}"] == round(8 / 9, 4)
-    assert found[f"grammar_bits_per_note_without_tempo_{key}"] == round((8.0 - 1.0) / 9, 4)
+    assert found[f"comparable_bits_per_note_{key}"] == round((8.0 - 1.0) / 9, 4)
     small = [toy_row({**row["job"], "plan": "small", "data": "demo"}, row["bits_per_note"]) for row in rows]
     assert f"bits_per_note_{key}/small_demo_500000" in report.headlines(small)
 
