@@ -294,10 +294,8 @@ def rows_of_results() -> list[tuple[str, str]]:
     dynamics = figures("dynamics")
     fuzzing, resume = figures("tokenizer-fuzzing"), figures("exact-resume")
     comparison = table_rows((ROOT / "experiments/tokenizer-comparison/README.md").read_text("utf-8"))
-    comparable = next(row for row in comparison if "comparable" in row).index("comparable")
-    bits = {
-        row[0]: row[comparable] for row in reversed(comparison) if len(row) > comparable
-    }  # ASAP comes first
+    # comparable bits, the fourth column from the end; the first table, ASAP, wins
+    bits = {row[0]: row[-4] for row in reversed(comparison) if len(row) > 10}
     speed = {name: figures(f"benchmarks/{name}-speed") for name in ("tokenizer", "generation", "training")}
     frame = velvq["frame/val/velocity_mae"]
     return [
