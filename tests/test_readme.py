@@ -312,8 +312,11 @@ def rows_of_results() -> list[tuple[str, str]]:
         ),
         (
             "dynamics",
-            ", ".join(
-                f"{dynamics[f'{name}/velocity_r']:.2f}" for name in ("ridge-squares-told", "told", "human")
+            "; ".join(
+                ", ".join(
+                    f"{dynamics[f'{name}{suffix}/velocity_r']:.2f}" for name in ("ridge-squares-told", "told")
+                )
+                for suffix in ("", "-strict")
             ),
         ),
         ("generation-validity", f"{100 * validity['valid_fraction']:.0f} % of {validity['pieces']}"),

@@ -52,7 +52,11 @@ RUNS = {
     "ridge-squares-told-strict": Run(
         "ridge-strict", "ridge, squares too, notes in strict time", "ASAP", True
     ),
-    "told-strict": Run("pianolm-dynamics-strict", "pianolm-dynamics, notes in strict time", "ASAP", True),
+    "told-strict": Run("pianolm-dynamics-strict", "**pianolm-dynamics**, notes in strict time", "ASAP", True),
+    "as-played": Run("pianolm-dynamics-as-played", "trained on notes as played alone", "ASAP", True),
+    "as-played-strict": Run(
+        "pianolm-dynamics-as-played-strict", "the same, notes in strict time", "ASAP", True
+    ),
     "box": Run("pianolm-dynamics-box", "bundled pianolm-dynamics", "POP909", False),
     "box-told": Run("pianolm-dynamics-box", "bundled pianolm-dynamics", "POP909", True),
     "box-told-strict": Run(
@@ -252,7 +256,15 @@ def headlines(rows: list[Row]) -> dict[str, float]:
     """Keys as `evaluate=dynamics` names them, after the name of the run."""
     wanted = [
         f"{name}{suffix}"
-        for name in (BEST, "untold", "told-strict", *RIDGES, "median", "human")
+        for name in (
+            BEST,
+            "untold",
+            f"{BEST}{STRICT}",
+            *RIDGES,
+            f"ridge-squares-told{STRICT}",
+            "median",
+            "human",
+        )
         for suffix in ("", WHOLE)
     ]
     by_run = {row["run"]: row for row in rows if "run" in row}

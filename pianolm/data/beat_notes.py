@@ -95,7 +95,8 @@ class BeatNotes:
             end_beat=end[order],
             pitch=self.pitch[order],
             velocity=self.velocity[order],
-            beats_sec=np.arange(self.beats_sec.size) * float(np.median(np.diff(self.beats_sec))),
+            beats_sec=float(np.median(np.diff(self.beats_sec)))
+            * np.arange(self.beats_sec.size, dtype=np.float64),
         )
 
 
