@@ -40,6 +40,7 @@ class Shown(NamedTuple):
 
 
 SHOWN = {
+    "ablations": Shown("ties/tokenizer.ties=explicit", "seconds"),
     "beats": Shown(seconds="seconds"),
     "benchmarks/prepare-scale": Shown("main_peak_mb", "seconds"),
     "box-model": Shown("pop/bits_per_note_without_bars", "seconds"),

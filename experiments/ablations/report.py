@@ -24,7 +24,7 @@ FIGURES = {
     "codes_per_cell": "codes a cell",
     "coverage_l1": "whole beats with a code",
 }
-BITS, CODES = "val/bits_per_note", "codes_per_cell"
+BITS, CODES, SECONDS = "val/bits_per_note", "codes_per_cell", "seconds"
 
 
 def rows_of(path: Path, name: str) -> list[Row]:
@@ -34,7 +34,7 @@ def rows_of(path: Path, name: str) -> list[Row]:
             {
                 "ablation": name,
                 "changed": [f"{option}={job[option]}" for option in SWEEPS[name]],
-                **{figure: float(job[figure]) for figure in FIGURES if job.get(figure)},
+                **{figure: float(job[figure]) for figure in (*FIGURES, SECONDS) if job.get(figure)},
             }
             for job in csv.DictReader(file)
             if job["state"] == "done"
@@ -63,13 +63,14 @@ def tables(rows: list[Row]) -> dict[str, list[str]]:
     results = []
     for row in trained:
         least = min(value_of(other) for other in trained if other["ablation"] == row["ablation"])
-        results.append([f"`{row['changed'][0]}`", f"{value_of(row):.2f}", f"{value_of(row) - least:+.2f}"])
+        bits, minutes = value_of(row), row[SECONDS] / 60
+        results.append([f"`{row['changed'][0]}`", f"{bits:.2f}", f"{bits - least:+.2f}", f"{minutes:.0f}"])
     codes = [
         [f"`{' '.join(row['changed'])}`", f"{row[CODES]:.3f}", f"{100 * row['coverage_l1']:.2f} %"]
         for row in codebooks
     ]
     return {
-        "results": table(["changed", FIGURES[BITS], "above the best of the ablation"], results),
+        "results": table(["changed", FIGURES[BITS], "above the best of the ablation", "minutes"], results),
         "codebooks": table(["changed", FIGURES[CODES], FIGURES["coverage_l1"]], codes),
     }
 

@@ -26,6 +26,7 @@ from pianolm.stage import Metrics
 PAGE = "index.html"
 SHOWN_BARS, SHOWN_BEATS = 8, 32
 """Bars of a prompt that pictures and sound begin with; beats where its bars are unknown, or far longer than usual."""
+_SOUND_THREADS = 2
 _NOT_IN_TABLE = ("page", "audio", "soundfont", "by_kind")
 _OF_PROMPTS = ("prompt_grid", "prompt_beats", "with_prompt")
 _OF_NEW_BEATS = ("beats", "end", "seconds", "tempo_bpm", "prompt_beats", "with_prompt")
@@ -89,8 +90,8 @@ def write_output(
     excerpts = [excerpt(one) for one in pieces]
     with tempfile.TemporaryDirectory(prefix=".generate_", dir=run_dir) as temporary:
         folder = Path(temporary)
-        # sound is computed outside Python's lock, so that it takes a second core while pictures are drawn
-        with ThreadPoolExecutor(1) as pool:
+        # sound is computed outside Python's lock, mostly: it takes three times as long as the pictures drawn meanwhile
+        with ThreadPoolExecutor(_SOUND_THREADS) as pool:
             sounds = [
                 pool.submit(_write_sound, folder, one, page is not None, soundfont) if with_audio else None
                 for one in excerpts
