@@ -31,7 +31,8 @@ PROMPT_BEATS, NEW_BEATS, BAR_BEATS = 16, 16, 4
 STATISTICS = ("in_key", "bass_on_downbeat", "bar_likeness")
 TILTED, NOTHING = "tilted", "nothing"
 BOTH = "both"
-"""A level of loudness and one of density for the same piece; every pair of levels as often as any other."""
+"""A level of loudness and one of density for the same piece; every pair of levels as often as any
+other, if the openings are a multiple of eight, else once more or less."""
 ASKED = ("density", "loudness", NOTHING, BOTH)
 
 

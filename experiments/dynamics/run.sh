@@ -3,7 +3,7 @@
 # ridge regressions, constants and language models on ASAP's validation performances: the first 64 beats of 32 of them, and
 # all as a whole. Two and a half hours of one core to train, a quarter of an hour to measure.
 # ASAP=PATH and POP909=PATH: the data sets. RUNS=DIR keeps the runs, so that an interrupted one continues; STEPS changes the
-# trainings, SEEDS="0" trains fewer, MODEL=DIR is an artifact of stage finetune in place of the tiny model of
+# trainings, SEEDS="0 1" trains fewer, counted from 0, MODEL=DIR is an artifact of stage finetune in place of the tiny model of
 # experiments/learning, LM=no leaves the language models out: their rows stay. The packed model lies in RUNS/dynamics; copy it to
 # pianolm/models/dynamics to bundle it. The ridge regressions need the extra bench. Writes to OUT=PATH (default: this folder).
 source "$(dirname "$0")/../setup.sh"
@@ -62,6 +62,6 @@ if [ "${LM:-yes}" != no ]; then
   measure tiny-drawn "${opening[@]}" upstream.model="$MODEL" evaluate.temperature=1
   measure pop "${opening[@]}" upstream.model=pop
 fi
-[ -f "$runs/ridge-squares-told-strict-pop909/metrics.json" ] ||
+{ [ -f "$runs/ridge-squares-told-strict-pop909/metrics.json" ] && [ -f "$runs/told-strict$ending/metrics.json" ]; } ||
   python "$here/baselines.py" "$(cells_of "${models[0]}")" "$(cells_of "$songs")" "$runs" "$box" "${models[@]}"
 python "$here/report.py" "$runs" "$out"

@@ -82,7 +82,7 @@ class BeatNotes:
     def in_strict_time(self) -> BeatNotes:
         """The notes as a score has them: on a grid of 1/12 beat, at least one step long, in the median tempo.
 
-        Notes that move beyond the last beat end there.
+        Notes that move beyond the last beat end there. Fast repetitions of a pitch may begin together.
         """
         onset = np.rint(self.onset_beat * _STRICT_STEPS) / _STRICT_STEPS
         end = np.rint(self.end_beat * _STRICT_STEPS) / _STRICT_STEPS

@@ -10,7 +10,7 @@ import base64
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from string import Template
@@ -105,7 +105,9 @@ def save_page(
         sections: HTML of the parts of the page before the pieces: see `pianolm.report.page_sections`.
     """
     path = Path(path)
-    pieces, rolls = zip(*((shown, _roll(shown)) for shown in pieces), strict=True)
+    # a picture is a hundred times as large as what the page holds of it
+    drawn = ((replace(shown, picture=None), _roll(shown)) for shown in pieces)
+    pieces, rolls = zip(*drawn, strict=True)
     sounds = [data_uri("audio/mpeg", shown.mp3) if shown.mp3 else "" for shown in pieces]
     page = _page(title, lead, [*sections, *map(_section, pieces, rolls, sounds)], settings)
     if len(page) > MAX_BYTES and any(sounds):
