@@ -93,13 +93,13 @@ def _by_span(masks_MV: Tensor, mask_o: Tensor) -> tuple[Tensor, list[Group]]:
 
 
 def _spans(masks_MV: Tensor) -> Tensor:
-    """[M, 2] first id, and id after the last, between which a mask allows ids, both rounded outwards."""
-    n_ids = masks_MV.shape[1]
-    ids_V = torch.arange(n_ids)
-    first_M = torch.where(masks_MV, ids_V, n_ids).amin(dim=1)
-    stop_M = torch.where(masks_MV, ids_V + 1, 0).amax(dim=1)
-    rounded = (first_M // CPU_SPAN * CPU_SPAN, -(-stop_M // CPU_SPAN) * CPU_SPAN)
-    return torch.stack(rounded, dim=1).clamp(max=n_ids)
+    """[M, 2] first id, and id after the last, of the K blocks of `CPU_SPAN` ids between which a mask allows ids."""
+    n_masks, n_ids = masks_MV.shape
+    holds_MK = F.pad(masks_MV, (0, -n_ids % CPU_SPAN)).view(n_masks, -1, CPU_SPAN).any(dim=2)
+    block_K = torch.arange(holds_MK.shape[1])
+    first_M = torch.where(holds_MK, block_K, len(block_K)).amin(dim=1)
+    stop_M = torch.where(holds_MK, block_K + 1, 0).amax(dim=1)
+    return (torch.stack([first_M, stop_M], dim=1) * CPU_SPAN).clamp(max=n_ids)
 
 
 def _padded(rows_cX: Tensor) -> Tensor:
