@@ -116,9 +116,8 @@ def on_nav(nav: Navigation, config: MkDocsConfig, files: Files) -> None:
     for page in nav.pages:
         if isinstance(page.parent, Section) and page is not page.parent.children[0]:
             address = page.file.dest_uri
-            page.file.name = Path(
-                page.file.src_uri
-            ).stem  # else the theme opens a README in place of the section
+            # else the theme opens a README in place of the section
+            page.file.name = Path(page.file.src_uri).stem
             page.file.dest_uri = address
 
 

@@ -89,9 +89,8 @@ def precision() -> str:
 def train(settings: tuple[str, ...], steps: int, run: Path) -> Row:
     """Trains; CPU seconds of the whole program, its largest memory, and what it says of itself."""
     before = children_seconds()
-    memory = trained(
-        (*settings, "force=true"), steps, run
-    )  # of an artifact that is there no time would be known
+    # of an artifact that is there already no time would be known
+    memory = trained((*settings, "force=true"), steps, run)
     seconds = children_seconds() - before
     said = read_row(run / "train" / METRICS)
     result = {key: said[key] for key in ("artifact", "parameters", "tokens_seen", "resumed_from_step")}
