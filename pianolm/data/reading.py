@@ -116,7 +116,9 @@ def manifest(cfg: Mapping[str, Any]) -> dict[str, Any]:
         hashes, paths = HASHES.below(part.root), sorted(_input_files(part))
         for path in with_progress(paths, len(paths), "prepare: hashes"):
             relative = part.relative(path)
-            found[f"{name}/{relative}" if name else relative] = _size_and_hash(path, hashes)
+            known = part.hashed.get(path)
+            key = f"{name}/{relative}" if name else relative
+            found[key] = list(known) if known else _size_and_hash(path, hashes)
         hashes.save()
     return found
 
@@ -290,27 +292,30 @@ def _read_batch(records: Sequence[Record], options: ReadingOptions) -> list[Read
 
 def _input_files(collection: Collection) -> set[str]:
     """The tables, MIDI files and beat files. Of a folder its names are listed once, not looked for one by one."""
-    files, names_in = {os.fspath(path) for path in collection.tables}, dict[str, set[str]]()
+    files, stems_of = {os.fspath(path) for path in collection.tables}, dict[str, set[str]]()
     for record in collection.records:
         midi = os.fspath(record.midi_path)
         files.add(midi)
         if isinstance(record.beats, Path):
             files.add(os.fspath(record.beats))
         elif record.beats in ("auto", "file"):
-            folder, name = os.path.split(midi)
-            if folder not in names_in:
-                names_in[folder] = _names(folder)
-            stem = os.path.splitext(name)[0]
-            if any(stem + ending in names_in[folder] for ending in BEAT_FILE_ENDINGS):
+            folder, _, name = midi.rpartition(os.sep)
+            if folder not in stems_of:
+                stems_of[folder] = _stems_with_beat_file(folder)
+            if stems_of[folder] and os.path.splitext(name)[0] in stems_of[folder]:
                 files |= {os.fspath(beats) for beats in [beat_file_beside(midi)] if beats}
     return files
 
 
-def _names(folder: str) -> set[str]:
+def _stems_with_beat_file(folder: str) -> set[str]:
+    """Names, without extension, of which the folder holds a beat file."""
     try:
-        return set(os.listdir(folder))
+        names = os.listdir(folder or os.curdir)
     except OSError:
         return set()
+    return {
+        name.removesuffix(ending) for name in names for ending in BEAT_FILE_ENDINGS if name.endswith(ending)
+    }
 
 
 def _size_and_hash(path: str, hashes: FileHashes) -> list[int | str]:

@@ -8,7 +8,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,7 @@ class Collection:
         rejects: (path relative to root, reason) of listed files that cannot be records.
         parts: Data sets of a mix by name; paths are relative to their roots.
         excluded: Pieces left out because of their works or their audio score.
+        hashed: Size and content hash of the files, by their full path, that were hashed to find the records.
     """
 
     root: Path
@@ -114,6 +115,7 @@ class Collection:
     rejects: tuple[tuple[str, str], ...] = ()
     parts: tuple[tuple[str, Collection], ...] = ()
     excluded: tuple[Excluded, ...] = ()
+    hashed: Mapping[str, tuple[int, str]] = field(default_factory=dict)
 
     @property
     def roots(self) -> tuple[Path, ...]:

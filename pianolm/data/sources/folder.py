@@ -34,12 +34,12 @@ def collect(data: Mapping[str, Any], cache: Path) -> Collection:
     root = data_root(data, _EXPECTED)
     paths, unusable = midi_files(root)
     licence = str(data.get("licence", "unknown"))
-    records, unreadable = folder_records(root, paths, data, "folder", licence)
+    records, unreadable, hashed = folder_records(root, paths, data, "folder", licence)
     rejects = sorted([*unusable, *unreadable])
     if not records:
         reasons = "".join(f"; {path}: {reason}" for path, reason in rejects[:_QUOTED_REASONS])
         raise UserError(f"data.root={data['root']}: no MIDI files; expected {_EXPECTED}{reasons}")
-    return Collection(root, records, rejects=tuple(rejects))
+    return Collection(root, records, rejects=tuple(rejects), hashed=hashed)
 
 
 def midi_files(root: Path) -> tuple[list[Path], list[Reject]]:
@@ -93,25 +93,34 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 def folder_records(
     root: Path, paths: list[Path], data: Mapping[str, Any], source: str, licence: str
-) -> tuple[tuple[Record, ...], list[Reject]]:
-    """A record for each file that can be read, split by composition, and the files that cannot, with reasons."""
-    id_of_content: dict[str, str] = {}
+) -> tuple[tuple[Record, ...], list[Reject], dict[str, tuple[int, str]]]:
+    """Reads every file once, for its hash.
+
+    Returns:
+        A record for each file that can be read, split by composition; the files that cannot, with reasons; size and
+        content hash by path.
+    """
+    id_of_content, hashed = dict[str, str](), dict[str, tuple[int, str]]()
     found: list[tuple[str, Path, str]] = []
     rejects: list[Reject] = []
     hashes = HASHES.below(root)
     for path in with_progress(paths, len(paths), "prepare: looks for copies in"):
         name = relative(path, root)
         try:
-            _, content = hashes.of(path)
+            hashed[os.fspath(path)] = size_and_hash = hashes.of(path)
         except OSError as error:
             rejects.append((name, f"cannot be read: {error.strerror}"))
             continue
-        composition = id_of_content.setdefault(content, f"{source}/{os.path.splitext(name)[0]}")
+        composition = id_of_content.setdefault(size_and_hash[1], f"{source}/{os.path.splitext(name)[0]}")
         found.append((name, path, composition))
     hashes.save()
     splits = seeded_splits((composition for _, _, composition in found), data)
     beats, kind = beat_choice(data), str(data.get("kind", "performance"))
-    return tuple(
-        Record(source, name, path, beats, composition, splits[composition], kind, licence, seeded=True)
-        for name, path, composition in found
-    ), rejects
+    return (
+        tuple(
+            Record(source, name, path, beats, composition, splits[composition], kind, licence, seeded=True)
+            for name, path, composition in found
+        ),
+        rejects,
+        hashed,
+    )

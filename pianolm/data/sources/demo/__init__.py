@@ -34,7 +34,7 @@ def collect(data: Mapping[str, Any], cache: Path) -> Collection:
     cache.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         write_piece(compose(seed, index, is_score(index)), cache, index)
-    records, _ = folder_records(cache, midi_files(cache)[0], data, "demo", LICENCE)
+    records, _, _ = folder_records(cache, midi_files(cache)[0], data, "demo", LICENCE)
     return Collection(cache, tuple(map(_with_kind, records)))
 
 
