@@ -42,7 +42,7 @@ class Shown(NamedTuple):
 SHOWN = {
     "ablations": Shown("ties/tokenizer.ties=explicit", "seconds"),
     "beats": Shown(seconds="seconds"),
-    "benchmarks/prepare-scale": Shown("main_peak_mb", "seconds"),
+    "benchmarks/prepare-scale": Shown("seconds", "seconds"),
     "box-model": Shown("pop/bits_per_note_without_bars", "seconds"),
     "codebook-embedding": Shown("bits_per_note_codebook_induction"),
     "continuations": Shown("bar_likeness", "seconds"),

@@ -37,10 +37,11 @@ def run(command: list[str], work: Path) -> tuple[dict[str, float], dict[str, flo
     for line in process.stdout:
         if found := re.match(r"prepare: (runs|built|reuses)", line):
             lines[found[1]] = time.perf_counter() - start
-    if process.wait():
-        sys.exit(f"exit code {process.returncode}: {' '.join(command)}")
-    watcher.join()
+    process.wait()
     lines["end"] = time.perf_counter() - start
+    watcher.join()
+    if process.returncode:
+        sys.exit(f"exit code {process.returncode}: {' '.join(command)}")
     return lines, peaks
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# How prepare grows with the number of files, on an otherwise idle machine; about an hour on two cores, most of it for making the files.
+# How prepare grows with the number of files, on an otherwise idle machine; about a quarter of an hour on two cores.
 # MIDI=PATH: a folder of MIDI files to make others of. FILES=46000. SCRATCH=PATH (default: a temporary folder) takes them and the
 # artifacts, about 10 GB. Writes to OUT=PATH (default: this folder).
 source "$(dirname "$0")/../../setup.sh"
