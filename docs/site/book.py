@@ -31,41 +31,60 @@ class Shown(NamedTuple):
     """What a line of the book shows.
 
     Attributes:
-        figure: Key of `metrics.json`; empty for its first one.
+        key: The figure's key in `metrics.json`.
+        figure: What it is, with its unit.
         seconds: Key of the rows of `results.jsonl` that adds up to the time of all of it; empty where none does.
     """
 
-    figure: str = ""
+    key: str
+    figure: str
     seconds: str = ""
 
 
+_BITS = "bits a note"
 SHOWN = {
-    "ablations": Shown("ties/tokenizer.ties=explicit", "seconds"),
-    "beats": Shown(seconds="seconds"),
-    "benchmarks/prepare-scale": Shown("seconds", "seconds"),
-    "box-model": Shown("pop/bits_per_note_without_bars", "seconds"),
-    "codebook-embedding": Shown("bits_per_note_codebook_induction"),
-    "continuations": Shown("bar_likeness", "seconds"),
-    "dynamics": Shown("told/velocity_r"),
-    "exact-resume": Shown("identical_cases", "seconds"),
-    "first-chain": Shown("finetune/val/bits_per_note", "seconds"),
-    "first-sweep": Shown("identical"),
-    "generation-validity": Shown("valid_fraction"),
-    "hostile-input": Shown("mutants_wrong", "seconds"),
-    "learning": Shown("finetune/bits_per_note"),
-    "pedal": Shown("extend/tokens_per_note"),
-    "reading-test": Shown("found"),
-    "repetition": Shown("kinds-2/bar_likeness"),
-    "roundtrip": Shown("notes_exact"),
-    "scaling": Shown(seconds="train_seconds"),
-    "tempo-tuning": Shown("pop909/log50_tuned/tempo_bits_per_note"),
-    "tokenizer-comparison": Shown(
-        "comparable_bits_per_note_codebook_ties=explicit_constrained_over_remi", "train_seconds"
+    "ablations": Shown("ties/tokenizer.ties=explicit", f"explicit ties, {_BITS}", "seconds"),
+    "beats": Shown("asap/beat_f", "beat F, ASAP", "seconds"),
+    "benchmarks/distributed": Shown(
+        "largest_difference_of_val_loss", "largest difference of a validation loss"
     ),
-    "tokenizer-fuzzing": Shown("failed", "seconds"),
-    "works": Shown("notes_alone/precision"),
-    "velvq": Shown(seconds="seconds"),
+    "benchmarks/generation-speed": Shown(
+        "speedup_box_batch1", "bundled model's shape, one piece, times as fast"
+    ),
+    "benchmarks/gpu": Shown("eager_tokens_per_second", "tokens a second"),
+    "benchmarks/prepare-scale": Shown("seconds", "46,000 files, seconds", "seconds"),
+    "benchmarks/tokenizer-speed": Shown("speedup_vs_miditok_remi", "encoding, times as fast as REMI"),
+    "benchmarks/training-speed": Shown("step_time_over_bare_loop", "time of a step over a bare loop's"),
+    "box-model": Shown("pop/bits_per_note_without_bars", _BITS, "seconds"),
+    "codebook-embedding": Shown("bits_per_note_codebook_induction", _BITS),
+    "continuations": Shown("bar_likeness", "bar likeness", "seconds"),
+    "controls": Shown("rank_correlation_loudness", "rank correlation, loudness"),
+    "dynamics": Shown("told/velocity_r", "correlation with the human velocities"),
+    "exact-resume": Shown("identical_cases", "identical of 8 cases", "seconds"),
+    "fill": Shown("bits_per_note_both_sides_4", f"both sides of 4 beats, {_BITS}"),
+    "first-chain": Shown("finetune/val/bits_per_note", _BITS, "seconds"),
+    "first-sweep": Shown("identical", "identical of 6 jobs"),
+    "generation-validity": Shown("valid_fraction", "share of valid pieces"),
+    "hostile-input": Shown("mutants_wrong", "files with a wrong result", "seconds"),
+    "learning": Shown("finetune/bits_per_note", _BITS),
+    "pedal": Shown("extend/tokens_per_note", "pedalled, tokens a note"),
+    "reading-test": Shown("found", "answers found of 18"),
+    "recipe": Shown("adamw-4e-3/bits_per_note", f"AdamW at 4e-3, {_BITS}"),
+    "repetition": Shown("kinds-2/bar_likeness", "bar likeness"),
+    "roundtrip": Shown("notes_exact", "share of exact notes"),
+    "scaling": Shown("1.1M/350000/bits_per_note", f"1.1 M on 350,000 notes, {_BITS}", "train_seconds"),
+    "tempo-tuning": Shown("pop909/log50_tuned/tempo_bits_per_note", f"tuned tempi of POP909, {_BITS}"),
+    "tokenizer-comparison": Shown(
+        "comparable_bits_per_note_codebook_ties=explicit_constrained_over_remi",
+        "bits over REMI's",
+        "train_seconds",
+    ),
+    "tokenizer-fuzzing": Shown("failed", "failures", "seconds"),
+    "velvq": Shown("val/velocity_mae", "mean error, MIDI units", "seconds"),
+    "what-bits-miss": Shown("auc_bits/deadpan", "AUC of bits, deadpan"),
+    "works": Shown("notes_alone/precision", "precision from notes alone"),
 }
+"""The figure of each experiment."""
 
 
 def book_page(experiments: Path) -> str:
@@ -75,7 +94,7 @@ def book_page(experiments: Path) -> str:
         experiments: The folder of experiments.
     """
     folders = sorted(path.parent.relative_to(experiments).as_posix() for path in experiments.rglob("run.sh"))
-    lines = {folder: _line(experiments / folder, SHOWN.get(folder, Shown()), folder) for folder in folders}
+    lines = {folder: _line(experiments / folder, SHOWN[folder], folder) for folder in folders}
     head = ["| question | answer | figure | command | minutes |", "|---|---|---|---|---|"]
     of_machines = {folder for folder in folders if folder.startswith("benchmarks/")}
     parts = [
@@ -88,12 +107,13 @@ def book_page(experiments: Path) -> str:
 def _line(folder: Path, shown: Shown, link: str) -> str:
     text = (folder / "README.md").read_text("utf-8").splitlines()
     metrics: dict[str, float] = json.loads((folder / "metrics.json").read_text("utf-8"))
-    key = shown.figure or next(iter(metrics))
     command = text[next(number for number, line in enumerate(text) if line.startswith("```bash")) + 1]
     cells = (
         f"[{text[0].removeprefix('# ')}]({link}/README.md)",
         text[2].strip("*"),
-        "–" if metrics.get("dry") else f"`{key}` {_number(metrics[key])}",  # a dry run measures nothing
+        "–"
+        if metrics.get("dry")
+        else f"{shown.figure}: {_number(metrics[shown.key])}",  # a dry run measures nothing
         f"`{command.partition(' #')[0].strip()}`",
         _minutes(folder, shown.seconds),
     )
