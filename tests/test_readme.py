@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hydra.core.override_parser.types import IntervalSweep
 
+from experiments.results import read_rows
 from pianolm.config.check import parse
 from pianolm.pipeline.graph import Planner
 from pianolm.run import checked, execute
@@ -238,7 +239,7 @@ def test_stages_have_documented_metrics(stage: str, chain: Path) -> None:
 def test_the_python_code_of_the_readme_runs(workspace: Workspace) -> None:
     (block,) = blocks(README, "python")
     names: dict[str, Any] = {}
-    exec(block.text.replace('"DIR"', repr(str(workspace.model))), names)
+    exec(block.text, names)
     assert len(names["lively"].notes) == len(names["piece"].notes)
     assert names["back"].skipped == 0
     assert all((workspace.root / name).is_file() for name in ("back.mid", "new_0.mid", "new_1.mid"))
@@ -292,7 +293,9 @@ def rows_of_results() -> list[tuple[str, str]]:
     roundtrip, velvq = figures("roundtrip"), figures("velvq")
     embedding, validity = figures("codebook-embedding"), figures("generation-validity")
     dynamics = figures("dynamics")
-    fuzzing, resume = figures("tokenizer-fuzzing"), figures("exact-resume")
+    box, beats, resume = figures("box-model"), figures("beats"), figures("exact-resume")
+    samples = read_rows(ROOT / "experiments/box-model/results.jsonl")
+    (human_likeness,) = (row["human_bar_likeness"] for row in samples if row["run"] == "pop-samples")
     comparison = table_rows((ROOT / "experiments/tokenizer-comparison/README.md").read_text("utf-8"))
     # comparable bits, the fourth column from the end; the first table, ASAP, wins
     bits = {row[0]: row[-4] for row in reversed(comparison) if len(row) > 10}
@@ -300,7 +303,10 @@ def rows_of_results() -> list[tuple[str, str]]:
     frame = velvq["frame/val/velocity_mae"]
     return [
         ("roundtrip", f"{roundtrip['notes_exact']:.4%} of {roundtrip['notes']}".replace("%", " %")),
-        ("the same", f"{roundtrip['onset_ms_p50']:.1f} ms"),
+        (
+            "box-model",
+            f"{box['pop/bits_per_note_without_bars']:.2f}; {box['pop/bar_likeness']:.2f}, {human_likeness:.2f}",
+        ),
         ("velvq", f"{velvq['val/velocity_mae']:.3f}, {frame:.3f} MIDI units"),
         (
             "tokenizer-comparison",
@@ -320,10 +326,10 @@ def rows_of_results() -> list[tuple[str, str]]:
             ),
         ),
         ("generation-validity", f"{100 * validity['valid_fraction']:.0f} % of {validity['pieces']}"),
-        ("tokenizer-fuzzing", f"{fuzzing['failed']} of {fuzzing['sequences']}"),
+        ("beats", f"{beats['asap/librosa_beat_f']:.2f}, {beats['asap/beat_f']:.2f}"),
         ("exact-resume", f"{resume['identical_cases']} of {resume['cases']}"),
         ("tokenizer-speed", f"{speed['tokenizer']['speedup_vs_miditok_remi']:.1f} times as fast"),
-        ("generation-speed", f"{speed['generation']['speedup_tiny_batch1']:.1f} times as fast"),
+        ("generation-speed", f"{speed['generation']['speedup_box_batch1']:.1f} times as fast"),
         ("training-speed", f"{speed['training']['step_time_over_bare_loop']:.2f} times"),
     ]
 
