@@ -66,6 +66,7 @@ class Compared:
 
     Attributes:
         record: The performance.
+        bar_beats: Beats of most annotated bars, 0 where no two downbeats are annotated.
         notes: Number of its notes.
         seconds: Time from its first onset to its last.
         estimate: What the tracker found.
@@ -74,6 +75,7 @@ class Compared:
     """
 
     record: Record
+    bar_beats: int
     notes: int
     seconds: float
     estimate: BeatEstimate
@@ -116,6 +118,16 @@ def librosa_beats(notes: Notes) -> NDArray[np.float64]:
         onset_envelope=envelope, sr=FRAMES_PER_SEC, hop_length=1, trim=False, units="frames"
     )
     return notes["onset_sec"][0] + np.asarray(frames, np.float64) / FRAMES_PER_SEC
+
+
+def usual_bar(downbeat: NDArray[np.bool_] | None) -> int:
+    """Beats of most bars, the fewer of two numbers that are as frequent; 0 where there are no two downbeats.
+
+    Args:
+        downbeat: [E] whether each beat is one; None where that is not known.
+    """
+    lengths = np.diff(np.flatnonzero(downbeat)) if downbeat is not None else np.zeros(0, np.int64)
+    return int(np.bincount(lengths).argmax()) if lengths.size else 0
 
 
 def every_bar(n_beats: int) -> NDArray[np.bool_]:
@@ -181,7 +193,8 @@ def _compared(
             beats_sec = baseline(notes)
             found[prefix] = agreement(annotated, beats_sec, every_bar(beats_sec.size))
         seconds = float(notes["onset_sec"][-1] - notes["onset_sec"][0])
-        yield Compared(record, notes.size, seconds, estimate, taken, found)
+        bar_beats = usual_bar(annotated.downbeat)
+        yield Compared(record, bar_beats, notes.size, seconds, estimate, taken, found)
 
 
 def _annotation(record: Record) -> BeatAnnotation:
@@ -221,7 +234,8 @@ def _columns(first: Compared) -> tuple[str, ...]:
     scores = [
         f"{prefix}{name}" for prefix in first.agreement for name in ("beat_f", "downbeat_f", "any_level_f")
     ]
-    return ("path", "composer", "notes", "seconds", "beats", "confidence", *scores)
+    bars = ("bar_beats", "bar_beats_found")
+    return ("path", "composer", "notes", "seconds", "beats", "confidence", *bars, *scores)
 
 
 def _row(one: Compared) -> tuple[object, ...]:
@@ -232,4 +246,5 @@ def _row(one: Compared) -> tuple[object, ...]:
     ]
     estimate = one.estimate
     known = (one.notes, round(one.seconds, 1), estimate.beats_sec.size, round(estimate.confidence, 4))
-    return (one.record.path, one.record.composer, *known, *scores)
+    bars = (one.bar_beats, usual_bar(estimate.downbeat))
+    return (one.record.path, one.record.composer, *known, *bars, *scores)

@@ -17,6 +17,7 @@ from pianolm.evaluation.beats import (
     every_bar,
     librosa_beats,
     onset_envelope,
+    usual_bar,
 )
 from pianolm.music.beats import BeatAnnotation
 from pianolm.music.midi import write_midi
@@ -64,6 +65,13 @@ def test_the_onset_envelope_weighs_loud_long_and_low_notes() -> None:
     assert np.flatnonzero(envelope).tolist() == [0, 25]
 
 
+def test_the_usual_bar_has_the_most_frequent_number_of_beats() -> None:
+    assert usual_bar(np.array([0, 1, 0, 0, 1, 0, 1, 0, 0, 1, 0], bool)) == 3
+    assert usual_bar(np.array([1, 0, 1, 0, 0, 1], bool)) == 2
+    assert usual_bar(np.array([0, 1, 0, 0], bool)) == 0
+    assert usual_bar(None) == 0
+
+
 @pytest.mark.slow
 def test_librosa_finds_a_steady_beat() -> None:
     pytest.importorskip("librosa", reason="without the extra evaluate")
@@ -104,6 +112,7 @@ def test_the_stage_measures_annotated_performances(
         rows = list(csv.DictReader(file))
     assert sorted(row["path"] for row in rows) == ["1.mid", "2.mid", "3.mid"]
     assert all(0.5 < float(row["confidence"]) <= 1 for row in rows)
+    assert {(row["bar_beats"], row["bar_beats_found"]) for row in rows} == {("3", "6")}
     with (tmp_path / "run" / "rejects.csv").open(newline="") as file:
         (reject,) = csv.DictReader(file)
     assert reject["path"] == "0.mid"
