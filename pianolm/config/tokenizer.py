@@ -28,7 +28,10 @@ class VocabularyConfig:
     pitch: int = option(128, "Number of MIDI pitches; always 128.", at_least=128, at_most=128)
     velocity: int = option(512, "Number of velocity codes.", at_least=1)
     reserved: int = option(
-        512, "Number of reserved ids: 377 eighth-beat patterns, bars, duration bins, tunings.", at_least=377
+        512,
+        "Number of reserved ids: 377 eighth-beat patterns, pedal (not used yet), bars, duration bins, tunings, "
+        "marks of gaps, controls.",
+        at_least=377,
     )
     tempo: int = option(50, "Number of tempo bins.", at_least=1)
 
