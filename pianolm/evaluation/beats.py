@@ -147,7 +147,10 @@ def run(ctx: StageContext) -> Metrics:
     baselines = {CONSTANT: constant_beats, LIBROSA: librosa_beats}
     if find_spec("librosa") is None:
         del baselines[LIBROSA]
-        print("evaluate: without librosa's baseline; pip install 'pianolm[evaluate]' adds it", flush=True)
+        print(
+            "evaluate: without librosa's baseline; pip install '.[evaluate]' in the checkout adds it",
+            flush=True,
+        )
     rejects: list[tuple[str, str]] = []
     compared = list(
         report_progress(

@@ -75,7 +75,7 @@ def search_space(
         import optuna
     except ImportError:
         raise UserError(
-            "hydra/sweeper=optuna: optuna is not installed; pip install 'pianolm[optuna]'"
+            "hydra/sweeper=optuna: optuna is not installed; pip install '.[optuna]' in the checkout"
         ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     overrides = {one.get_key_element(): one for one in OverridesParser.create().parse_overrides(list(words))}

@@ -87,7 +87,9 @@ def _connect(address: str | None, cpus: int | None, jobs: int) -> int:
     try:
         import ray
     except ImportError:
-        raise UserError("hydra/launcher=ray: ray is not installed; pip install 'pianolm[ray]'") from None
+        raise UserError(
+            "hydra/launcher=ray: ray is not installed; pip install '.[ray]' in the checkout"
+        ) from None
     if not ray.is_initialized():
         own = {"num_cpus": cores(), "object_store_memory": _OBJECT_STORE_BYTES, "include_dashboard": False}
         try:
