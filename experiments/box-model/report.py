@@ -6,23 +6,67 @@ python report.py RUNS OUT    run directories of run.sh; rows of those that RUNS 
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from experiments.results import RESULTS, Row, bits_without_bars, publish, read_metrics, read_rows, table
+from experiments.results import (
+    METRICS,
+    RESULTS,
+    Row,
+    bits_without_bars,
+    publish,
+    read_metrics,
+    read_rows,
+    table,
+)
+from pianolm.artifacts import read_record
 from pianolm.evaluation.music_statistics import STATISTICS
 
-STAGES = (
-    ("first/base", "base: without velocities"),
-    ("first/finetune", "finetune"),
-    ("second/finetune", "more"),
-    ("third/finetune", "more, at a constant rate"),
-    ("fourth/finetune", "context 2,048, the rate decays"),
-    ("fifth/finetune", "the same with gaps and controls"),
-    ("sixth/finetune", "mostly gaps"),
-)
+
+class Training(NamedTuple):
+    """A training of run.sh.
+
+    Attributes:
+        label: What the picture calls it.
+        shown: Its name, music, million tokens, context and rate, as in the table of README.md.
+        precision: That of its matrix products.
+    """
+
+    label: str
+    shown: tuple[str, str, str, str, str]
+    precision: str
+
+
+_HALF_COSINE = "half a cosine"
+_SOME_SCORES = "POP909, scores at a weight of 0.05"
+_DECAYING = "constant, then decaying to 0 over 70 %"
+_GAPS_AND_CONTROLS = "the same; 30 % of the windows with gaps, 30 % with controls"
+_GAPS = "the same; 60 % of the windows with gaps, their suffix first"
+_NO_VELOCITIES = "POP909 and scores in equal parts, no velocities"
+TRAININGS = {
+    "first/base": Training(
+        "base: without velocities", ("first, *base*", _NO_VELOCITIES, "4.1", "1,024", _HALF_COSINE), "bf16"
+    ),
+    "first/finetune": Training(
+        "finetune", ("first, *finetune*", "POP909", "5.3", "1,024", _HALF_COSINE), "bf16"
+    ),
+    "second/finetune": Training("more", ("second", "POP909", "5.3", "1,024", _HALF_COSINE), "bf16"),
+    "third/finetune": Training(
+        "more, at a constant rate", ("third", _SOME_SCORES, "5.0", "1,024", "constant"), "fp32"
+    ),
+    "fourth/finetune": Training(
+        "context 2,048, the rate decays", ("fourth", _SOME_SCORES, "4.9", "2,048", _DECAYING), "fp32"
+    ),
+    "fifth/finetune": Training(
+        "the same with gaps and controls", ("fifth", _GAPS_AND_CONTROLS, "4.9", "2,048", "as before"), "fp32"
+    ),
+    "sixth/finetune": Training("mostly gaps", ("sixth", _GAPS, "4.5", "2,048", "as before"), "fp32"),
+}
+"""The trainings, by their directories below RUNS."""
 MEASURED = {"second": "after two runs", "fourth": "after four", "pop": "pop"}
 """Models that are measured, by the beginning of the names of their runs, and their columns."""
 WANTED = {
@@ -50,19 +94,29 @@ def curve(run: Path) -> list[list[float]]:
     return [[round((step + 1) * per_step), round(float(bits), 3)] for step, bits in found]
 
 
+def seconds_of(runs: Path, run: str) -> float:
+    """Time of a training. The figures of a run are those of its last stage, so base is asked for its artifact's."""
+    name, stage = run.split("/")
+    metrics = json.loads((runs / name / METRICS).read_text("utf-8"))
+    if metrics["stage"] == stage:
+        return float(metrics["seconds"])
+    record = read_record(Path(metrics["artifact"]).parents[1] / stage / metrics["upstream"][stage])
+    assert record is not None, f"{runs / name}: the artifact of stage {stage} is at hand"
+    return float(record["metrics"]["seconds"])
+
+
 def read(runs: Path, kept: list[Row]) -> list[Row]:
     """The rows of all runs, in their order."""
     found = by_run(kept)
-    for run, _ in STAGES:
+    for run in TRAININGS:
         if (runs / run).is_dir():
-            seconds = read_metrics(runs / run.split("/")[0])["seconds"]
-            found[run] = {"run": run, "curve": curve(runs / run), "seconds": seconds}
+            found[run] = {"run": run, "curve": curve(runs / run), "seconds": seconds_of(runs, run)}
     measures = [f"{run}-{measure}" for run in MEASURED for measure in ("lm", "samples")]
     for run in measures:
         if (runs / run).is_dir():
             figures = read_metrics(runs / run)
             found[run] = {"run": run, **{key: value for key, value in figures.items() if key != "upstream"}}
-    return [found[run] for run in (*(run for run, _ in STAGES), *measures)]
+    return [found[run] for run in (*TRAININGS, *measures)]
 
 
 def by_run(rows: list[Row]) -> dict[str, Row]:
@@ -87,18 +141,26 @@ def tables(rows: list[Row]) -> dict[str, list[str]]:
     for name, words in WORDS.items():
         values = [*(row.get(name) for row in samples), samples[-1].get(f"human_{name}")]
         lines.append([words, *("–" if v is None else f"{v:.2f}" for v in values), WANTED[name]])
-    return {"results": table(["", *MEASURED.values(), "human rest", "goal"], lines)}
+    return {
+        "results": table(["", *MEASURED.values(), "human rest", "goal"], lines),
+        "trainings": table(
+            ["run", "music", "million tokens", "context", "rate", "minutes of a core"],
+            [
+                [*one.shown, f"{found[run]['seconds'] / 60:.0f}, {one.precision}"]
+                for run, one in TRAININGS.items()
+            ],
+        ),
+    }
 
 
 def draw(rows: list[Row], path: Path) -> None:
     """Validation bits per note over all tokens seen; base does not pay for velocities."""
     figure = Figure(figsize=(8, 4), layout="constrained")
     axes, start, found = figure.subplots(), 0.0, by_run(rows)
-    for run, words in STAGES:
+    for run, training in TRAININGS.items():
         points = found[run]["curve"]
-        axes.plot(
-            [(start + tokens) / 1e6 for tokens, _ in points], [b for _, b in points], marker=".", label=words
-        )
+        million = [(start + tokens) / 1e6 for tokens, _ in points]
+        axes.plot(million, [bits for _, bits in points], marker=".", label=training.label)
         start += points[-1][0]
     axes.set_xlabel("million tokens seen")
     axes.set_ylabel("val/bits_per_note")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains the model in the box, packs it, measures it and lets it play; five to six hours on one core.
+# Trains the bundled model, packs it, measures it and lets it play; five to six hours on one core.
 # POP909=PATH and SCORES=PATH: the data sets. RUNS=DIR keeps the runs, so that an interrupted one continues. The packed
 # model lies in RUNS/pop; copy it to pianolm/models/pop to let it come along. Writes to OUT=PATH (default: this folder).
 source "$(dirname "$0")/../setup.sh"
