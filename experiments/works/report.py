@@ -10,8 +10,6 @@ from pathlib import Path
 
 from experiments.results import Row, publish, read_rows, table
 
-ALL_FILES = 46_000
-
 
 def of_kind(rows: list[Row], key: str) -> list[Row]:
     return [row for row in rows if key in row]
@@ -23,31 +21,15 @@ def found(rows: list[Row], finding: str, pieces_of: str = "asap and acpas") -> R
     )
 
 
-def scale(rows: list[Row]) -> list[Row]:
-    return sorted(of_kind(rows, "cpu_seconds"), key=lambda row: row["files"])
-
-
-def cpu_of_all(rows: list[Row]) -> float:
-    """Processor seconds for 46,000 files: the largest measurement, and the slope between the last two beyond it."""
-    *_, smaller, larger = scale(rows)
-    slope = (larger["cpu_seconds"] - smaller["cpu_seconds"]) / (larger["files"] - smaller["files"])
-    return larger["cpu_seconds"] + max(ALL_FILES - larger["files"], 0) * slope
-
-
 def headlines(rows: list[Row]) -> dict[str, float]:
     alone, titled = (found(rows, name) for name in ("notes alone", "notes, composers and titles"))
-    figures = {
+    return {
         "precision": round(titled["precision"], 4),
         "recall": round(titled["recall"], 4),
         "notes_alone/precision": round(alone["precision"], 4),
         "notes_alone/recall": round(alone["recall"], 4),
         **{f"leaks/{row['mix']}": row["leaks"] for row in of_kind(rows, "mix")},
     }
-    if measured := scale(rows):
-        figures |= {f"scale/{key}": measured[-1][key] for key in ("files", "cpu_seconds", "peak_rss_mb")}
-    if len(measured) > 1:
-        figures["scale/cpu_seconds_of_46000"] = round(cpu_of_all(rows))
-    return figures
 
 
 def tables(rows: list[Row]) -> dict[str, list[str]]:
@@ -58,7 +40,6 @@ def tables(rows: list[Row]) -> dict[str, list[str]]:
         "shingles": _shingles(of_kind(rows, "shingles")),
         "windows": _windows(of_kind(rows, "window_ms")),
         "coverage": [_coverage(rows)],
-        "scale": _scale(scale(rows)),
     }
 
 
@@ -121,20 +102,6 @@ def _windows(rows: list[Row]) -> list[str]:
     ]
     header = [f"{name}: {key}" for name in ("files", "renditions") for key in ("precision", "recall")]
     return table(["notes together within", *header], cells)
-
-
-def _scale(rows: list[Row]) -> list[str]:
-    header = ["files", "processor seconds", "ms a file", "peak MB", "precision", "recall"]
-    cells = [
-        [
-            *(f"{row['files']:,}", f"{row['cpu_seconds']:.0f}"),
-            f"{1000 * row['cpu_seconds'] / row['files']:.1f}",
-            *(f"{row['peak_rss_mb']:.0f}", f"{row['precision']:.4f}", f"{row['recall']:.4f}"),
-            f"{row['recall_of_renditions']:.4f}",
-        ]
-        for row in rows
-    ]
-    return table([*header, "renditions together"], cells)
 
 
 def _coverage(rows: list[Row]) -> str:

@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Finds works by notes in ASAP and ACPAS, counts leaks, and prepares folders of renditions. ASAP, ACPAS, POP909, SCORES: folders
-# of the data sets. FILES: numbers of files to prepare (default: 1437 2875 5750; 46000 takes 5 GB of disk). WORKERS (default: 1).
-# RUNS=DIR keeps the files and rows, so that an interrupted run continues. Writes to OUT=PATH (default: this folder).
+# Finds works by notes in ASAP and ACPAS, and counts leaks. ASAP, ACPAS, POP909, SCORES: folders of the data sets. RUNS=DIR
+# keeps the rows, so that an interrupted run continues. Writes to OUT=PATH (default: this folder).
 source "$(dirname "$0")/../setup.sh"
 : "${ASAP:?set ASAP to the folder with metadata.csv}" "${ACPAS:?set ACPAS to the folder with distinct_pieces.csv}"
 : "${POP909:?set POP909 to its folder}" "${SCORES:?set SCORES to the folder with metadata.csv}"
@@ -19,9 +18,4 @@ measured() { # NAME COMMAND…: runs the command with the file of its rows as la
 measured works "$here/measure.py" "$ASAP" "$ACPAS" "$others"
 measured windows "$here/windows.py" "$ASAP" "$ACPAS"
 measured leaks "$here/leaks.py" "$ASAP" "$ACPAS" "$POP909" "$SCORES"
-for files in ${FILES:-1437 2875 5750}; do
-  [ -e "$runs/files-$files-sources.csv" ] || python "$here/scale.py" make "$files" "$runs/files-$files" "$ASAP" "$ACPAS" "$others"
-  measured "scale-$files" "$here/scale.py" run "$runs/files-$files" "$runs/prepare-$files" "${WORKERS:-1}"
-  rm -rf "$runs/prepare-$files" # gigabytes for many files
-done
 python "$here/report.py" "$runs" "$out"
