@@ -36,6 +36,13 @@ def over_seeds(rows: list[Row], key: str, digits: int) -> str:
     return f"{np.mean(values):.{digits}f} ± {np.ptp(values) / 2:.{digits}f}" if values else "–"
 
 
+def fewer(rows: list[Row]) -> str:
+    """Bits a note that both sides save in each drawing of the gaps: mean, least and most."""
+    past, both = ([row[f"bits_per_note_{key}"] for row in rows] for key in ("past_only", "both_sides"))
+    saved = np.subtract(past, both)
+    return f"{saved.mean():.2f} ({saved.min():.2f}–{saved.max():.2f})"
+
+
 def by_run(rows: list[Row]) -> dict[str, Row]:
     return {row["run"]: row for row in rows}
 
@@ -60,6 +67,12 @@ def tables(rows: list[Row]) -> dict[str, list[str]]:
         ]
         for key, words in BITS.items()
     ]
+    lines.append(
+        [
+            "fewer bits with both sides, in each drawing: mean (least–most)",
+            *(fewer(of_gap(rows, beats)) for beats in GAPS),
+        ]
+    )
     for name, words in STATISTICS.items():
         digits = 2 if name in ("bar_likeness", "longer_than_a_bar") else 1
         for side, key in (("model", name), ("human", f"human_{name}")):
