@@ -20,6 +20,8 @@ from pianolm.report.piano_roll import figure
 
 SETS = {"asap": "ASAP", "pop909": "POP909"}
 TRACKERS = {"": "this tracker", "librosa_": "librosa", "constant_": "constant 120"}
+GOALS = {"asap": "0.72, 0.40", "pop909": "0.95, 0.80"}
+"""What this tracker was to reach: beat F, downbeat F."""
 SCORES = ("beat_f", "beat_f_any_level", "downbeat_f", "tempo_octave_errors")
 GRIDS = {"annotated": "annotated", "estimated": "estimated", "clock": "120 BPM"}
 DECODER_COLUMNS = {
@@ -111,12 +113,23 @@ def headlines(rows: list[Row]) -> dict[str, float]:
 def tables(rows: list[Row]) -> dict[str, list[str]]:
     by_run = {row["run"]: row for row in rows if "run" in row}
     results = [
-        [f"{name}, {tracker}", *(f"{by_run[run][prefix + score]:.3f}" for score in SCORES)]
+        [
+            f"{name}, {tracker}",
+            *(f"{by_run[run][prefix + score]:.3f}" for score in SCORES),
+            "" if prefix else GOALS[run],
+        ]
         for run, name in SETS.items()
         for prefix, tracker in TRACKERS.items()
         if f"{prefix}beat_f" in by_run[run]
     ]
-    head = ("validation", "beat F", "levels forgiven", "downbeat F", "at another level")
+    head = (
+        "validation",
+        "beat F",
+        "levels forgiven",
+        "downbeat F",
+        "at another level",
+        "goals: beats, downbeats",
+    )
     return {
         "results": table(head, results),
         "decoder": table(("decoder", *DECODER_COLUMNS.values()), _decoders(rows)),

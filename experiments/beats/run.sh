@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Trains the beat tracker in the box, packs it, compares settings of its decoder, measures it, and trains a small language
+# Trains the bundled beat tracker, packs it, compares settings of its decoder, measures it, and trains a small language
 # model on ASAP three times: with the annotated beats, with estimated ones, and with a clock of 120 BPM. POP909=PATH and
 # SCORES=PATH: what the tracker learns from; ASAP=PATH and again POP909: what it is measured on. RUNS=DIR keeps the runs, so
 # that an interrupted one continues; STEPS, LM_STEPS and THREADS change the trainings. The packed tracker lies in RUNS/beats;
 # copy it to pianolm/models/beats to let it come along. Librosa's rows need the extra evaluate (pip install
-# 'pianolm[evaluate]'). Writes to OUT=PATH (default: this folder).
+# '.[evaluate]' in the checkout). Writes to OUT=PATH (default: this folder).
 source "$(dirname "$0")/../setup.sh"
 runs=${RUNS:-outputs/beats}
 pop909=${POP909:?set POP909 to the data set} scores=${SCORES:?set SCORES to the data set}
