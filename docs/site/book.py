@@ -14,7 +14,7 @@ Each folder asks one question. Its README has the answer, a table and the comman
 data set as it was unpacked ([which ones](../docs/data.md#data-sets)); commands run from the top of a checkout.
 
 Minutes are the times that the rows hold, added up, on one or two cores of a machine that did other work as well; –
-where they hold none, or only those of a part.
+where they hold none, only those of a part, or one of them in several rows.
 
 This page is made from the folders; `python -m docs.site.write` writes it again.
 """
@@ -43,8 +43,8 @@ class Shown(NamedTuple):
 
 _BITS = "bits a note"
 SHOWN = {
-    "ablations": Shown("ties/tokenizer.ties=explicit", f"explicit ties, {_BITS}", "seconds"),
-    "beats": Shown("asap/beat_f", "beat F, ASAP", "seconds"),
+    "ablations": Shown("ties/tokenizer.ties=explicit", f"explicit ties, {_BITS}"),
+    "beats": Shown("asap/beat_f", "beat F, ASAP"),
     "benchmarks/distributed": Shown(
         "largest_difference_of_val_loss", "largest difference of a validation loss"
     ),
@@ -80,7 +80,7 @@ SHOWN = {
         "train_seconds",
     ),
     "tokenizer-fuzzing": Shown("failed", "failures", "seconds"),
-    "velvq": Shown("val/velocity_mae", "mean error, MIDI units", "seconds"),
+    "velvq": Shown("val/velocity_mae", "mean error, MIDI units"),
     "what-bits-miss": Shown("auc_bits/deadpan", "AUC of bits, deadpan"),
     "works": Shown("notes_alone/precision", "precision from notes alone"),
 }

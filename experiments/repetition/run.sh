@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Continues the openings of POP909's validation songs with different settings of sampling. MODEL=DIR: the model (default:
-# pop, the one in the box). POP909=PATH: the folder that holds POP909/. SONGS=N: only so many, evenly spaced (default:
+# pop, the bundled one). POP909=PATH: the folder that holds POP909/. SONGS=N: only so many, evenly spaced (default:
 # all). RUNS=DIR (default: outputs/repetition) keeps the runs, so that an interrupted script continues; use another one
 # for another model. Writes to OUT=PATH (default: this folder).
 source "$(dirname "$0")/../setup.sh"
