@@ -10,7 +10,7 @@ from pianolm import hub, models
 from pianolm.artifacts import ArtifactStore
 from pianolm.errors import UserError
 from pianolm.json_file import read_object
-from pianolm.lm.llama import SHARES
+from pianolm.lm.llama import CONTROL_SHARE, FILL_SHARE, SHARES
 from pianolm.pipeline.run_log import LATEST
 from pianolm.tokenizer.config import read_settings
 
@@ -38,6 +38,11 @@ TRAINING = (
 """Groups and keys that ask for a training chain: where one is given, `stage=generate` plays what the chain trains."""
 _ON_THE_HUB = ("model", "base", "tokenizer")
 """Keys of `upstream` that may name a model on the Hugging Face hub."""
+_WITHOUT = {
+    FILL_SHARE: f" (loader.{FILL_SHARE}=0 trains without gaps)",
+    CONTROL_SHARE: f" (loader.{CONTROL_SHARE}=0 trains without controls)",
+}
+"""How to train without what the base model learned beside continuing."""
 
 
 def choose_models(cfg: Config, overrides: Sequence[str] | None, say: Callable[[str], None]) -> Config:
@@ -59,7 +64,7 @@ def choose_models(cfg: Config, overrides: Sequence[str] | None, say: Callable[[s
     if cfg["upstream"]["model"] == LATEST:
         return _with_model(cfg, _latest(cfg, say))
     if cfg["upstream"]["model"] is None and cfg["stage"]["name"] == "generate" and given is not None:
-        cfg = _box_or_chain(cfg, given, say)
+        cfg = _bundled_or_chain(cfg, given, say)
     return _with_base(cfg, given or set(), say) if cfg["upstream"]["base"] else cfg
 
 
@@ -107,41 +112,39 @@ def _latest(cfg: Config, say: Callable[[str], None]) -> Path:
     return path
 
 
-def _box_or_chain(cfg: Config, given: Iterable[str], say: Callable[[str], None]) -> Config:
+def _bundled_or_chain(cfg: Config, given: Iterable[str], say: Callable[[str], None]) -> Config:
     """The bundled model, unless something is given that a training chain depends on."""
-    box = models.DYNAMICS if _gives_dynamics(cfg) else models.DEFAULT
-    if not models.model_path(box).is_dir():
+    bundled = models.DYNAMICS if _gives_dynamics(cfg) else models.DEFAULT
+    if not models.model_path(bundled).is_dir():
         return cfg
     asked = sorted({one.split(".")[0] for one in given} & set(TRAINING))
     if not asked:
         say(
-            f"generate: plays {box}, the bundled model; upstream.model=latest plays the last one "
+            f"generate: plays {bundled}, the bundled model; upstream.model=latest plays the last one "
             "trained here, upstream.model=PATH another, and experiment=demo trains one"
         )
-        return _with_model(cfg, models.model_path(box))
+        return _with_model(cfg, models.model_path(bundled))
     say(
-        f"generate: plays a model trained for the options given ({', '.join(asked)}); upstream.model={box} plays the "
-        "bundled one"
+        f"generate: plays a model trained for the options given ({', '.join(asked)}); upstream.model={bundled} plays "
+        "the bundled one"
     )
     return cfg
 
 
 def _with_base(cfg: Config, given: Iterable[str], say: Callable[[str], None]) -> Config:
-    """What a base model's directory brings along: its sizes, its loss, what it learned beside continuing (`SHARES`)
-    and, with velocities, its tokenizer.
+    """What a base model's directory brings along: its sizes, its context, its loss, what it learned beside continuing
+    (`SHARES`) and, with velocities, its tokenizer.
 
-    Each is brought only where nothing of its kind was given.
+    Each is brought only where nothing of its kind was given, and the printed line names it.
     """
     directory = Path(str(cfg["upstream"]["base"])).expanduser()
     sizes = _sizes(directory)
     if sizes is None:
         return cfg
-    brought = []
+    brought, options = [], []
     if not _is_given(given, "model", "experiment"):
-        constrained, loader = (
-            sizes.pop("constrained"),
-            {name: sizes.pop(name) for name in ("context", *SHARES)},
-        )
+        constrained = sizes.pop("constrained")
+        loader = {name: sizes.pop(name) for name in ("context", *SHARES)}
         cfg = {**cfg, "model": {**cfg["model"], **sizes}}
         brought.append("sizes")
         loader = {
@@ -149,15 +152,23 @@ def _with_base(cfg: Config, given: Iterable[str], say: Callable[[str], None]) ->
             for name, value in loader.items()
             if not _is_given(given, f"loader.{name}", f"finetune.loader.{name}")
         }
+        # a share of 0 goes without saying where it would be 0 anyway
+        options = [
+            f"loader.{name}={value}{_WITHOUT.get(name, '') if value else ''}"
+            for name, value in loader.items()
+            if value or cfg["finetune"]["loader"][name]
+        ]
         cfg = _for_finetune(cfg, "loader", loader)
         if not _is_given(given, "loss", "finetune.loss"):
             cfg = _for_finetune(cfg, "loss", {"constrained": constrained})
+            options.append(f"loss={'constrained' if constrained else 'plain'}")
     parts = ("tokenizer", "codebook", "velvq", "experiment")
     if not _is_given(given, *parts, *(f"upstream.{part}" for part in parts)) and _has_velocities(directory):
         cfg = {**cfg, "upstream": {**cfg["upstream"], "tokenizer": str(directory)}}
         brought.append("tokenizer")
     if brought:
-        say(f"upstream.base: takes the {' and the '.join(brought)} of {directory}")
+        also = f", with {', '.join(options)}" if options else ""
+        say(f"upstream.base: takes the {' and the '.join(brought)} of {directory}{also}")
     return cfg
 
 

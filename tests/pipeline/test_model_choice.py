@@ -168,7 +168,10 @@ def test_a_base_model_brings_its_tokenizer_and_its_sizes(box: Path) -> None:
     assert shares == [0.3, 0.0], "what the base model learned is kept"
     assert cfg["finetune"]["loader"]["context"] == config["max_position_embeddings"] == 128
     assert cfg["upstream"]["tokenizer"] == str(box)
-    assert said == [f"upstream.base: takes the sizes and the tokenizer of {box}"]
+    assert said == [
+        f"upstream.base: takes the sizes and the tokenizer of {box}, with loader.context=128, loader.fill_share=0.3 "
+        "(loader.fill_share=0 trains without gaps), loss=plain"
+    ]
     plan = Planner(cfg).plan()
     assert set(plan.upstream) == {"tokens", "base"}
     assert set(plan.upstream["tokens"].upstream) == {"cells", "tokenizer"}
@@ -188,6 +191,23 @@ def test_what_is_given_is_not_replaced_by_that_of_the_base_model(box: Path) -> N
     assert cfg["finetune"]["loader"]["context"] == 64
     assert cfg["upstream"]["tokenizer"] is None
     assert said == []
+
+
+def test_options_that_are_given_are_not_named_as_those_of_the_base_model(box: Path) -> None:
+    overrides = ("stage=finetune", "upstream.base=pop", "loader.fill_share=0", "loss=constrained")
+    config = json.loads((box / "config.json").read_text())
+    (box / "config.json").write_text(json.dumps({**config, "fill_share": 0.3, "control_share": 0.2}))
+    said: list[str] = []
+    cfg = choose_models(composed(*overrides), overrides, said.append)
+    loader = cfg["finetune"]["loader"]
+    assert (loader["fill_share"], loader["control_share"], cfg["finetune"]["loss"]["constrained"]) == (
+        0,
+        0.2,
+        True,
+    )
+    assert said[0].endswith(
+        f"of {box}, with loader.context=128, loader.control_share=0.2 (loader.control_share=0 trains without controls)"
+    )
 
 
 def test_finetune_makes_the_box_model_ones_own(tmp_path: Path, box: Path) -> None:
