@@ -1,6 +1,8 @@
-"""README.md and docs/: commands and code run, links resolve, and figures are those of the experiments.
+"""README.md, docs/ and the cards of the bundled models: commands and code run, links resolve, and figures are those of
+the experiments.
 
-Commands run in this process with the settings of `tests/tiny.py`; those of a sweep are planned, as are those of docs/.
+Commands run in this process with the settings of `tests/tiny.py`; those of a sweep are planned, as are those of docs/,
+of the cards and of conf/experiment/.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 
 import pytest
 from hydra.core.override_parser.types import IntervalSweep
+from omegaconf import OmegaConf
 
 from experiments.results import read_rows
 from pianolm.config.check import parse
@@ -28,7 +31,8 @@ from .markdown import ROOT, anchors, blocks, commands, links, sections, table_ro
 from .tiny import TINY, composed, tiny
 
 README = (ROOT / "README.md").read_text("utf-8")
-DOCS = sorted((ROOT / "docs").rglob("*.md"))
+DOCS = [*sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "pianolm" / "models").glob("*/README.md"))]
+RECIPES = sorted((ROOT / "conf" / "experiment").glob("*.yaml"))
 EXTENDING = "extending.md"  # names parts that do not exist: test_extending.py runs it
 METRICS = (ROOT / "docs" / "metrics.md").read_text("utf-8")
 MOST_WORDS = 1200
@@ -111,8 +115,18 @@ class Workspace:
                 "generate.page=false"
             )  # the page is made by the command that builds a chain of its own
         lists = [self._values(word) if "-m" in words else [word] for word in given]
+        recipes = [
+            word.partition("=")[2] for word in given if "-m" in words and word.startswith("experiment=")
+        ]
+        of_recipe = [job for recipe in recipes for job in self._ends(recipe)] or [()]
         tail = [*extra, *(settings if small else []), f"paths.artifacts={self.artifacts}", *more]
-        return [composed(*job, *tail) for job in itertools.product(*lists)]
+        return [composed(*job, *values, *tail) for job in itertools.product(*lists) for values in of_recipe]
+
+    def _ends(self, recipe: str) -> list[tuple[str, ...]]:
+        """The first and the last job of a sweep that a file of conf/experiment/ describes."""
+        params = OmegaConf.load(ROOT / "conf" / "experiment" / f"{recipe}.yaml").hydra.sweeper.params
+        values = [self._values(f"{key}={value}") for key, value in params.items()]
+        return [tuple(those[end] for those in values) for end in (0, -1)]
 
     @staticmethod
     def _values(word: str) -> list[str]:
@@ -209,16 +223,29 @@ def test_a_command_of_the_readme_runs(line: str, workspace: Workspace) -> None:
     assert Path(metrics["artifact"]).is_dir()
 
 
-@pytest.mark.parametrize(
-    "line", [line for doc in DOCS if doc.name != EXTENDING for line in arguments_of(doc.read_text("utf-8"))] + [
-        line for line in arguments_of(README) if line.startswith("-m")
+def commands_of_recipes() -> list[str]:
+    """The command in the comment at the head of each file of conf/experiment/."""
+    heads = [
+        re.findall(r"^#   python -m pianolm\.run (.*)$", path.read_text("utf-8"), re.MULTILINE)
+        for path in RECIPES
     ]
-)  # fmt: skip
+    assert all(len(found) == 1 for found in heads)
+    return [line for (line,) in heads]
+
+
+PLANNED = [
+    *(line for doc in DOCS if doc.name != EXTENDING for line in arguments_of(doc.read_text("utf-8"))),
+    *(line for line in arguments_of(README) if line.startswith("-m")),
+    *commands_of_recipes(),
+]
+
+
+@pytest.mark.parametrize("line", list(dict.fromkeys(PLANNED)))
 def test_a_command_of_the_docs_makes_a_plan(line: str, workspace: Workspace) -> None:
     if line == "--help":
         return
     jobs = workspace.cfg(line, "plan=true", small=False)
-    assert len(jobs) > 1 or not line.startswith("-m") or "experiment=" in line
+    assert len(jobs) > 1 or not line.startswith("-m")
     for cfg in jobs:
         assert execute(cfg, workspace.root / "unused") == {}
 
@@ -278,8 +305,8 @@ def test_the_tree_shows_every_folder() -> None:
 
 
 def test_every_stage_is_documented() -> None:
-    headings = ", ".join(sections(METRICS, 2))
-    assert all(stage in headings for stage in stage_names())
+    named = {name.partition("=")[0] for heading in sections(METRICS, 2) for name in heading.split(", ")}
+    assert set(stage_names()) == named - {"Every stage"}
 
 
 def figures(folder: str) -> dict[str, float]:
