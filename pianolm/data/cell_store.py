@@ -222,10 +222,6 @@ class CellStore:
         velocity = self._gather("segment_velocity", self.segment_offset, indices)
         return Cells(**columns, segment_velocity=velocity, n_beats=int(beats.sum()))
 
-    def piece_of_cell(self, indices: Sequence[int]) -> NDArray[np.int64]:
-        """[C] index of the piece that each cell of `joined(indices)` belongs to."""
-        return np.repeat(np.asarray(indices, np.int64), [self.pieces[i].cells for i in indices])
-
     def _gather(self, name: str, offset: NDArray[np.int64], indices: Sequence[int]) -> NDArray[Any]:
         array, runs = self._arrays[name], _runs(indices)
         parts = [array[offset[first] : offset[last + 1]] for first, last in runs]

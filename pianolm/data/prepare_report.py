@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import resource
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
+from pianolm.csv_file import write_csv
 from pianolm.data.cell_store import SPLITS, PieceRow
 from pianolm.data.reading import ReadPiece, Rejected
 from pianolm.data.sources import Collection, Record
@@ -86,14 +86,14 @@ class PrepareReport:
 
     def write(self, directory: Path) -> None:
         """Writes `rejects.csv`, `excluded.csv`, `works.csv`, `repairs.csv` and `remarks.csv`."""
-        _write_csv(directory / "rejects.csv", ("path", "reason"), self._rejects)
+        write_csv(directory / "rejects.csv", ("path", "reason"), self._rejects)
         excluded = [(piece.path, piece.work, piece.why) for piece in self._collection.excluded]
-        _write_csv(directory / "excluded.csv", ("path", "work", "why"), excluded)
+        write_csv(directory / "excluded.csv", ("path", "work", "why"), excluded)
         write_works(directory / "works.csv", self._works)
         columns = ("beats", "reordered", "merged", "inserted", "added_before", "added_after")
-        _write_csv(directory / "repairs.csv", ("source", "path", *columns), self._repairs)
+        write_csv(directory / "repairs.csv", ("source", "path", *columns), self._repairs)
         remarks = [(one.source, one.path, text) for one, told in self._remarks for text in told.sentences()]
-        _write_csv(directory / "remarks.csv", ("source", "path", "remark"), remarks)
+        write_csv(directory / "remarks.csv", ("source", "path", "remark"), remarks)
 
     def lines(self) -> list[str]:
         """What was done, one line each, with warnings about splits that are too small."""
@@ -184,11 +184,6 @@ class PrepareReport:
         quoted = "; ".join(f"{path}: {reason}" for path, reason in self._rejects[:_QUOTED_REASONS])
         more = len(self._rejects) - _QUOTED_REASONS
         return f" ({quoted}{f'; and {more} more' if more > 0 else ''})"
-
-
-def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([columns, *rows])
 
 
 def _peak_rss_mb() -> float:

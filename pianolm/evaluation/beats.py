@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pianolm.csv_file import write_csv
 from pianolm.data.reading import ReadingOptions, select_records
 from pianolm.data.sources import Record, collect
 from pianolm.errors import UserError
-from pianolm.evaluation.measure import Measure, report_progress, write_csv
+from pianolm.evaluation.measure import Measure, report_progress
 from pianolm.evaluation.selection import evenly_spaced, performances
 from pianolm.music.beat_agreement import best_f_measure, f_measure, without_start
 from pianolm.music.beat_estimation import BeatEstimate, estimate_beats, load_tracker

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from pianolm.csv_file import write_csv
 from pianolm.data.cell_store import PieceRow
 from pianolm.evaluation.excerpts import bar_length, cut
-from pianolm.evaluation.measure import write_csv
 from pianolm.evaluation.selection import evenly_spaced
 from pianolm.evaluation.velocity_agreement import Agreement
 from pianolm.music.bars import DEFAULT_BAR_BEATS

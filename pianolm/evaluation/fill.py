@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pianolm.csv_file import write_csv
 from pianolm.data.cell_store import CellStore
 from pianolm.errors import UserError
 from pianolm.evaluation.excerpts import bar_length, cut, within
-from pianolm.evaluation.measure import Measure, write_csv
+from pianolm.evaluation.measure import Measure
 from pianolm.evaluation.music_statistics import key_of
 from pianolm.evaluation.samples import Excerpt, compare, measured
 from pianolm.evaluation.samples_report import write

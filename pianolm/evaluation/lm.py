@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from pianolm.csv_file import write_csv
 from pianolm.data.cell_store import CellStore, PieceRow
 from pianolm.data.token_store import beat_positions
 from pianolm.errors import UserError
-from pianolm.evaluation.measure import Measure, report_progress, write_csv
+from pianolm.evaluation.measure import Measure, report_progress
 from pianolm.evaluation.selection import performances
 from pianolm.stage import Metrics, StageContext
 from pianolm.tokenizer.token_mask import token_masks

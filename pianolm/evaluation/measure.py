@@ -6,12 +6,10 @@ The module is imported when a plan is made, so it imports torch inside its funct
 
 from __future__ import annotations
 
-import csv
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pianolm.evaluation
@@ -88,9 +86,3 @@ def report_progress(
         if count * 10 // pieces > (count - 1) * 10 // pieces:
             print(f"evaluate: {count} of {pieces} pieces, {describe(so_far)}", flush=True)
         yield result
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Writes a table with a header."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([columns, *rows])

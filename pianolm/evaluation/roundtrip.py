@@ -15,10 +15,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from pianolm.csv_file import write_csv
 from pianolm.data.reading import ReadingOptions, read_piece, select_records
 from pianolm.data.sources import Record, collect
 from pianolm.errors import UserError
-from pianolm.evaluation.measure import Measure, write_csv
+from pianolm.evaluation.measure import Measure
 from pianolm.evaluation.selection import performances
 from pianolm.music.cells import FrameNotes, frames_to_seconds, seconds_to_frames
 from pianolm.music.piece import Piece

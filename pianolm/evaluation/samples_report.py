@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pianolm.csv_file import write_csv
 from pianolm.data.cell_store import PieceRow
 from pianolm.evaluation.distributions import FEATURES
-from pianolm.evaluation.measure import write_csv
 from pianolm.evaluation.music_statistics import STATISTICS, Key, key_name
 from pianolm.evaluation.resampling import Estimate
 from pianolm.evaluation.selection import evenly_spaced

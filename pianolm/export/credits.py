@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pianolm import models
 from pianolm.artifacts import read_record
+from pianolm.csv_file import write_csv
 from pianolm.errors import UserError
 from pianolm.models import WORKS
 
@@ -63,10 +64,7 @@ class Credits:
         """Writes `CREDITS.csv` and `WORKS.csv`, each where it has rows."""
         for name, cls, rows in ((CREDITS, Credit, self.sets), (WORKS, Work, self.works)):
             if rows:
-                with (out / name).open("w", newline="", encoding="utf-8") as file:
-                    writer = csv.writer(file)
-                    writer.writerow([field.name for field in fields(cls)])
-                    writer.writerows(map(astuple, rows))
+                write_csv(out / name, [field.name for field in fields(cls)], map(astuple, rows))
 
 
 def credits_of(model: Path, roots: Iterable[Path]) -> Credits:

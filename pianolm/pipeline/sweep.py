@@ -41,8 +41,8 @@ from pianolm.report.sweep_results import (
     read_result,
     read_results,
     table,
-    write_csv,
     write_result,
+    write_results,
 )
 from pianolm.signals import STOP, leave_signals_to_parent
 from pianolm.stages import find_stage
@@ -261,7 +261,7 @@ class Sweep:
         states = {one.state for one in results}
         complete = not STOP.received and states <= {"done", *(("failed",) if failed_are_final else ())}
         self._write("sweep.json", {**self._read("sweep.json"), "complete": complete})
-        write_csv(self.directory / CSV, results)
+        write_results(self.directory / CSV, results)
         return table(results), "failed" in states
 
 

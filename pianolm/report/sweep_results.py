@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import os
@@ -10,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+
+from pianolm.csv_file import write_csv
 
 JOBS, CSV, STUDY = ".jobs", "sweep.csv", "optuna.jsonl"
 """Names in the directory of a sweep: the folder of the jobs' results, the table, and the journal of Optuna's study."""
@@ -150,16 +151,15 @@ def _short(value: float | None) -> str:
     return str(value) if isinstance(value, int) else f"{value:.6g}"
 
 
-def write_csv(path: Path, results: Sequence[JobResult]) -> None:
+def write_results(path: Path, results: Sequence[JobResult]) -> None:
     """Writes a row for each job: number, swept options, state, all metrics, run directory, log, error."""
     swept = swept_options(results)
     names = list(
         dict.fromkeys([*_shown_metrics(results), *(name for one in results for name in one.metrics)])
     )
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["job", *swept, "state", *names, "directory", "log", "error"])
-        for place, one in enumerate(results):
-            options = [values[place] for values in swept.values()]
-            figures = [one.metrics.get(name, "") for name in names]
-            writer.writerow([one.job, *options, one.state, *figures, one.directory, one.log, one.error])
+    rows = []
+    for place, one in enumerate(results):
+        options = [values[place] for values in swept.values()]
+        figures = [one.metrics.get(name, "") for name in names]
+        rows.append([one.job, *options, one.state, *figures, one.directory, one.log, one.error])
+    write_csv(path, ["job", *swept, "state", *names, "directory", "log", "error"], rows)

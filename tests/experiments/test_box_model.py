@@ -1,8 +1,7 @@
-"""Packing a trained model for the box."""
+"""Packing a trained model, to be bundled."""
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -14,17 +13,12 @@ from pianolm import PianoLM
 from pianolm.artifacts import problem_of, read_record, write_record
 from pianolm.export.model_files import stored_dtype
 from pianolm.tokenizer.vocabulary import FILL_MARKS
-from tests.markdown import ROOT
+from tests.experiment import load
 
 
 @pytest.fixture(scope="module")
 def packing() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("pack", ROOT / "experiments" / "box-model" / "pack.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load("box-model/pack.py")
 
 
 def test_a_packed_model_is_whole_in_16_bits_with_credits_and_its_card(

@@ -18,8 +18,8 @@ from pianolm.report.sweep_results import (
     read_results,
     swept_options,
     table,
-    write_csv,
     write_result,
+    write_results,
 )
 from tests.report.test_curves import size
 
@@ -76,7 +76,7 @@ def test_results_come_back_from_their_files_in_order_of_number(tmp_path: Path) -
 
 
 def test_the_csv_file_has_a_column_for_each_swept_option_and_metric(tmp_path: Path) -> None:
-    write_csv(tmp_path / "sweep.csv", RESULTS)
+    write_results(tmp_path / "sweep.csv", RESULTS)
     with (tmp_path / "sweep.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["model.width"] for row in rows] == ["32", "64", "128", ""]

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pianolm.csv_file import write_csv
 from pianolm.data.cell_store import SPLITS
 from pianolm.data.file_progress import with_progress
 from pianolm.data.sources.base import Record
@@ -150,10 +151,7 @@ def _split(records: Sequence[Record]) -> str:
 
 def write_works(path: Path, works: Iterable[PieceWork]) -> None:
     """Writes `works.csv`: a row a piece with the attributes of `PieceWork`."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(_COLUMNS)
-        table.writerows([getattr(work, column) for column in _COLUMNS] for work in works)
+    write_csv(path, _COLUMNS, ([getattr(work, column) for column in _COLUMNS] for work in works))
 
 
 def works_lines(works: Sequence[PieceWork]) -> list[str]:
