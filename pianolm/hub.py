@@ -30,6 +30,7 @@ MODEL_FILES = (
 FETCHED = (*MODEL_FILES, "artifact.json", "README.md")
 TOKENIZER_FILES = ("tokenizer/*",)
 _NAME = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+_NO_CONNECTION = "check the connection, or give the path of a model that is here"
 _FILE_ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz")
 
 
@@ -111,67 +112,61 @@ def push(directory: Path, name: str) -> str:
 @contextmanager
 def _told(subject: str, right: str) -> Iterator[None]:
     """Errors of huggingface_hub as one sentence that begins with `subject`; `right` is what a token must allow."""
-    from huggingface_hub import constants
-    from huggingface_hub.errors import (  # type: ignore[attr-defined]  # HTTPError is that of its HTTP library
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        HTTPError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-    )
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # that of its HTTP library
 
-    hub = constants.ENDPOINT
     try:
         yield
     except UserError:
         raise
-    except GatedRepoError as error:
-        raise UserError(
-            f"{subject}, and {hub} shows this model only to those it is granted to; ask for it on its page there, then "
-            "log in with `hf auth login` or set HF_TOKEN"
-        ) from error
-    except RepositoryNotFoundError as error:
-        raise UserError(
-            f"{subject}, and {hub} has no model of this name that this machine may see; check the name, and for a "
-            "private model log in with `hf auth login` or set HF_TOKEN"
-        ) from error
-    except (LocalEntryNotFoundError, OfflineModeIsEnabled) as error:
-        if isinstance(error.__cause__, HfHubHTTPError):
-            raise _refused(subject, hub, right, error.__cause__) from error
+    # those of huggingface_hub itself are among these
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{subject}{_reason(error, right)}") from error
+
+
+def _reason(error: Exception, right: str) -> str:
+    """What went wrong and what to do, as the rest of a sentence."""
+    from huggingface_hub import constants, errors
+
+    hub, cause = constants.ENDPOINT, error.__cause__
+    match error:
+        case errors.GatedRepoError():
+            return (
+                f", and {hub} shows this model only to those it is granted to; ask for it on its page there, then log "
+                "in with `hf auth login` or set HF_TOKEN"
+            )
+        case errors.RepositoryNotFoundError():
+            return (
+                f", and {hub} has no model of this name that this machine may see; check the name, and for a private "
+                "model log in with `hf auth login` or set HF_TOKEN"
+            )
+        case errors.HfHubHTTPError():
+            return _refused(hub, right, error)
+        case ValueError():
+            return f": {_first_line(error)}"
+        case errors.HTTPError():  # type: ignore[attr-defined]
+            return f", and {hub} cannot be reached ({type(error).__name__}); {_NO_CONNECTION}"
+    if isinstance(cause, errors.HfHubHTTPError):
+        return _refused(hub, right, cause)
+    if isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)):
         offline = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{hub} cannot be reached"
-        raise UserError(
-            f"{subject}, and {offline}; check the connection, or give the path of a model that is here"
-        ) from error
-    except HfHubHTTPError as error:
-        raise _refused(subject, hub, right, error) from error
-    except (HFValidationError, ValueError) as error:
-        raise UserError(f"{subject}: {_first_line(error)}") from error
-    except HTTPError as error:
-        raise UserError(
-            f"{subject}, and {hub} cannot be reached ({type(error).__name__}); check the connection, or give the path "
-            "of a model that is here"
-        ) from error
-    except (OSError, RuntimeError) as error:  # large files go to a storage of its own, by Xet or Git LFS
-        if isinstance(error.__cause__, HfHubHTTPError):
-            raise _refused(subject, hub, right, error.__cause__) from error
-        raise UserError(
-            f"{subject}, and the exchange of large files with {hub} failed ({_first_line(error)}); check the "
-            "connection, the token and the disk, then try again"
-        ) from error
+        return f", and {offline}; {_NO_CONNECTION}"
+    # large files go to a storage of its own, by Xet or Git LFS
+    return (
+        f", and the exchange of large files with {hub} failed ({_first_line(error)}); check the connection, the token "
+        "and the disk, then try again"
+    )
 
 
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def _refused(subject: str, hub: str, right: str, error: HfHubHTTPError) -> UserError:
-    """The sentence for an answer of the hub that is an error."""
+def _refused(hub: str, right: str, error: HfHubHTTPError) -> str:
+    """The rest of a sentence for an answer of the hub that is an error."""
     status = error.response.status_code
     if status not in (401, 403):
-        return UserError(f"{subject}, and {hub} answered with status {status}; try again later")
-    return UserError(
-        f"{subject}, and {hub} refused the token (status {status}); log in with `hf auth login`, or set HF_TOKEN, with "
+        return f", and {hub} answered with status {status}; try again later"
+    return (
+        f", and {hub} refused the token (status {status}); log in with `hf auth login`, or set HF_TOKEN, with "
         f"a valid token that may {right} this repository, also if it is private"
     )

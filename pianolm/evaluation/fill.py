@@ -65,18 +65,7 @@ def run(ctx: StageContext) -> Metrics:
     Raises:
         UserError: The model does not fill gaps, the cells or a setting cannot be used, or there is nothing to measure.
     """
-    from pianolm.generation.piano_lm import PianoLM
-    from pianolm.training.hardware import require, resolve_hardware, set_threads
-
-    set_threads(ctx.cfg, 1)
-    hardware = resolve_hardware(ctx.cfg["hardware"])
-    require(hardware)
-    lm = PianoLM.from_pretrained(ctx.upstream["model"], "cuda" if hardware.accelerator == "gpu" else "cpu")
-    if not lm.fills:
-        raise UserError(
-            f"evaluate=fill: {ctx.upstream['model']} was not trained to fill gaps; give a model that was trained with "
-            "loader.fill_share above 0"
-        )
+    lm = _model(ctx)
     config = GenerationConfig.of_gaps(ctx.cfg["generate"])
     if told := told_of_model(config, lm.generation_defaults):
         _say(told)
@@ -107,6 +96,23 @@ def run(ctx: StageContext) -> Metrics:
     for line in comparisons:
         metrics |= {name: estimate.value for name, estimate in line.named().items()}
     return metrics
+
+
+def _model(ctx: StageContext) -> PianoLM:
+    """The model that is measured, on the hardware of the configuration."""
+    from pianolm.generation.piano_lm import PianoLM
+    from pianolm.training.hardware import require, resolve_hardware, set_threads
+
+    set_threads(ctx.cfg, 1)
+    hardware = resolve_hardware(ctx.cfg["hardware"])
+    require(hardware)
+    lm = PianoLM.from_pretrained(ctx.upstream["model"], "cuda" if hardware.accelerator == "gpu" else "cpu")
+    if not lm.fills:
+        raise UserError(
+            f"evaluate=fill: {ctx.upstream['model']} was not trained to fill gaps; give a model that was trained with "
+            "loader.fill_share above 0"
+        )
+    return lm
 
 
 def _check(cfg: Mapping[str, Any]) -> None:

@@ -58,13 +58,7 @@ def train_language_model(ctx: StageContext) -> Metrics:
         tokenizer.grammar if options["loss"]["constrained"] else None,
         {"model": ctx.cfg["model"], **{group: options[group] for group in ("optimizer", "loader", "loss")}},
     )
-    if ctx.cfg["hardware"]["activation_checkpointing"]:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    if ctx.cfg["model"]["compile"]:
-        # FSDP2 gathers the weights of each layer before it, which no compiled graph can hold
-        sharded = resolve_hardware(options["trainer"]).strategy == "fsdp"
-        for part in model.model.layers if sharded else [model.model]:
-            part.compile()  # in place, so that names of weights do not change
+    _checkpoint_and_compile(ctx, model)
     result = fit(
         ctx,
         module,
@@ -86,6 +80,17 @@ def train_language_model(ctx: StageContext) -> Metrics:
         "tokens_seen": module.tokens_seen,
         "resumed_from_step": result.resumed_from_step,
     }
+
+
+def _checkpoint_and_compile(ctx: StageContext, model: LlamaForCausalLM) -> None:
+    """Sets activation checkpointing and compilation of a network as the configuration says."""
+    if ctx.cfg["hardware"]["activation_checkpointing"]:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if ctx.cfg["model"]["compile"]:
+        # FSDP2 gathers the weights of each layer before it, which no compiled graph can hold
+        sharded = resolve_hardware(ctx.cfg[ctx.name]["trainer"]).strategy == "fsdp"
+        for part in model.model.layers if sharded else [model.model]:
+            part.compile()  # in place, so that names of weights do not change
 
 
 def make_data(ctx: StageContext) -> LMDataModule:

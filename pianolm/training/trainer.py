@@ -88,15 +88,7 @@ def fit(
             returns by name are logged to W&B.
     """
     quieten()
-    hardware = resolve_hardware(arguments)
-    require(hardware, ctx.name not in SMALL)
-    if hardware.processes > 1:
-        machines = f" on {hardware.num_nodes} machines" if hardware.num_nodes > 1 else ""
-        rank_zero_info(f"{ctx.name}: trains in {hardware.processes} processes{machines}, {hardware.strategy}")
-    if arguments["precision"] == "auto":
-        rank_zero_info(f"{ctx.name}: {precision_said(hardware)}")
-    set_threads(ctx.cfg, hardware.devices)
-    keep_freed_memory()
+    hardware = _hardware(ctx, arguments)
     ctx.work.mkdir(parents=True, exist_ok=True)
     start_from = checkpoint_to_start_from(ctx, module, int(arguments["max_steps"]))
     resumed_step = checkpoint_step(start_from)
@@ -128,6 +120,20 @@ def fit(
         return result
     finally:
         STOP.deferred = False
+
+
+def _hardware(ctx: StageContext, arguments: Mapping[str, Any]) -> Hardware:
+    """What the stage trains on, checked and said, with this process's threads and memory set for it."""
+    hardware = resolve_hardware(arguments)
+    require(hardware, ctx.name not in SMALL)
+    if hardware.processes > 1:
+        machines = f" on {hardware.num_nodes} machines" if hardware.num_nodes > 1 else ""
+        rank_zero_info(f"{ctx.name}: trains in {hardware.processes} processes{machines}, {hardware.strategy}")
+    if arguments["precision"] == "auto":
+        rank_zero_info(f"{ctx.name}: {precision_said(hardware)}")
+    set_threads(ctx.cfg, hardware.devices)
+    keep_freed_memory()
+    return hardware
 
 
 def _arguments(
