@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 
 from .markdown import ROOT, table_rows
@@ -20,6 +21,25 @@ def assert_rounded(shown: Iterable[str], measured: Iterable[str]) -> None:
 
 def read_rows(path: str) -> list[list[str]]:
     return table_rows((ROOT / path).read_text("utf-8"))
+
+
+def read_text(path: str) -> str:
+    """The text of a page, without its line breaks."""
+    return " ".join((ROOT / path).read_text("utf-8").split())
+
+
+def figures_after(text: str, *words: str) -> list[str]:
+    """The number behind each of some words, which follow one another in a text."""
+    pattern = ".*?".join(rf"{re.escape(word)} ([\d.]+\d)" for word in words)
+    found = re.search(pattern, text)
+    assert found, f"no figures behind {words}"
+    return list(found.groups())
+
+
+def measured_by(experiment: str, *names: str) -> list[str]:
+    """Headline figures of an experiment."""
+    metrics = json.loads((EXPERIMENTS / experiment / "metrics.json").read_text("utf-8"))
+    return [str(metrics[name]) for name in names]
 
 
 def test_the_card_of_pop() -> None:
@@ -42,6 +62,26 @@ def test_the_card_of_the_beat_tracker() -> None:
     assert len(shown) == 5
     for row, figures in zip(shown, measured[:5], strict=True):
         assert_rounded(row[1:], figures[1:4])
+
+
+def test_the_page_of_beats() -> None:
+    shown = figures_after(
+        read_text("docs/beats.md"), "a beat F-measure of", "(librosa", "a constant 120 BPM", "were chosen, to"
+    )
+    names = ("asap/beat_f", "asap/librosa_beat_f", "asap/constant_beat_f", "pop909/beat_f")
+    assert_rounded(shown, measured_by("beats", *names))
+
+
+def test_the_page_of_tokens() -> None:
+    """Bits a note are those of the ablation; tokens a note are in the words of its README alone."""
+    page, ties = read_text("docs/tokens.md"), ("repeat", "implicit", "explicit")
+    bits = re.search(r"needs ([\d.]+), ([\d.]+) and ([\d.]+) bits a note", page)
+    assert bits
+    assert_rounded(bits.groups(), measured_by("ablations", *(f"ties/tokenizer.ties={name}" for name in ties)))
+    repeat, implicit, explicit = figures_after(page, "`repeat` takes", "`implicit`", "and `explicit`")
+    assert f"({explicit}; {repeat} repeated, {implicit} implicit)" in read_text(
+        "experiments/ablations/README.md"
+    )
 
 
 def test_the_page_of_the_velocity_codec() -> None:
