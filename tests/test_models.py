@@ -151,7 +151,7 @@ def test_the_dynamics_model_is_as_it_was_packed_small_and_learned_from_free_musi
     assert songs <= {f"pop909/{number:03d}" for number in range(1, 801)}, "801-909 are the test split"
 
 
-def test_dynamics_are_rendered_by_the_model_in_the_box(tmp_path: Path) -> None:
+def test_dynamics_are_rendered_by_the_bundled_model(tmp_path: Path) -> None:
     flat = Piece.from_midi(GOLDEN / "piece.mid")
     flat.notes["velocity"] = 64
     flat.to_midi(tmp_path / "my.mid")

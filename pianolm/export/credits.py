@@ -116,8 +116,8 @@ def _find(fingerprint: str, roots: Sequence[Path]) -> list[Path]:
     if not fingerprint.isalnum():
         return []
     stored = (path for root in roots for path in root.glob(f"*/{fingerprint}") if path.is_dir())
-    box = (models.model_path(name) for name in models.names())
-    known = (path for path in box if (read_record(path) or {}).get("fingerprint") == fingerprint)
+    bundled = (models.model_path(name) for name in models.names())
+    known = (path for path in bundled if (read_record(path) or {}).get("fingerprint") == fingerprint)
     return [*stored, *known][:1]
 
 

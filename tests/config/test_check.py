@@ -148,7 +148,7 @@ def test_options_of_a_variant_may_be_those_of_the_experiment() -> None:
     assert experiment_choices(parse(["experiment=box"])[0], [CONFIG_DIR])["data"] == "mix"
 
 
-def test_the_recipe_of_the_box_learns_velocities_from_performances_alone() -> None:
+def test_the_recipe_of_the_bundled_model_learns_velocities_from_performances_alone() -> None:
     cfg = composed("experiment=box", "data.parts.scores=somewhere")
     assert cfg["finetune"]["loader"]["source_weights"] == {"scores": 0}
     assert cfg["base"]["loader"]["source_weights"]["scores"] > 0

@@ -167,7 +167,7 @@ def test_in_a_mix_the_test_songs_of_pop909_stay_out_of_training(scores: Path, tm
         collect({**data, "licences": ["CC-BY-4.0"]}, tmp_path)
 
 
-def test_the_recipe_of_the_box_leaves_out_what_the_tables_list(shared_data: Path) -> None:
+def test_the_recipe_of_the_bundled_model_leaves_out_what_the_tables_list(shared_data: Path) -> None:
     box = OmegaConf.to_container(OmegaConf.load(CONFIG_DIR / "experiment" / "box.yaml").data)
     assert isinstance(box, dict)
     tables = [str(shared_data / "asap/metadata.csv"), str(shared_data / "acpas/distinct_pieces.csv")]

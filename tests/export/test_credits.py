@@ -76,11 +76,14 @@ def test_tables_that_travel_with_a_model_are_read_as_they_were_written(model: Pa
         credits_of(copy, ())
 
 
-def test_a_model_made_from_one_in_the_box_has_the_credits_of_that_one(tmp_path: Path) -> None:
+def test_a_model_made_from_a_bundled_one_has_the_credits_of_that_one(tmp_path: Path) -> None:
     pop = models.model_path("pop")
-    of_box, fingerprint = credits_of(pop, ()), json.loads((pop / "artifact.json").read_text())["fingerprint"]
-    assert sum(row.pieces for row in of_box.sets) > 4000
+    of_bundled, fingerprint = (
+        credits_of(pop, ()),
+        json.loads((pop / "artifact.json").read_text())["fingerprint"],
+    )
+    assert sum(row.pieces for row in of_bundled.sets) > 4000
     cells(tmp_path, "c1", ("folder", "unknown", "", 10, "train", "my/song"))
     artifact(tmp_path, "tokenize", "t1", cells="c1")
     own = artifact(tmp_path, "finetune", "f1", tokens="t1", base=fingerprint)
-    assert set(credits_of(own, ()).sets) == {*of_box.sets, Credit("folder", "unknown", "", 1, 10)}
+    assert set(credits_of(own, ()).sets) == {*of_bundled.sets, Credit("folder", "unknown", "", 1, 10)}

@@ -370,7 +370,7 @@ def test_dynamics_are_sampled_as_the_models_velocities(lm: PianoLM, prompt: Piec
     )
 
 
-def test_dynamics_are_those_of_the_model_in_the_box(lm: PianoLM, prompt: Piece) -> None:
+def test_dynamics_are_those_of_the_bundled_model(lm: PianoLM, prompt: Piece) -> None:
     box = DynamicsModel.from_pretrained()
     assert same(lm.render_dynamics(prompt, seed=1), box.render(prompt, seed=1))
     soft = lm.render_dynamics(prompt, 0.0, median_velocity=40)
