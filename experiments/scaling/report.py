@@ -35,6 +35,8 @@ from pianolm.report.piano_roll import figure
 
 FEWEST = 6
 """Points that a curve is fitted to, at least: it has five figures."""
+NOT_OF_THE_CURVE = ("0.3M",)
+"""Sizes too narrow to start with induction heads, as the others do: what they lack is not size alone."""
 CORES = 2
 TIMES = {"hour": 3600, "day": 24 * 3600}
 """Seconds of the times that the best size is asked for."""
@@ -70,9 +72,16 @@ def collected(runs: Path, out: Path) -> list[Row]:
     return [rows[point] for point in POINTS if point in rows]
 
 
+def of_curve(rows: list[Row]) -> list[Row]:
+    """The rows that the curve is fitted to."""
+    return [row for row in rows if row["size"] not in NOT_OF_THE_CURVE]
+
+
 def fitted(rows: list[Row]) -> Fitted | None:
     """The curve of the rows, None where they are too few for one."""
-    points = tuple(Point(row["parameters"], row["tokens_seen"], bits_without_bars(row)) for row in rows)
+    points = tuple(
+        Point(row["parameters"], row["tokens_seen"], bits_without_bars(row)) for row in of_curve(rows)
+    )
     return _fitted(points) if len(points) >= FEWEST and is_fittable(points) else None
 
 
@@ -177,7 +186,8 @@ def equation(found: Fitted) -> str:
     return (
         f"**bits a note = {floor:.2f} + {size_factor:.2f} · N^−{size_exponent:.2f} + {token_factor:.2f} · "
         f"D^−{token_exponent:.2f}**, with N million parameters and D million tokens, fitted to "
-        f"{len(found.points)} points{origin}. Each point left out in turn, the curve of the others misses it by "
+        f"the {len(found.points)} points of the sizes that start with induction heads{origin}. Each point left out in "
+        "turn, the curve of the others misses it by "
         f"{found.error:.2f} bits (root mean square), {found.largest:.2f} at most."
     )
 
@@ -211,7 +221,7 @@ def beyond(rows: list[Row], best: Best) -> str:
     """In what a best size lies outside the trainings: its parameters, the tokens that count for it, or both."""
     outside = []
     for name, key, value in (("size", "parameters", best.parameters), ("music", "tokens_seen", best.counted)):
-        measured = [row[key] for row in rows]
+        measured = [row[key] for row in of_curve(rows)]
         if not min(measured) / ROUNDING <= value <= max(measured) * ROUNDING:
             outside.append(name)
     return ", ".join(outside)
@@ -227,7 +237,7 @@ def draw(rows: list[Row], path: Path) -> None:
             minutes = [row["train_seconds"] / 60 for row in trained]
             bits = [bits_without_bars(row) for row in trained]
             axes.plot(minutes, bits, "o-", color=colour, label=f"{trained[0]['parameters'] / MILLION:.1f} M")
-            if found is not None:
+            if found is not None and of_curve(trained):
                 draw_curve(axes, trained, found.curve, colour)
     if found is not None:
         for name, seconds in TIMES.items():

@@ -198,12 +198,12 @@ def test_six_points_of_one_size_less_give_a_curve_and_what_is_extrapolated(
     curve: ModuleType, report: ModuleType
 ) -> None:
     rows = rows_of(
-        curve, ["0.3M/100000", "1.1M/100000", "3.1M/100000", "0.3M/350000", "1.1M/350000", "3.1M/350000"]
+        curve, ["1.1M/100000", "3.1M/100000", "6.0M/100000", "1.1M/350000", "3.1M/350000", "6.0M/350000"]
     )
     tables = report.tables(rows)
     assert (
-        "fitted to 6 points (the exponent of tokens not fitted, but that of Hoffmann et al.)"
-        in tables["curve"][0]
+        "fitted to the 6 points of the sizes that start with induction heads (the exponent of tokens not fitted, but "
+        "that of Hoffmann et al.)" in tables["curve"][0]
     )
     assert len(tables["best"]) == 2 + 4
     assert all(line.endswith("music |") for line in tables["best"][2:]), "more tokens than any training saw"
@@ -222,6 +222,16 @@ def test_a_size_between_those_measured_within_one_pass_is_no_extrapolation(
     assert report.beyond(rows, inside._replace(tokens=9e6, counted=5.4e6)) == ""
     assert report.beyond(rows, inside._replace(counted=9e6)) == "music"
     assert report.beyond(rows, inside._replace(parameters=7e6, counted=9e6)) == "size, music"
+    assert report.beyond(rows, inside._replace(parameters=0.5e6)) == "size", (
+        "the smallest is not of the curve"
+    )
+
+
+def test_the_size_without_induction_heads_is_not_of_the_curve(curve: ModuleType, report: ModuleType) -> None:
+    rows = rows_of(curve, list(load("scaling/point.py").POINTS))
+    other = [{**row, "bits_per_note": 99.0} if row["size"] == "0.3M" else row for row in rows]
+    assert report.fitted(other).curve == report.fitted(rows).curve
+    assert len(report.fitted(rows).points) == 9
 
 
 def test_rows_of_a_run_replace_old_ones_and_others_stay(report: ModuleType, tmp_path: Path) -> None:
