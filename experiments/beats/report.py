@@ -52,6 +52,8 @@ def performances(run: Path) -> list[Row]:
                 "set": run.name,
                 "path": row["path"],
                 "composer": row["composer"],
+                "bar_beats": int(row["bar_beats"]),
+                "bar_beats_found": int(row["bar_beats_found"]),
                 "notes_per_second": round(int(row["notes"]) / max(float(row["seconds"]), 1), 2),
                 **{
                     name: round(float(row[name]), 3)
@@ -137,6 +139,7 @@ def tables(rows: list[Row]) -> dict[str, list[str]]:
         "where": table(
             ("ASAP", "performances", "beat F", "levels forgiven", "downbeat F", "confidence"), _groups(rows)
         ),
+        "bars": table(("most bars", "performances", "beat F", "downbeat F"), _bars(rows)),
     }
 
 
@@ -179,6 +182,27 @@ def _groups(rows: list[Row]) -> list[list[str]]:
         for name, members in groups.items()
         if members
     ]
+
+
+def _bars(rows: list[Row]) -> list[list[str]]:
+    """Means over the performances whose usual bar is found, and over those where one of other length is."""
+    lines = []
+    for name, label in SETS.items():
+        pieces = [row for row in rows if row.get("set") == name and row["bar_beats"]]
+        groups: dict[str, list[Row]] = {"as annotated": [], "of half as many beats": [], "others": []}
+        for row in pieces:
+            same, half = (row["bar_beats_found"] * times == row["bar_beats"] for times in (1, 2))
+            groups["as annotated" if same else "of half as many beats" if half else "others"].append(row)
+        lines += [
+            [
+                f"{label}, {found}",
+                str(len(members)),
+                *(f"{np.mean([row[score] for row in members]):.2f}" for score in ("beat_f", "downbeat_f")),
+            ]
+            for found, members in groups.items()
+            if members
+        ]
+    return lines
 
 
 def draw(rows: list[Row], path: Path) -> None:
