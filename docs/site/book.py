@@ -82,6 +82,7 @@ SHOWN = {
     "tokenizer-fuzzing": Shown("failed", "failures", "seconds"),
     "velvq": Shown("val/velocity_mae", "mean error, MIDI units"),
     "what-bits-miss": Shown("auc_bits/deadpan", "AUC of bits, deadpan"),
+    "your-music": Shown("finetuned/bits_per_note", f"fine-tuned, {_BITS}"),
     "works": Shown("notes_alone/precision", "precision from notes alone"),
 }
 """The figure of each experiment."""
