@@ -72,7 +72,7 @@ SHOWN = {
     "recipe": Shown("adamw-4e-3/bits_per_note", f"AdamW at 4e-3, {_BITS}"),
     "repetition": Shown("kinds-2/bar_likeness", "bar likeness"),
     "roundtrip": Shown("notes_exact", "share of exact notes"),
-    "scaling": Shown("1.1M/350000/bits_per_note", f"1.1 M on 350,000 notes, {_BITS}", "train_seconds"),
+    "scaling": Shown("3.1M/all/bits_per_note", f"3.1 M, one pass, {_BITS}", "train_seconds"),
     "tempo-tuning": Shown("pop909/log50_tuned/tempo_bits_per_note", f"tuned tempi of POP909, {_BITS}"),
     "tokenizer-comparison": Shown(
         "comparable_bits_per_note_codebook_ties=explicit_constrained_over_remi",

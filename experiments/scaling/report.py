@@ -96,6 +96,12 @@ def in_millions(count: float) -> str:
     return f"{two_digits(count / MILLION):g} M"
 
 
+def in_minutes(seconds: float) -> str:
+    """Minutes, with tenths below ten."""
+    minutes = seconds / 60
+    return f"{minutes:.1f}" if minutes < 9.95 else f"{minutes:.0f}"
+
+
 def two_digits(value: float) -> float:
     return float(f"{value:.2g}")
 
@@ -162,7 +168,7 @@ def grid(rows: list[Row]) -> list[str]:
     for size in SIZES:
         if trained := of_size(rows, size):
             cells = {
-                row["train_notes"]: f"{bits_without_bars(row):.2f} ({row['train_seconds'] / 60:.0f} min)"
+                row["train_notes"]: f"{bits_without_bars(row):.2f} ({in_minutes(row['train_seconds'])} min)"
                 for row in trained
             }
             memory = max(row["peak_rss_mb"] for row in trained) / 1024
