@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import tempfile
@@ -9,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
@@ -109,18 +111,34 @@ def manifest(cfg: Mapping[str, Any]) -> dict[str, Any]:
         return demo_manifest(data)
     if work := (cfg.get("paths") or {}).get("work"):
         HASHES.keep_in(Path(work).absolute() / "hashes")
-    with tempfile.TemporaryDirectory() as unused_cache:
+    with tempfile.TemporaryDirectory() as unused_cache, _without_garbage_collection():
         collection = collect(data, Path(unused_cache))
-    found: dict[str, list[int | str]] = {}
-    for name, part in collection.parts or (("", collection),):
-        hashes, paths = HASHES.below(part.root), sorted(_input_files(part))
-        for path in with_progress(paths, len(paths), "prepare: hashes"):
-            relative = part.relative(path)
-            known = part.hashed.get(path)
-            key = f"{name}/{relative}" if name else relative
-            found[key] = list(known) if known else _size_and_hash(path, hashes)
-        hashes.save()
-    return found
+        return {
+            f"{name}/{path}" if name else path: size_and_hash
+            for name, part in collection.parts or (("", collection),)
+            for path, size_and_hash in _hashed_inputs(part)
+        }
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Python would go through the objects of tens of thousands of files many times, and none of them is garbage."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _hashed_inputs(part: Collection) -> Iterator[tuple[str, list[int | str]]]:
+    """Path relative to the data set's root, size and content hash of each file that is read."""
+    hashes, paths = HASHES.below(part.root), sorted(_input_files(part))
+    for path in with_progress(paths, len(paths), "prepare: hashes"):
+        known = part.hashed.get(path)
+        yield part.relative(path), list(known) if known else _size_and_hash(path, hashes)
+    hashes.save()
 
 
 def select_records(records: Iterable[Record], data: Mapping[str, Any]) -> list[Record]:
