@@ -63,7 +63,10 @@ def test_one_that_fails_is_one_sentence_and_none_is_left(
         other_processes(context),
     ):
         pass
-    stand_in(tmp_path, monkeypatch, f"echo $$ > {tmp_path}/pid$LOCAL_RANK; exec sleep 60")
+    named = (
+        f"mv {tmp_path}/new$LOCAL_RANK {tmp_path}/pid$LOCAL_RANK"  # whole, if it is killed while it writes
+    )
+    stand_in(tmp_path, monkeypatch, f"echo $$ > {tmp_path}/new$LOCAL_RANK; {named}; exec sleep 60")
     with pytest.raises(RuntimeError, match="here"), other_processes(context):
         raise RuntimeError("here")
     for path in tmp_path.glob("pid*"):  # one that had not begun yet left none
