@@ -32,10 +32,6 @@ def test_the_book_of_experiments_is_up_to_date() -> None:
 
 
 def test_the_book_has_a_line_with_question_answer_figure_and_command_for_each_experiment() -> None:
-    unnamed = {
-        path.parent.relative_to(EXPERIMENTS).as_posix() for path in EXPERIMENTS.rglob("run.sh")
-    } - SHOWN.keys()
-    assert not unnamed, "name their figures in SHOWN in docs/site/book.py"
     lines = [line for line in book_page(EXPERIMENTS).splitlines() if line.startswith("| [")]
     folders = [path.parent for path in EXPERIMENTS.rglob("run.sh")]
     assert len(lines) == len(folders)

@@ -82,8 +82,8 @@ SHOWN = {
     "tokenizer-fuzzing": Shown("failed", "failures", "seconds"),
     "velvq": Shown("val/velocity_mae", "mean error, MIDI units"),
     "what-bits-miss": Shown("auc_bits/deadpan", "AUC of bits, deadpan"),
-    "your-music": Shown("finetuned/bits_per_note", f"fine-tuned, {_BITS}"),
     "works": Shown("notes_alone/precision", "precision from notes alone"),
+    "your-music": Shown("finetuned/bits_per_note", f"fine-tuned, {_BITS}"),
 }
 """The figure of each experiment."""
 
@@ -93,8 +93,15 @@ def book_page(experiments: Path) -> str:
 
     Args:
         experiments: The folder of experiments.
+
+    Raises:
+        ValueError: `SHOWN` has no figure for an experiment.
     """
     folders = sorted(path.parent.relative_to(experiments).as_posix() for path in experiments.rglob("run.sh"))
+    if unnamed := [folder for folder in folders if folder not in SHOWN]:
+        raise ValueError(
+            f"experiments/{unnamed[0]} has no figure for the book; name it in SHOWN in docs/site/book.py"
+        )
     lines = {folder: _line(experiments / folder, SHOWN[folder], folder) for folder in folders}
     head = ["| question | answer | figure | command | minutes |", "|---|---|---|---|---|"]
     of_machines = {folder for folder in folders if folder.startswith("benchmarks/")}
@@ -112,9 +119,8 @@ def _line(folder: Path, shown: Shown, link: str) -> str:
     cells = (
         f"[{text[0].removeprefix('# ')}]({link}/README.md)",
         text[2].strip("*"),
-        "–"
-        if metrics.get("dry")
-        else f"{shown.figure}: {_number(metrics[shown.key])}",  # a dry run measures nothing
+        # a dry run measures nothing
+        "–" if metrics.get("dry") else f"{shown.figure}: {_number(metrics[shown.key])}",
         f"`{command.partition(' #')[0].strip()}`",
         _minutes(folder, shown.seconds),
     )

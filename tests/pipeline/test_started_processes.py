@@ -63,9 +63,8 @@ def test_one_that_fails_is_one_sentence_and_none_is_left(
         other_processes(context),
     ):
         pass
-    named = (
-        f"mv {tmp_path}/new$LOCAL_RANK {tmp_path}/pid$LOCAL_RANK"  # whole, if it is killed while it writes
-    )
+    # renamed once it is written, so that a process that is killed meanwhile leaves no empty file
+    named = f"mv {tmp_path}/new$LOCAL_RANK {tmp_path}/pid$LOCAL_RANK"
     stand_in(tmp_path, monkeypatch, f"echo $$ > {tmp_path}/new$LOCAL_RANK; {named}; exec sleep 60")
     with pytest.raises(RuntimeError, match="here"), other_processes(context):
         raise RuntimeError("here")
