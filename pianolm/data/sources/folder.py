@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,12 @@ def collect(data: Mapping[str, Any], cache: Path) -> Collection:
     root = data_root(data, _EXPECTED)
     paths, unusable = midi_files(root)
     licence = str(data.get("licence", "unknown"))
-    records, unreadable, hashed = folder_records(root, paths, data, "folder", licence)
-    rejects = sorted([*unusable, *unreadable])
-    if not records:
+    found = folder_collection(root, paths, data, "folder", licence)
+    rejects = sorted([*unusable, *found.rejects])
+    if not found.records:
         reasons = "".join(f"; {path}: {reason}" for path, reason in rejects[:_QUOTED_REASONS])
         raise UserError(f"data.root={data['root']}: no MIDI files; expected {_EXPECTED}{reasons}")
-    return Collection(root, records, rejects=tuple(rejects), hashed=hashed)
+    return replace(found, rejects=tuple(rejects))
 
 
 def midi_files(root: Path) -> tuple[list[Path], list[Reject]]:
@@ -91,15 +92,10 @@ def _kind(entry: os.DirEntry[str]) -> str:
         return f"cannot be read: {error.strerror}"
 
 
-def folder_records(
+def folder_collection(
     root: Path, paths: list[Path], data: Mapping[str, Any], source: str, licence: str
-) -> tuple[tuple[Record, ...], list[Reject], dict[str, tuple[int, str]]]:
-    """Reads every file once, for its hash.
-
-    Returns:
-        A record for each file that can be read, split by composition; the files that cannot, with reasons; size and
-        content hash by path.
-    """
+) -> Collection:
+    """A record for each file that can be read, split by composition, and the files that cannot, with reasons."""
     id_of_content, hashed = dict[str, str](), dict[str, tuple[int, str]]()
     found: list[tuple[str, Path, str]] = []
     rejects: list[Reject] = []
@@ -116,11 +112,8 @@ def folder_records(
     hashes.save()
     splits = seeded_splits((composition for _, _, composition in found), data)
     beats, kind = beat_choice(data), str(data.get("kind", "performance"))
-    return (
-        tuple(
-            Record(source, name, path, beats, composition, splits[composition], kind, licence, seeded=True)
-            for name, path, composition in found
-        ),
-        rejects,
-        hashed,
+    records = tuple(
+        Record(source, name, path, beats, composition, splits[composition], kind, licence, seeded=True)
+        for name, path, composition in found
     )
+    return Collection(root, records, rejects=tuple(rejects), hashed=hashed)

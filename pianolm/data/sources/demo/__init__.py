@@ -14,7 +14,7 @@ import numpy as np
 
 from pianolm.data.sources.base import Collection, Record, slug
 from pianolm.data.sources.demo.composer import Composition, compose
-from pianolm.data.sources.folder import folder_records, midi_files
+from pianolm.data.sources.folder import folder_collection, midi_files
 from pianolm.errors import UserError
 from pianolm.music.beats import extend_beats
 from pianolm.music.midi import write_midi
@@ -34,8 +34,8 @@ def collect(data: Mapping[str, Any], cache: Path) -> Collection:
     cache.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         write_piece(compose(seed, index, is_score(index)), cache, index)
-    records, _, _ = folder_records(cache, midi_files(cache)[0], data, "demo", LICENCE)
-    return Collection(cache, tuple(map(_with_kind, records)))
+    found = folder_collection(cache, midi_files(cache)[0], data, "demo", LICENCE)
+    return replace(found, records=tuple(map(_with_kind, found.records)))
 
 
 def demo_manifest(data: Mapping[str, Any]) -> dict[str, Any]:
