@@ -111,13 +111,14 @@ class TorchBeatNetwork(nn.Module):
     def forward(self, features_BTF: Tensor) -> Tensor:
         """[B, T, 2] logits of beat and downbeat; T is a multiple of `GROUP`."""
         batch, length, _ = features_BTF.shape
-        stem_BTS = F.relu(self.input(features_BTF))
+        # sums over blocks stay in full precision under autocast, matrix products do not
+        stem_BTS = F.relu(self.input(features_BTF)).float()
         stem_BTS = stem_BTS + F.relu(self.stem(_taps(stem_BTS, STEM_TAPS, 1)))
-        trunk_BPW = self.down(stem_BTS.reshape(batch, length // GROUP, -1))
+        trunk_BPW = self.down(stem_BTS.reshape(batch, length // GROUP, -1)).float()
         for block in self.blocks:
             trunk_BPW = block(trunk_BPW)
         stem_BTS = stem_BTS + self.up(self.up_norm(trunk_BPW)).reshape(batch, length, -1)
-        logits_BT2: Tensor = self.output(F.relu(self.head(_taps(stem_BTS, STEM_TAPS, 1))))
+        logits_BT2: Tensor = self.output(F.relu(self.head(_taps(stem_BTS, STEM_TAPS, 1)))).float()
         return logits_BT2
 
     def to_numpy(self) -> BeatNetwork:

@@ -1,6 +1,6 @@
 """Stage `beats`: cells become a beat tracker, which finds beats from notes alone; see `pianolm.beat_tracking.train`.
 
-Like the velocity codec it takes one process in full precision on any hardware.
+It takes one process on any hardware, in the precision of `hardware`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 
 from pianolm.config.neutral import CALLBACKS, TRAINER, without
 from pianolm.stage import Metrics, Need, Stage, StageContext
+from pianolm.training.hardware import resolve_hardware, trainer_arguments
 
 
 def run(ctx: StageContext) -> Metrics:
@@ -25,6 +26,7 @@ def _settings(cfg: Mapping[str, Any]) -> dict[str, Any]:
         "seed": cfg["seed"],
         "trainer": without(cfg["trainer"], TRAINER | {"max_steps"}),
         "callbacks": without(cfg["callbacks"], CALLBACKS),
+        "precision": resolve_hardware(trainer_arguments(cfg, "beats")).precision,
     }
 
 

@@ -15,12 +15,14 @@ from typing import Any
 from pianolm.errors import UserError
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
-ONE_PROCESS = {"devices": 1, "num_nodes": 1, "strategy": "auto", "precision": "32-true"}
+ONE_PROCESS = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
 """What the stages of `SMALL` train with on any hardware."""
 DISTRIBUTED = ("ddp", "fsdp")
 """Strategies of several processes: each holds the whole model, or a part of every weight (FSDP2)."""
 SMALL = ("beats", "dynamics", "velvq")
-"""Stages whose options have their own group, and whose networks train in full precision on one process."""
+"""Stages whose options have their own group, and whose networks train on one process."""
+FULL_PRECISION = ("dynamics", "velvq")
+"""Stages that train in full precision on any hardware."""
 _NVIDIA = Path("/proc/driver/nvidia/gpus")
 _PROCESSOR = Path("/proc/cpuinfo")
 
@@ -103,7 +105,9 @@ def find_launcher() -> Launcher | None:
 def trainer_arguments(cfg: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
     """The Trainer's arguments of a stage: base and finetune have their own, which default to `trainer`."""
     arguments: Mapping[str, Any] = cfg.get(stage, {}).get("trainer", cfg["trainer"])
-    return {**arguments, **ONE_PROCESS} if stage in SMALL else arguments
+    one_process = ONE_PROCESS if stage in SMALL else {}
+    full_precision = {"precision": "32-true"} if stage in FULL_PRECISION else {}
+    return {**arguments, **one_process, **full_precision}
 
 
 def resolve_hardware(wanted: Mapping[str, Any]) -> Hardware:
