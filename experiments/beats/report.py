@@ -2,8 +2,8 @@
 
     python report.py RUNS OUT
 
-RUNS has the run directories train, asap, pop909 and lm-NAME, and decoder.jsonl. Rows of those that it lacks stay as
-they are.
+RUNS has the run directories train, asap, pop909 and lm-NAME, and decoder.jsonl and annotations.jsonl. Rows of those
+that it lacks stay as they are.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.results import METRICS, RESULTS, Row, publish, read_metrics, read_rows, table
+from pianolm.music.beat_decoding import DEFAULT_SETTINGS
 from pianolm.report.piano_roll import figure
 
 SETS = {"asap": "ASAP", "pop909": "POP909"}
@@ -40,6 +41,16 @@ MODEL_COLUMNS = {
     "onset_ms_p95": "onsets, ms p95",
     "beat_ms_p95": "beats, ms p95",
 }
+ANNOTATION_COLUMNS = {
+    "midi_beat_f": "tracker and MIDI: beat F",
+    "midi_downbeat_f": "downbeat F",
+    "audio_beat_f": "tracker and recording: beat F",
+    "audio_downbeat_f": "downbeat F",
+    "between_beat_f": "the two annotations: beat F",
+    "between_downbeat_f": "downbeat F",
+}
+SAME_BEATS, SAME_BARS = 0.9, 0.7
+"""From which F-measure on two annotations have the same beats; below which they have other bars."""
 DENSITIES = ((0, 5), (5, 8), (8, 12), (12, np.inf))
 """Notes a second."""
 
@@ -74,6 +85,7 @@ def read(runs: Path, kept: list[Row]) -> list[Row]:
         run = runs / f"lm-{name}"
         rows += [{"grid": name, **_model(run)}] if _ended(run / "roundtrip") else _of(kept, "grid", name)
     rows += read_rows(runs / "decoder.jsonl") or [row for row in kept if "setting" in row]
+    rows += read_rows(runs / "annotations.jsonl") or [row for row in kept if "song" in row]
     for name in SETS:
         rows += performances(runs / name) if _ended(runs / name) else _of(kept, "set", name)
     return rows
@@ -134,25 +146,31 @@ def tables(rows: list[Row]) -> dict[str, list[str]]:
     )
     return {
         "results": table(head, results),
-        "decoder": table(("decoder", *DECODER_COLUMNS.values()), _decoders(rows)),
+        "decoder": table(("setting", "values", *DECODER_COLUMNS.values()), _decoders(rows)),
         "models": table(("beats", *MODEL_COLUMNS.values()), _models(rows)),
         "where": table(
             ("ASAP", "performances", "beat F", "levels forgiven", "downbeat F", "confidence"), _groups(rows)
+        ),
+        "annotations": table(
+            ("POP909", "songs", *ANNOTATION_COLUMNS.values()), _annotations([r for r in rows if "song" in r])
         ),
         "bars": table(("most bars", "performances", "beat F", "downbeat F"), _bars(rows)),
     }
 
 
 def _decoders(rows: list[Row]) -> list[list[str]]:
-    """The defaults and each setting varied alone."""
-    return [
-        [
-            f"{row['setting']}={row['value']:g}" if row["setting"] else "as it comes",
-            *(f"{row[name]:.3f}" for name in DECODER_COLUMNS),
-        ]
-        for row in rows
-        if "setting" in row
-    ]
+    """A line for each setting: its values in order, the default among them, and the figures with each."""
+    measured = [row for row in rows if "setting" in row]
+    (default,) = (row for row in measured if not row["setting"])
+    lines = []
+    for setting in dict.fromkeys(row["setting"] for row in measured if row["setting"]):
+        usual = {**default, "value": getattr(DEFAULT_SETTINGS, setting)}
+        varied = [usual, *(row for row in measured if row["setting"] == setting)]
+        varied.sort(key=lambda row: float(row["value"]))
+        values = [f"**{row['value']:g}**" if row is usual else f"{row['value']:g}" for row in varied]
+        figures = (", ".join(f"{row[name]:.3f}" for row in varied) for name in DECODER_COLUMNS)
+        lines.append([setting, ", ".join(values), *figures])
+    return lines
 
 
 def _models(rows: list[Row]) -> list[list[str]]:
@@ -178,6 +196,26 @@ def _groups(rows: list[Row]) -> list[list[str]]:
                 f"{np.mean([row[score] for row in members if score in row]):.2f}"
                 for score in ("beat_f", "any_level_f", "downbeat_f", "confidence")
             ),
+        ]
+        for name, members in groups.items()
+        if members
+    ]
+
+
+def _annotations(songs: list[Row]) -> list[list[str]]:
+    """Means over all songs, over those whose annotations have the same beats, and over these by their bars."""
+    same = [song for song in songs if song["between_beat_f"] >= SAME_BEATS]
+    groups = {
+        "all songs": songs,
+        "both annotations have the same beats": same,
+        "… and the same bars": [song for song in same if song["between_downbeat_f"] >= SAME_BEATS],
+        "… and other bars": [song for song in same if song["between_downbeat_f"] < SAME_BARS],
+    }
+    return [
+        [
+            name,
+            str(len(members)),
+            *(f"{np.mean([one[f] for one in members]):.2f}" for f in ANNOTATION_COLUMNS),
         ]
         for name, members in groups.items()
         if members

@@ -23,6 +23,7 @@ for set in asap pop909; do
   python -m pianolm.run stage=evaluate evaluate=beats data="$set" data.root="${!set}" data.tracker="$runs/beats" \
     "${settings[@]}" hydra.run.dir="$runs/$set"
 done
+[ -f "$runs/annotations.jsonl" ] || python "$here/annotations.py" "$runs/beats" "$pop909" "$runs/annotations.jsonl"
 
 train_on() { # NAME [key=value …]: bits a note and round trip of a small model on ASAP's pieces with other beats
   local data=(data=asap data.root="$asap" data.limit=300 "${@:2}") run="$runs/lm-$1"
