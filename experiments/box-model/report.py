@@ -9,6 +9,7 @@ import csv
 import json
 import sys
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 from matplotlib.figure import Figure
@@ -69,6 +70,12 @@ TRAININGS = {
 """The trainings, by their directories below RUNS."""
 MEASURED = {"second": "after two runs", "fourth": "after four", "pop": "pop"}
 """Models that are measured, by the beginning of the names of their runs, and their columns."""
+TAKES = {
+    "as it comes": ("pop-samples", *(f"pop-take-{seed}" for seed in range(1, 10))),
+    "pitches at temperature 0.75": tuple(f"pop-pitch-{seed}" for seed in range(10)),
+    "patterns at top-p 0.98": tuple(f"pop-pattern-{seed}" for seed in range(4)),
+}
+"""Runs of the same measure of `pop` by its settings, each with another seed."""
 WANTED = {
     "bar_likeness": "≥ 0.25",
     "in_key": "≥ 97",
@@ -112,6 +119,7 @@ def read(runs: Path, kept: list[Row]) -> list[Row]:
         if (runs / run).is_dir():
             found[run] = {"run": run, "curve": curve(runs / run), "seconds": seconds_of(runs, run)}
     measures = [f"{run}-{measure}" for run in MEASURED for measure in ("lm", "samples")]
+    measures += [take for of_setting in TAKES.values() for take in of_setting if take not in measures]
     for run in measures:
         if (runs / run).is_dir():
             figures = read_metrics(runs / run)
@@ -130,7 +138,22 @@ def headlines(rows: list[Row]) -> dict[str, float]:
         figures[f"{run}/bits_per_note_without_bars"] = round(bits_without_bars(found[f"{run}-lm"]), 2)
         samples = found[f"{run}-samples"]
         figures |= {f"{run}/{name}": round(samples[name], 3) for name in WORDS if name in samples}
-    return figures
+    (usual, *_) = TAKES.values()
+    return figures | {
+        f"pop/takes/{name}": round(fmean(found[take][name] for take in usual), 3) for name in WORDS
+    }
+
+
+def take_lines(found: dict[str, Row]) -> list[list[str]]:
+    """For each statistic its mean over takes with each setting, in brackets the least and the most of one take."""
+    lines = []
+    for name, words in WORDS.items():
+        cells = []
+        for takes in TAKES.values():
+            values = [found[take][name] for take in takes]
+            cells.append(f"{fmean(values):.2f} ({min(values):.2f}–{max(values):.2f})")
+        lines.append([words, *cells, WANTED[name]])
+    return lines
 
 
 def tables(rows: list[Row]) -> dict[str, list[str]]:
@@ -143,6 +166,10 @@ def tables(rows: list[Row]) -> dict[str, list[str]]:
         lines.append([words, *("–" if v is None else f"{v:.2f}" for v in values), WANTED[name]])
     return {
         "results": table(["", *MEASURED.values(), "human rest", "goal"], lines),
+        "takes": table(
+            ["", *(f"{setting}, {len(takes)} takes" for setting, takes in TAKES.items()), "goal"],
+            take_lines(found),
+        ),
         "trainings": table(
             ["run", "music", "million tokens", "context", "rate", "minutes of a core"],
             [

@@ -25,14 +25,22 @@ train fifth fourth "${decay[@]}" finetune.trainer.max_steps="${LAST_STEPS:-1200}
 # mostly gaps; no levels, which a model that is told them hardly obeys
 train sixth fifth "${decay[@]}" finetune.trainer.max_steps="${LAST_STEPS:-1100}" finetune.loader.fill_share=0.6 finetune.loader.control_share=0
 
+songs=(data=pop909 data.root="$POP909" "${paths[@]}" hardware=cpu)
+samples() { # RUN MODEL [key=value …]: statistics
+  python -m pianolm.run stage=evaluate evaluate=samples generate=songs "${songs[@]}" upstream.model="$2" \
+    hydra.run.dir="$runs/$1" "${@:3}"
+}
 measure() { # NAME MODEL: bits a note and statistics
-  local songs=(data=pop909 data.root="$POP909" "${paths[@]}" hardware=cpu upstream.model="$2")
-  python -m pianolm.run stage=evaluate evaluate=lm "${songs[@]}" hydra.run.dir="$runs/$1-lm"
-  python -m pianolm.run stage=evaluate evaluate=samples generate=songs "${songs[@]}" hydra.run.dir="$runs/$1-samples"
+  python -m pianolm.run stage=evaluate evaluate=lm "${songs[@]}" upstream.model="$2" hydra.run.dir="$runs/$1-lm"
+  samples "$1-samples" "$2"
 }
 python "$here/pack.py" "$(artifact_of "$runs/sixth")" "$(artifact_of "$runs/fifth")" "$artifacts" "$runs/pop"
 for run in second fourth; do measure "$run" "$(artifact_of "$runs/$run")"; done
 measure pop "$runs/pop"
+for seed in {1..9}; do samples "pop-take-$seed" "$runs/pop" seed="$seed"; done
+# other settings
+for seed in {0..9}; do samples "pop-pitch-$seed" "$runs/pop" seed="$seed" generate.by_kind.pitch.temperature=0.75; done
+for seed in {0..3}; do samples "pop-pattern-$seed" "$runs/pop" seed="$seed" generate.by_kind.pattern.top_p=0.98; done
 python "$here/report.py" "$runs" "$out"
 
 # what it plays, to hear and to see: docs/listen
