@@ -257,7 +257,7 @@ def run_cli(root: Path, *arguments: str, **environment: str) -> subprocess.Compl
 
 
 def test_the_codec_is_the_same_on_any_hardware(chain: Path) -> None:
-    """It is the same artifact, so that one trained on another machine is reused; see `ONE_PROCESS`."""
+    """It is the same artifact, so that one trained on another machine is reused; see `FULL_PRECISION`."""
     nodes = [
         Planner(tiny(chain, "stage=velvq", *hardware)).plan()
         for hardware in ((), ("hardware=ddp_cpu",), ("hardware=gpu",), ("hardware.precision=bf16-mixed",))

@@ -88,3 +88,10 @@ def test_equal_settings_give_equal_trackers(
     trackers = [BeatNetwork.from_directory(ctx.out) for ctx in (trained[0], again)]
     assert trackers[0].fingerprint == trackers[1].fingerprint
     assert all(np.isfinite(tensor).all() for tensor in trackers[0].tensors.values())
+
+
+def test_a_tracker_trained_in_another_precision_is_another_one() -> None:
+    settings = [
+        beats.STAGE.settings(composed(f"hardware.precision={name}")) for name in ("32-true", "bf16-mixed")
+    ]
+    assert [of["precision"] for of in settings] == ["32-true", "bf16-mixed"]

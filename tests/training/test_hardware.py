@@ -15,6 +15,7 @@ from pianolm.training.hardware import (
     require,
     resolve_hardware,
     set_threads,
+    trainer_arguments,
 )
 from tests.tiny import composed
 
@@ -132,3 +133,12 @@ def test_processes_share_the_cores_of_their_machine(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv(key, value)
     set_threads({"compute": {"threads": None}}, 4)
     assert threads == [3, 5, 8]
+
+
+def test_small_networks_train_in_one_process_and_all_but_the_beat_tracker_in_full_precision() -> None:
+    cfg = composed("hardware=ddp", "hardware.precision=bf16-mixed")
+    for stage in hardware.SMALL:
+        arguments = trainer_arguments(cfg, stage)
+        assert (arguments["devices"], arguments["strategy"]) == (1, "auto")
+        assert arguments["precision"] == ("bf16-mixed" if stage == "beats" else "32-true")
+    assert trainer_arguments(cfg, "base")["strategy"] == "ddp"
