@@ -69,7 +69,7 @@ SHOWN = {
     "learning": Shown("finetune/bits_per_note", _BITS),
     "pedal": Shown("extend/tokens_per_note", "pedalled, tokens a note"),
     "reading-test": Shown("found", "answers found of 18"),
-    "recipe": Shown("adamw-4e-3/bits_per_note", f"AdamW at 4e-3, {_BITS}"),
+    "recipe": Shown("1.1M/bits_per_note", f"1.1 million parameters, {_BITS}"),
     "repetition": Shown("kinds-2/bar_likeness", "bar likeness"),
     "roundtrip": Shown("notes_exact", "share of exact notes"),
     "scaling": Shown("3.1M/all/bits_per_note", f"3.1 M, one pass, {_BITS}", "train_seconds"),

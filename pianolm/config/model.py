@@ -36,5 +36,7 @@ class ModelConfig:
     )
     lr: float = option(MISSING, "Default of optimizer.lr for this model size.", above=0)
     compile: bool = option(
-        False, "torch.compile the network: slow to start, faster steps on a GPU and in bf16."
+        False,
+        "torch.compile the network: slow to start, meant for GPUs; on a CPU steps were not faster "
+        "(experiments/benchmarks/training-speed).",
     )

@@ -30,6 +30,7 @@ def tables(rows: list[Row]) -> dict[str, list[str]]:
     lines = []
     optimizers = [row for row in rows if "optimizer_sec" in row]
     losses = [row for row in rows if "loss_sec" in row]
+    variants = [row for row in rows if "step_sec" in row]
     rows = [row for row in rows if "profile" in row]
     for row in rows:
         speeds = [row[f"tokens_per_second_{when}"] for when in ("before", "bare", "after")]
@@ -53,6 +54,7 @@ def tables(rows: list[Row]) -> dict[str, list[str]]:
         "profile": table(["time of a step, in %", *kinds], shares),
         "optimizers": optimizer_table(optimizers),
         "losses": loss_table(losses),
+        "variants": variant_table(variants),
     }
 
 
@@ -84,3 +86,22 @@ def loss_table(rows: list[Row]) -> list[str]:
             ]
         )
     return table(["", "network", "loss, all ids", "loss, spans", "loss faster", "step faster"], lines)
+
+
+def variant_table(rows: list[Row]) -> list[str]:
+    """A step in each precision, as it is and compiled."""
+    by_variant = {(row["precision"], row["compiled"]): row for row in rows}
+    lines = []
+    for precision in dict.fromkeys(row["precision"] for row in rows):
+        eager, compiled = (by_variant[precision, is_compiled] for is_compiled in (False, True))
+        lines.append(
+            [
+                precision,
+                *(f"{row['step_sec']:.2f} s" for row in (eager, compiled)),
+                f"{eager['step_sec'] / compiled['step_sec']:.2f} ×",
+                f"{compiled['first_step_sec']:.0f} s",
+                *(f"{row['peak_rss_mb'] / 1024:.1f}" for row in (eager, compiled)),
+            ]
+        )
+    head = ["precision", "step", "compiled", "faster", "first compiled step", "peak GiB", "compiled"]
+    return table(head, lines)

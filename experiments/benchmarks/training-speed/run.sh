@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Step time of the stage, of a bare loop and of a naive one, on an otherwise idle machine; about ten minutes on two cores.
+# Step time of the stage, of a bare loop and of a naive one, on an otherwise idle machine; about a quarter of an hour on two cores.
 # ASAP=PATH: the folder with metadata.csv. Writes to OUT=PATH (default: this folder). Further arguments go to bench.py, such
 # as --steps 10 for a quick look.
 source "$(dirname "$0")/../../setup.sh"
@@ -12,3 +12,4 @@ bench --name "tiny, 2 threads, bf16" --steps 40 --repeats 2 model=tiny compute.t
 bench --name "small, 2 threads" --steps 13 --repeats 1 model=small compute.threads=2 "$@"
 python "$here/optimizers.py" "$out"
 python "$here/spans.py" "$out"
+python "$here/variants.py" "$out"
