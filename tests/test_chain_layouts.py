@@ -14,7 +14,7 @@ from pianolm.data.token_store import TokenStore
 from pianolm.errors import UserError
 from pianolm.run import execute
 from pianolm.tokenizer.vocabulary import Kind
-from tests.test_chain import only
+from tests.test_chain import artifact_of_chain, only
 from tests.tiny import tiny
 
 pytestmark = pytest.mark.usefixtures("without_curves")
@@ -32,7 +32,8 @@ def with_bars(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def bars_of(chain: Path) -> list[str]:
     made = {"cells": "prepare", "codebook": "codebook", "velvq": "velvq"}
-    return ["tokenizer.bars=true", *(f"upstream.{role}={only(chain, stage)}" for role, stage in made.items())]
+    given = (f"upstream.{role}={artifact_of_chain(chain, stage)}" for role, stage in made.items())
+    return ["tokenizer.bars=true", *given]
 
 
 def test_bars_go_through_the_chain_from_the_annotations_to_the_music(chain: Path, with_bars: Path) -> None:

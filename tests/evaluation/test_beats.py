@@ -74,9 +74,14 @@ def test_the_usual_bar_has_the_most_frequent_number_of_beats() -> None:
 
 @pytest.mark.slow
 def test_librosa_finds_a_steady_beat() -> None:
+    """That of the bass, or that of the notes at half its time, as versions of librosa differ."""
     pytest.importorskip("librosa", reason="without the extra evaluate")
-    found = librosa_beats(waltz(60, 2.0))
-    assert np.median(np.diff(found)) == pytest.approx(BEAT_SEC, rel=0.05)
+    period_sec = np.diff(librosa_beats(waltz(60, 2.0)))
+    assert np.median(period_sec) == pytest.approx(
+        BEAT_SEC / round(BEAT_SEC / np.median(period_sec)), rel=0.05
+    )
+    assert BEAT_SEC / 2.1 < np.median(period_sec) < BEAT_SEC * 1.05
+    assert np.std(period_sec) < 0.1 * np.median(period_sec)
 
 
 @pytest.fixture
