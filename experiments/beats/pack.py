@@ -1,5 +1,7 @@
 """Packs a trained beat tracker for `pianolm/models/beats`: weights, credits, works left out, and what the card needs.
 
+The square matrices at the end of blocks are stored in 8 bits, so that the folder stays below its limit.
+
     PYTHONPATH=. python experiments/beats/pack.py TRACKER ARTIFACTS OUT
     PYTHONPATH=. python experiments/beats/pack.py OUT    after the card was edited: records its hash
 
@@ -14,7 +16,7 @@ import sys
 from pathlib import Path
 
 from experiments.packing import pack_files, record_of, write_packed
-from pianolm.music.beat_network import CONFIG_FILE, WEIGHTS_FILE
+from pianolm.music.beat_network import CONFIG_FILE, WEIGHTS_FILE, BeatNetwork
 
 MOST_BYTES = 4_000_000
 EXCLUDED = "EXCLUDED.csv"
@@ -22,6 +24,8 @@ EXCLUDED = "EXCLUDED.csv"
 
 def pack(tracker: Path, artifacts: Path, out: Path) -> None:
     record = pack_files(tracker, artifacts, out, (CONFIG_FILE, WEIGHTS_FILE))
+    network = BeatNetwork.from_directory(tracker)
+    network.save(out, eight_bits=[name for name in network.tensors if name.endswith(".mix.weight")])
     shutil.copyfile(artifacts / "prepare" / record["upstream"]["cells"] / "excluded.csv", out / EXCLUDED)
     write_packed(out, record, MOST_BYTES)
 

@@ -13,8 +13,8 @@ settings=("${paths[@]}" hardware=cpu compute.threads="${THREADS:-1}")
 
 # experiment=box says which works are left out and which licences are allowed; none of its pieces needs a tracker
 python -m pianolm.run stage=beats experiment=box data.parts.pop909="$pop909" data.parts.scores="$scores" \
-  data.default_tempo=use beats.max_steps="${STEPS:-5000}" trainer.val_check_interval=400 "${settings[@]}" \
-  hydra.run.dir="$runs/train"
+  data.default_tempo=use beats.max_steps="${STEPS:-9000}" trainer.val_check_interval=500 "${settings[@]}" \
+  hardware.precision=auto hydra.run.dir="$runs/train"
 tracker=$(artifact_of "$runs/train")
 [ -d "$runs/beats" ] || python "$here/pack.py" "$tracker" "$artifacts" "$runs/beats"
 [ -f "$runs/decoder.jsonl" ] || python "$here/tune.py" "$runs/beats" "$artifacts" "$runs/decoder.jsonl"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,8 @@ NORM_EPSILON = 1e-6
 _MOST_WIDTH, _MOST_BLOCKS, _MOST_DILATION = 1024, 64, 4096
 _WINDOW_GROUPS = 6000
 """Groups computed at a time, eight minutes; limits memory."""
+_SCALE = ".scale"
+"""Ending of the name of a matrix's scales: what each row of a matrix in 8 bits is multiplied by."""
 Floats = NDArray[np.float32]
 
 
@@ -101,8 +103,8 @@ class BeatNetwork:
         sizes = _read_sizes(directory / CONFIG_FILE)
         weights = directory / WEIGHTS_FILE
         try:
-            tensors = load_file(weights)
-        except (OSError, SafetensorError) as error:
+            tensors = _restored(load_file(weights))
+        except (OSError, SafetensorError, ValueError) as error:
             raise UserError(
                 f"{weights}: no readable weights of a beat tracker ({error}); give a directory published by stage=beats"
             ) from error
@@ -118,10 +120,22 @@ class BeatNetwork:
             raise UserError(f"{weights}: a weight is not a finite number; train it again with stage=beats")
         return cls(sizes, tensors)
 
-    def save(self, directory: Path) -> None:
-        """Writes the weights in 16 bits, and the sizes, as `from_directory` reads them."""
-        halves = {name: tensor.astype(np.float16) for name, tensor in self.tensors.items()}
-        save_file(halves, directory / WEIGHTS_FILE)
+    def save(self, directory: Path, eight_bits: Collection[str] = ()) -> None:
+        """Writes the weights in 16 bits, and the sizes, as `from_directory` reads them.
+
+        Args:
+            directory: Gets both files.
+            eight_bits: Names of matrices that are written in 8 bits, with a scale for each row.
+        """
+        stored: dict[str, NDArray[Any]] = {}
+        for name, tensor in self.tensors.items():
+            if name in eight_bits:
+                scale = (np.maximum(np.abs(tensor).max(axis=1), 1e-6) / 127).astype(np.float32)
+                stored[name] = np.rint(tensor / scale[:, None]).astype(np.int8)
+                stored[name + _SCALE] = scale
+            else:
+                stored[name] = tensor.astype(np.float16)
+        save_file(stored, directory / WEIGHTS_FILE)
         config = {"format": FORMAT, **asdict(self.sizes)}
         (directory / CONFIG_FILE).write_text(json.dumps(config) + "\n", "utf-8")
 
@@ -185,6 +199,21 @@ class BeatNetwork:
         mean_square = np.einsum("tc,tc->t", x, x)[:, None] / x.shape[1]
         y: Floats = x / np.sqrt(mean_square + np.float32(NORM_EPSILON)) * self.tensors[f"{name}.weight"]
         return y
+
+
+def _restored(stored: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """The tensors of a file; those that have scales are multiplied by them, row by row.
+
+    Raises:
+        ValueError: A matrix and its scales do not fit each other.
+    """
+    tensors = {name: tensor for name, tensor in stored.items() if not name.endswith(_SCALE)}
+    for name in stored.keys() - tensors.keys():
+        matrix = name.removesuffix(_SCALE)
+        if matrix not in tensors or tensors[matrix].shape[:1] != stored[name].shape:
+            raise ValueError(f"{name} has no matrix of as many rows")
+        tensors[matrix] = tensors[matrix] * stored[name][:, None]
+    return tensors
 
 
 def _relu(x: Floats) -> Floats:

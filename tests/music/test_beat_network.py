@@ -53,6 +53,27 @@ def test_what_is_saved_is_loaded_in_16_bits(tmp_path: Path) -> None:
     assert BeatNetwork.from_directory(tmp_path).fingerprint == loaded.fingerprint
 
 
+def test_matrices_can_be_saved_in_8_bits(tmp_path: Path) -> None:
+    network, x = random_network(), features(100)
+    network.save(tmp_path, eight_bits=["down.weight"])
+    stored = load_file(tmp_path / WEIGHTS_FILE)
+    assert stored["down.weight"].dtype == np.int8
+    assert stored["up.weight"].dtype == np.float16
+    loaded = BeatNetwork.from_directory(tmp_path)
+    step = np.abs(network.tensors["down.weight"]).max(axis=1, keepdims=True) / 127
+    assert (np.abs(loaded.tensors["down.weight"] - network.tensors["down.weight"]) <= 0.501 * step).all()
+    np.testing.assert_allclose(loaded.logits(x), network.logits(x), atol=0.1)
+
+
+def test_scales_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    random_network().save(tmp_path, eight_bits=["down.weight"])
+    tensors = load_file(tmp_path / WEIGHTS_FILE)
+    tensors["down.weight.scale"] = tensors["down.weight.scale"][1:]
+    save_file(tensors, tmp_path / WEIGHTS_FILE)
+    with pytest.raises(UserError, match=r"down\.weight\.scale has no matrix of as many rows"):
+        BeatNetwork.from_directory(tmp_path)
+
+
 @pytest.mark.parametrize("change", ["shape", "missing", "nan", "garbage", "no file"])
 def test_damaged_weights_are_refused(tmp_path: Path, change: str) -> None:
     random_network().save(tmp_path)
