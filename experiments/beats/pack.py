@@ -16,14 +16,14 @@ import sys
 from pathlib import Path
 
 from experiments.packing import pack_files, record_of, write_packed
-from pianolm.music.beat_network import CONFIG_FILE, WEIGHTS_FILE, BeatNetwork
+from pianolm.music.beat_network import BeatNetwork
 
 MOST_BYTES = 4_000_000
 EXCLUDED = "EXCLUDED.csv"
 
 
 def pack(tracker: Path, artifacts: Path, out: Path) -> None:
-    record = pack_files(tracker, artifacts, out, (CONFIG_FILE, WEIGHTS_FILE))
+    record = pack_files(tracker, artifacts, out, ())  # the network is written in its own way
     network = BeatNetwork.from_directory(tracker)
     network.save(out, eight_bits=[name for name in network.tensors if name.endswith(".mix.weight")])
     shutil.copyfile(artifacts / "prepare" / record["upstream"]["cells"] / "excluded.csv", out / EXCLUDED)

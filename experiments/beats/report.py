@@ -49,8 +49,8 @@ ANNOTATION_COLUMNS = {
     "between_beat_f": "the two annotations: beat F",
     "between_downbeat_f": "downbeat F",
 }
-SAME_BEATS, SAME_BARS = 0.9, 0.7
-"""From which F-measure on two annotations have the same beats; below which they have other bars."""
+SAME, OTHER = 0.9, 0.7
+"""F-measures from which two annotations have the same beats, or bars, and below which they have other bars."""
 DENSITIES = ((0, 5), (5, 8), (8, 12), (12, np.inf))
 """Notes a second."""
 
@@ -204,12 +204,12 @@ def _groups(rows: list[Row]) -> list[list[str]]:
 
 def _annotations(songs: list[Row]) -> list[list[str]]:
     """Means over all songs, over those whose annotations have the same beats, and over these by their bars."""
-    same = [song for song in songs if song["between_beat_f"] >= SAME_BEATS]
+    same = [song for song in songs if song["between_beat_f"] >= SAME]
     groups = {
         "all songs": songs,
         "both annotations have the same beats": same,
-        "… and the same bars": [song for song in same if song["between_downbeat_f"] >= SAME_BEATS],
-        "… and other bars": [song for song in same if song["between_downbeat_f"] < SAME_BARS],
+        "… and the same bars": [song for song in same if song["between_downbeat_f"] >= SAME],
+        "… and other bars": [song for song in same if song["between_downbeat_f"] < OTHER],
     }
     return [
         [

@@ -74,7 +74,7 @@ def test_the_usual_bar_has_the_most_frequent_number_of_beats() -> None:
 
 @pytest.mark.slow
 def test_librosa_finds_a_steady_beat() -> None:
-    """That of the bass, or that of the notes at half its time, as versions of librosa differ."""
+    """That of the bass notes, or that of all notes, which is twice as fast."""
     pytest.importorskip("librosa", reason="without the extra evaluate")
     period_sec = np.diff(librosa_beats(waltz(60, 2.0)))
     assert np.median(period_sec) == pytest.approx(
